@@ -1,0 +1,209 @@
+"""Estimate the effect of one arm against another from one row a unit.
+
+The unit is the training run. Allocation is complete randomisation within blocks, so each estimator
+compares arms within blocks and averages the blocks by their number of units. Every function takes a
+plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and returns numbers in
+the printed unit of the outcome (percentage points for fractions, see :mod:`analysis.labels`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.labels import unit_of
+
+
+class NotEstimable(ValueError):
+    """The table does not hold what the estimator needs; the message says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmMean:
+    """Mean of one arm; ``low`` and ``high`` bound it by a t interval over its units."""
+
+    arm: str
+    n: int
+    mean: float
+    sd: float | None  # None below two units
+    minimum: float
+    maximum: float
+    low: float | None
+    high: float | None
+    unit: str
+
+    def __str__(self) -> str:
+        spread = "" if self.sd is None else f" (SD {self.sd:.3g})"
+        return f"{self.arm}: {self.mean:.3g} {self.unit}{spread}, n = {self.n}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """Blocked difference in means, ``arm`` minus ``against``."""
+
+    arm: str
+    against: str
+    outcome: str
+    n_arm: int
+    n_against: int
+    blocks: int  # that hold both arms
+    estimate: float
+    se: float
+    df: float
+    low: float
+    high: float
+    level: float
+    unit: str
+    method: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.arm} - {self.against}: {self.estimate:+.3g} {self.unit} "
+            f"({self.level:.0%} interval {self.low:+.3g} to {self.high:+.3g}; {self.method}, "
+            f"{self.df:.1f} df, n = {self.n_arm} + {self.n_against})"
+        )
+
+
+def arm_means(
+    units: pd.DataFrame, outcome: str, arms: list[str], *, level: float = 0.95
+) -> list[ArmMean]:
+    """Summarise the outcome by arm; arms without a unit are left out.
+
+    The interval is mean +- t(n-1) * sd / sqrt(n): it ignores blocks, which can only widen it.
+    """
+    unit = unit_of(outcome)
+    result: list[ArmMean] = []
+    for arm in arms:
+        rows = units[units["arm"] == arm]
+        if rows.empty:
+            continue
+        values = unit.scale * _finite(rows, outcome)
+        n, mean = len(values), float(values.mean())
+        sd = float(values.std(ddof=1)) if n > 1 else None
+        half = None if sd is None else stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)
+        result.append(
+            ArmMean(
+                arm=arm,
+                n=n,
+                mean=mean,
+                sd=sd,
+                minimum=float(values.min()),
+                maximum=float(values.max()),
+                low=None if half is None else mean - half,
+                high=None if half is None else mean + half,
+                unit=unit.name,
+            )
+        )
+    return result
+
+
+def difference_in_means(
+    units: pd.DataFrame, outcome: str, *, arm: str, against: str, level: float = 0.95
+) -> Difference:
+    r"""Estimate the average effect of ``arm`` against ``against``, with an HC2 interval.
+
+    .. math:: \hat\tau = \sum_b w_b(\bar y_{1b}-\bar y_{0b}),\quad
+              V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b}),\quad w_b = n_b/n
+
+    Neyman's estimator for a blocked experiment (Imbens & Rubin 2015, ch. 9); V is the HC2 variance
+    of OLS with arm x block cells (Samii & Aronow 2012). Degrees of freedom after Satterthwaite
+    (1946), so one block gives Welch's interval. A block with a single unit in a cell has no s: then
+    OLS on the arm and block indicators, HC2, t(n - k).
+
+    Raises:
+        NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
+    """
+    table = contrasted(units, outcome, arm=arm, against=against)
+    unit = unit_of(outcome)
+    y = unit.scale * _finite(table, outcome)
+    z = (table["arm"] == arm).to_numpy()
+    block = pd.factorize(table["block"])[0]
+    cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
+    if min(cell.sum() for cell in cells) > 1:
+        estimate, variance, df = _neyman(y, z, block)
+        method = "Neyman, HC2, Satterthwaite" if block.max() else "Welch"
+    else:
+        estimate, variance, df = _additive_hc2(y, z, block)
+        method = "OLS with block indicators, HC2"
+    if variance == 0:
+        raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
+    half = float(stats.t.ppf((1 + level) / 2, df) * np.sqrt(variance))
+    return Difference(
+        arm=arm,
+        against=against,
+        outcome=outcome,
+        n_arm=int(z.sum()),
+        n_against=int((~z).sum()),
+        blocks=int(block.max()) + 1,
+        estimate=estimate,
+        se=float(np.sqrt(variance)),
+        df=df,
+        low=estimate - half,
+        high=estimate + half,
+        level=level,
+        unit=unit.name,
+        method=method,
+    )
+
+
+def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
+    """Keep the units of the two arms in blocks that hold both; refuse what cannot be compared."""
+    for name in (arm, against):
+        n = int((units["arm"] == name).sum())
+        if n < 2:
+            raise NotEstimable(f"{name} has {n} finished units, a comparison needs 2 or more")
+    table = units[units["arm"].isin([arm, against])]
+    both = table.groupby("block")["arm"].transform("nunique") == 2
+    table = table[both]
+    if table.empty:
+        raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
+    _finite(table, outcome)
+    return table
+
+
+def _finite(table: pd.DataFrame, outcome: str) -> np.ndarray:
+    """Return the outcome as floats; name the units where it is missing."""
+    values = table[outcome].to_numpy(dtype=float)
+    missing = table["unit_id"][~np.isfinite(values)]
+    if len(missing):
+        raise NotEstimable(f"{outcome} is missing for {', '.join(missing)}")
+    return values
+
+
+def _neyman(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
+    """Return estimate, variance and Satterthwaite degrees of freedom; every cell has 2+ units."""
+    estimate, parts, dfs = 0.0, [], []
+    for b in range(block.max() + 1):
+        inside = block == b
+        weight = inside.mean()
+        treated, control = y[inside & z], y[inside & ~z]
+        estimate += weight * (treated.mean() - control.mean())
+        for cell in (treated, control):
+            parts.append(weight**2 * cell.var(ddof=1) / len(cell))
+            dfs.append(len(cell) - 1)
+    terms, variance = np.array(parts), float(np.sum(parts))
+    if variance == 0:
+        return float(estimate), 0.0, float(np.sum(dfs))
+    return float(estimate), variance, float(variance**2 / np.sum(terms**2 / np.array(dfs)))
+
+
+def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
+    """Return estimate, HC2 variance and n - k of OLS on arm and block indicators.
+
+    HC2 after MacKinnon & White (1985), Eq. 12: residuals divided by sqrt(1 - leverage).
+    """
+    x = np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
+    df = len(y) - x.shape[1]
+    if df < 1:
+        raise NotEstimable(f"{len(y)} units leave no degree of freedom for {x.shape[1]} parameters")
+    inverse = np.linalg.inv(x.T @ x)
+    coefficient = inverse @ x.T @ y
+    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
+    if leverage.max() > 1 - 1e-9:
+        raise NotEstimable("one unit alone decides a coefficient, so its HC2 variance is undefined")
+    meat = x.T * ((y - x @ coefficient) ** 2 / (1 - leverage))
+    covariance = inverse @ (meat @ x) @ inverse
+    return float(coefficient[0]), float(covariance[0, 0]), float(df)

@@ -1,0 +1,239 @@
+"""Read a campaign from MLflow into tables; nothing is written, not even a missing database."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from analysis import schema
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 200
+_PARENT_TAG = "mlflow.parentRunId"
+_ANSWER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a campaign left behind. ``units`` has one row a unit of the allocation, in its order."""
+
+    campaign: str
+    protocol: dict[str, Any]
+    allocation: pd.DataFrame  # schema.ALLOCATION_COLUMNS
+    units: pd.DataFrame  # allocation + status, reason, start_order, node, hashes + outcomes
+    classes: pd.DataFrame  # unit_id, block, arm + schema.CLASS_COLUMNS
+    assets: list[dict[str, Any]]
+    tags: dict[str, str]  # schema.CAMPAIGN_TAGS of the parent run
+    read_artifact: Callable[[str, str], bytes]  # (unit_id, path in the unit's run) -> content
+
+    def picture(self, unit_id: str, inversion: str) -> bytes:
+        """Return the PNG of a unit's reconstructions over their nearest training images."""
+        return self.read_artifact(unit_id, f"{schema.PICTURES_FOLDER}/{inversion}.png")
+
+
+def load(tracking_uri: str, campaign: str) -> Record:
+    """Read the campaign's runs, tables and artifacts from the MLflow at ``tracking_uri``."""
+    _check_address(tracking_uri)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    experiment_id = _experiment_id(client, tracking_uri, campaign)
+    parent = _parent_run(client, experiment_id, campaign)
+    allocation_csv = _artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
+    protocol_json = _artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
+    tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
+    _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
+    _check_hash(schema.PROTOCOL_FILE, protocol_json, tags["protocol_sha256"])
+
+    allocation = pd.read_csv(io.BytesIO(allocation_csv), dtype=str)
+    runs = _runs_by_unit(client, experiment_id, parent.info.run_id, allocation)
+    units = _unit_table(allocation, runs)
+
+    def read_artifact(unit_id: str, path: str) -> bytes:
+        return _artifact(client, runs[unit_id].info.run_id, path)
+
+    return Record(
+        campaign=campaign,
+        protocol=json.loads(protocol_json),
+        allocation=allocation,
+        units=units,
+        classes=_class_table(units, read_artifact),
+        assets=json.loads(_artifact(client, parent.info.run_id, schema.ASSETS_FILE)),
+        tags=tags,
+        read_artifact=read_artifact,
+    )
+
+
+def _check_address(uri: str) -> None:
+    """Refuse an address that leads nowhere, at once and without creating a database there."""
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme == "sqlite":
+        _check_sqlite(uri)
+    elif scheme in ("", "file") and not Path(urlsplit(uri).path).is_dir():
+        raise ValueError(f"no MLflow record at {uri!r}: no such folder; check --tracking-uri")
+
+
+def _check_server(uri: str) -> None:
+    # MLflow retries an address that does not answer for minutes; any HTTP answer will do here.
+    import requests
+
+    try:
+        requests.get(uri, timeout=_ANSWER_SECONDS, stream=True).close()
+    except requests.RequestException as error:
+        raise ValueError(
+            f"no answer from {uri!r} within {_ANSWER_SECONDS:g} s ({type(error).__name__}); "
+            "is the MLflow server running, and is the tracking address right?"
+        ) from error
+
+
+def _check_sqlite(uri: str) -> None:
+    path = Path(uri.split("?", 1)[0].removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise ValueError(f"no MLflow record at {uri!r}: no such file; check --tracking-uri")
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'experiments'"
+    try:
+        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as connection:
+            (found,) = connection.execute(query).fetchone()
+        connection.close()
+    except sqlite3.DatabaseError:
+        found = 0
+    if not found:
+        raise ValueError(f"{str(path)!r} is not an MLflow database; check --tracking-uri")
+
+
+def _experiment_id(client: MlflowClient, uri: str, campaign: str) -> str:
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is not None and experiment.lifecycle_stage == "active":
+        return experiment.experiment_id
+    known = sorted(e.name for e in client.search_experiments() if e.name != "Default")
+    raise ValueError(
+        f"no campaign {campaign!r} at {uri!r}; "
+        + (f"known: {', '.join(known)}" if known else "no campaign is recorded there")
+    )
+
+
+def _search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:
+    """Return the experiment's runs of one kind, page by page."""
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{schema.KIND_TAG}` = '{kind}'",
+            max_results=_PAGE,
+            page_token=token,
+        )
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _parent_run(client: MlflowClient, experiment_id: str, campaign: str) -> Run:
+    parents = _search(client, experiment_id, schema.KIND_CAMPAIGN)
+    if len(parents) != 1:
+        raise ValueError(
+            f"experiment {campaign!r} must hold exactly one run tagged "
+            f"{schema.KIND_TAG}={schema.KIND_CAMPAIGN}, found {len(parents)}; "
+            "it is not a campaign of this platform, or two were recorded under one name"
+        )
+    return parents[0]
+
+
+def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"run {run_id} has no readable artifact {path!r}: {error}") from error
+
+
+def _check_hash(name: str, content: bytes, registered: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != registered:
+        raise ValueError(
+            f"{name} is not the one that was registered: sha256 {found[:12]}..., "
+            f"the campaign's tag says {registered[:12] or 'nothing'}; the record was altered"
+        )
+
+
+def _runs_by_unit(
+    client: MlflowClient, experiment_id: str, parent_id: str, allocation: pd.DataFrame
+) -> dict[str, Run]:
+    """Map unit_id to its run; refuse a second run of a unit and one that was not allocated."""
+    allocated = {u: (b, a) for u, b, a in allocation.itertuples(index=False, name=None)}
+    if len(allocated) != len(allocation):
+        twice = allocation["unit_id"][allocation["unit_id"].duplicated()]
+        raise ValueError(f"{schema.ALLOCATION_FILE} names units twice: {', '.join(twice)}")
+    runs: dict[str, Run] = {}
+    for run in _search(client, experiment_id, schema.KIND_UNIT):
+        tags = run.data.tags
+        if tags.get(_PARENT_TAG) != parent_id:
+            continue
+        unit_id = tags.get("unit_id", "")
+        if unit_id not in allocated:
+            raise ValueError(
+                f"run {run.info.run_id} is of unit {unit_id!r}, which is not in the allocation "
+                f"of {len(allocated)} units; remove the run or restore the allocation"
+            )
+        if unit_id in runs:
+            raise ValueError(
+                f"unit {unit_id!r} has two runs ({runs[unit_id].info.run_id}, {run.info.run_id}); "
+                "delete the one that does not belong to the campaign"
+            )
+        if (tags.get("block"), tags.get("arm")) != allocated[unit_id]:
+            raise ValueError(
+                f"run {run.info.run_id} of unit {unit_id!r} says block {tags.get('block')!r}, arm "
+                f"{tags.get('arm')!r}; the allocation says {allocated[unit_id]}"
+            )
+        runs[unit_id] = run
+    return runs
+
+
+def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
+    """Lay out one row a unit of the allocation; units without a run are pending."""
+    tag_names = [t for t in schema.UNIT_TAGS if t not in ("campaign", *schema.ALLOCATION_COLUMNS)]
+    rows: list[dict[str, Any]] = []
+    for row in allocation.to_dict("records"):
+        run = runs.get(row["unit_id"])
+        tags = run.data.tags if run else {}
+        metrics = run.data.metrics if run else {}
+        outcomes = {k: v for k, v in metrics.items() if not k.startswith(schema.EPOCH_PREFIX)}
+        rows.append({**row, **{t: tags.get(t, "") for t in tag_names}, **outcomes})
+    table = pd.DataFrame(rows)
+    table["status"] = table["status"].replace("", schema.PENDING)
+    unknown = sorted(set(table["status"]) - set(schema.STATUSES))
+    if unknown:
+        raise ValueError(f"status must be one of {schema.STATUSES}, the record says {unknown}")
+    table["start_order"] = pd.to_numeric(table["start_order"]).astype("Int64")
+    first = [*schema.ALLOCATION_COLUMNS, *tag_names]
+    return table[first + sorted(c for c in table.columns if c not in first)]
+
+
+def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.DataFrame:
+    """Stack the class tables of the finished units under the columns unit_id, block, arm."""
+    columns = [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
+    parts: list[pd.DataFrame] = []
+    for row in units[units["status"] == schema.FINISHED].to_dict("records"):
+        part = pd.read_csv(io.BytesIO(read(row["unit_id"], schema.CLASSES_FILE)))
+        parts.append(part.assign(**{k: row[k] for k in schema.ALLOCATION_COLUMNS}))
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts)[columns].reset_index(drop=True)

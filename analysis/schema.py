@@ -1,0 +1,93 @@
+"""The contract between the record and its analysis: what MLflow holds, its names and units.
+
+``trials`` writes exactly this, ``analysis`` reads exactly this, and neither knows the other's code.
+
+A campaign is one MLflow *experiment* with one parent run and one child run a unit.
+
+Parent run: tags ``atat.kind = campaign`` and those in :data:`CAMPAIGN_TAGS`; artifacts
+:data:`PROTOCOL_FILE` (the protocol as canonical JSON) and :data:`ALLOCATION_FILE` (a CSV with the
+columns of :data:`ALLOCATION_COLUMNS`, one row a unit in the order of the draw) and
+:data:`ASSETS_FILE` (JSON list: evaluation models and priors of each block, hash and accuracy).
+
+Child run: tags ``atat.kind = unit`` and those in :data:`UNIT_TAGS`; one MLflow metric for each
+outcome (step 0), curves as metrics with the prefix ``epoch/`` (step = epoch), artifacts
+:data:`CLASSES_FILE` and ``pictures/<inversion>.png``.
+
+All accuracies, confidences and AttAcc are fractions in [0, 1]; distances are unsquared L2 between
+unit-norm evaluation features, in [0, 2]; epsilon is an L-infinity radius in pixel units for images
+in [0, 1]; durations are seconds.
+"""
+
+PROTOCOL_FILE = "protocol.json"
+ALLOCATION_FILE = "allocation.csv"
+ASSETS_FILE = "assets.json"
+CLASSES_FILE = "classes.csv"
+
+KIND_TAG = "atat.kind"
+KIND_CAMPAIGN, KIND_UNIT = "campaign", "unit"
+
+CAMPAIGN_TAGS = (
+    "campaign",  # name of the protocol
+    "protocol_sha256",  # of the canonical JSON
+    "allocation_sha256",  # of the CSV's bytes
+    "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, device
+)
+
+UNIT_TAGS = (
+    "campaign",
+    "unit_id",  # the key everywhere; names the block, never the arm
+    "block",
+    "arm",
+    "status",  # one of STATUSES
+    "reason",  # why it failed; empty otherwise
+    "start_order",  # realised order of starts in the campaign, from 1
+    "node",  # host and device that ran it
+    "evaluation_sha256",  # of the block's evaluation models
+    "prior_sha256",  # of the block's priors
+)
+FINISHED, FAILED, PENDING = "finished", "failed", "pending"
+STATUSES = (FINISHED, FAILED, PENDING)
+
+ALLOCATION_COLUMNS = ("unit_id", "block", "arm")
+
+# Columns of the unit table that are the same in every campaign.
+CLEAN_ACC = "clean_acc"  # accuracy of the target model on the private test images
+TRAIN_ACC = "train_acc"  # accuracy on the private training images, without augmentation
+SECONDS_PREFIX = "seconds/"  # + stage name: compute time of the stage
+ROBUST_PREFIX = "robust_acc/"  # + epsilon: robust accuracy on the private test images
+EPOCH_PREFIX = "epoch/"  # + name: one value an epoch
+
+# One of each for every inversion attack of the protocol: f"{inversion}/{name}".
+INVERSION_OUTCOMES = {
+    "att_acc_1": "share of reconstructions that the evaluation models give the target class",
+    "att_acc_5": "share whose target class is among the evaluation models' five most likely",
+    "lda_att_acc_1": "AttAcc@1 by the second kind of evaluator (shrinkage LDA on small images)",
+    "lda_att_acc_5": "AttAcc@5 by the second kind of evaluator",
+    "delta_eval": "mean distance to the nearest training image of the class, evaluation features",
+    "target_confidence": "mean probability of the target class under the target model",
+    "evaluation_confidence": "mean probability of the target class under the evaluation models",
+}
+
+# Columns of the class table (CLASSES_FILE), one row a unit, inversion attack and class.
+CLASS_COLUMNS = (
+    "inversion",
+    "class",  # the person
+    "n",  # reconstructions scored
+    "k_1",  # of these, first by the evaluation models
+    "k_5",  # of these, among their first five
+    "lda_k_1",
+    "lda_k_5",
+)
+
+PICTURES_FOLDER = "pictures"  # <inversion>.png: first row reconstructions, second row the nearest
+# training image of the same class, one column a class in class order, gray or RGB, 8 bit.
+
+
+def robust_column(epsilon: float) -> str:
+    """Name the robust accuracy at ``epsilon`` (pixel units): ``robust_acc/0.0025``."""
+    return f"{ROBUST_PREFIX}{epsilon:g}"
+
+
+def inversion_column(inversion: str, outcome: str) -> str:
+    """Name an outcome of one inversion attack: ``standard/att_acc_1``."""
+    return f"{inversion}/{outcome}"
