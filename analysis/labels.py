@@ -9,9 +9,9 @@ from analysis import schema
 _INVERSION_LABELS = {
     "att_acc_1": "AttAcc@1",
     "att_acc_5": "AttAcc@5",
-    "lda_att_acc_1": "AttAcc@1 by the second evaluator (LDA)",
-    "lda_att_acc_5": "AttAcc@5 by the second evaluator (LDA)",
-    "delta_eval": "distance to the nearest training image (delta_eval)",
+    "lda_att_acc_1": "AttAcc@1 by the LDA evaluator",
+    "lda_att_acc_5": "AttAcc@5 by the LDA evaluator",
+    "delta_eval": "delta_eval, distance to the nearest training image",
     "target_confidence": "confidence of the target model",
     "evaluation_confidence": "confidence of the evaluation models",
 }
@@ -41,7 +41,7 @@ def unit_of(column: str) -> Unit:
 
 
 def label(column: str) -> str:
-    """Return the name of an outcome for a reader: ``AttAcc@1, standard inversion``."""
+    """Return the name of an outcome for a reader: ``AttAcc@1 (standard inversion)``."""
     if column == schema.CLEAN_ACC:
         return "clean accuracy"
     if column == schema.TRAIN_ACC:
@@ -52,7 +52,7 @@ def label(column: str) -> str:
         return f"compute time, {column.removeprefix(schema.SECONDS_PREFIX)}"
     inversion, _, outcome = column.partition("/")
     if outcome in _INVERSION_LABELS:
-        return f"{_INVERSION_LABELS[outcome]}, {inversion} inversion"
+        return f"{_INVERSION_LABELS[outcome]} ({inversion} inversion)"
     return column
 
 

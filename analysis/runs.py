@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     _check_address(tracking_uri)
     from mlflow import MlflowClient
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = MlflowClient(tracking_uri)
     experiment_id = _experiment_id(client, tracking_uri, campaign)
     parent = _parent_run(client, experiment_id, campaign)

@@ -1,0 +1,32 @@
+"""Conclude a recorded campaign: ``python -m analysis CAMPAIGN --tracking-uri URI [--out DIR]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Print the verdict and where the page is; return 2 and one line where there is none."""
+    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser.add_argument("campaign", help="name of the MLflow experiment")
+    parser.add_argument("--tracking-uri", required=True, help="sqlite:///FILE or http://HOST:PORT")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: report/CAMPAIGN)")
+    options = parser.parse_args()
+
+    from analysis.report import write_report
+    from analysis.runs import load
+
+    try:
+        record = load(options.tracking_uri, options.campaign)
+        report = write_report(record, options.out or Path("report") / options.campaign)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{report.verdict}\n{report.page}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,180 @@
+"""Compute what the report says: a comparison for each registered contrast and outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from analysis import schema
+from analysis.beta import BetaEffect, beta_effect
+from analysis.effects import ArmMean, Difference, NotEstimable, arm_means, difference_in_means
+from analysis.flow import Flow, count_flow
+from analysis.labels import inversions_of, robust_columns_of
+from analysis.randomisation import Randomisation, randomisation_test
+from analysis.runs import Record
+from analysis.tradeoff import Association, Explained, associate, explain
+
+LEVEL = 0.95
+ALPHA = 1 - LEVEL
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """A comparison that the protocol registered."""
+
+    name: str
+    arm: str
+    against: str
+
+    def __str__(self) -> str:
+        return f"{self.arm} v {self.against}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One contrast on one outcome; what could not be estimated is None and ``notes`` say why."""
+
+    contrast: Contrast
+    outcome: str
+    difference: Difference | None
+    randomisation: Randomisation | None
+    beta: BetaEffect | None  # of the primary outcome only
+    notes: tuple[str, ...]
+
+    @property
+    def shown(self) -> bool:
+        """Whether the randomisation test rejects no effect at ALPHA."""
+        return self.randomisation is not None and self.randomisation.p <= ALPHA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The analysis of a record, in the order of its report."""
+
+    outcome: str  # the primary outcome
+    arms: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]  # the first is the primary one
+    flow: Flow
+    analysed: pd.DataFrame  # finished units with the primary outcome measured
+    means: dict[str, list[ArmMean]]  # by outcome
+    comparisons: dict[tuple[str, str], Comparison]  # by contrast name and outcome
+    associations: tuple[Association, ...]  # of the primary outcome with each accuracy
+    explained: dict[str, Explained]  # by robust-accuracy column
+    same_training: bool  # the arms of the primary contrast are trained alike (A/A)
+
+    @property
+    def primary(self) -> Comparison:
+        """The primary contrast on the primary outcome."""
+        return self.comparisons[self.contrasts[0].name, self.outcome]
+
+    @property
+    def mechanism(self) -> Comparison | None:
+        """The second registered contrast on the primary outcome, if there is one."""
+        if len(self.contrasts) < 2:
+            return None
+        return self.comparisons[self.contrasts[1].name, self.outcome]
+
+    @property
+    def interim(self) -> bool:
+        """Whether units of the allocation are still pending."""
+        return self.flow.total.pending > 0
+
+    def on(self, contrast: Contrast, outcome: str) -> Comparison:
+        """Return the comparison of one contrast on one outcome."""
+        return self.comparisons[contrast.name, outcome]
+
+
+def analyse(record: Record) -> Results:
+    """Estimate every registered contrast on every recorded outcome."""
+    protocol = record.protocol
+    outcome, arms = str(protocol["outcome"]), [str(a) for a in protocol["arms"]]
+    contrasts = tuple(
+        Contrast(name=str(name), arm=str(c["arm"]), against=str(c["against"]))
+        for name, c in protocol["contrasts"].items()
+    )
+    flow = count_flow(record.units, outcome, arms)
+    units = record.units
+    if outcome not in units:
+        units = units.assign(**{outcome: float("nan")})
+    analysed = units[(units["status"] == schema.FINISHED) & units[outcome].notna()]
+    outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
+    seed = int(protocol["seed"])
+    return Results(
+        outcome=outcome,
+        arms=tuple(arms),
+        contrasts=contrasts,
+        flow=flow,
+        analysed=analysed,
+        means={o: arm_means(analysed.dropna(subset=[o]), o, arms, level=LEVEL) for o in outcomes},
+        comparisons={
+            (c.name, o): _compare(analysed, c, o, seed=seed, with_beta=o == outcome)
+            for c in contrasts
+            for o in outcomes
+        },
+        associations=_associations(analysed, outcome),
+        explained=_explained(analysed, outcome),
+        same_training=_trained_alike(protocol["arms"], contrasts[0]),
+    )
+
+
+def _outcomes(columns: list[str]) -> list[str]:
+    """List the outcomes that are compared, in the order of the report."""
+    by_inversion = [
+        schema.inversion_column(inversion, name)
+        for inversion in inversions_of(columns)
+        for name in schema.INVERSION_OUTCOMES
+    ]
+    wanted = [*by_inversion, schema.CLEAN_ACC, schema.TRAIN_ACC, *robust_columns_of(columns)]
+    return [c for c in wanted if c in columns]
+
+
+def _compare(
+    units: pd.DataFrame, contrast: Contrast, outcome: str, *, seed: int, with_beta: bool
+) -> Comparison:
+    """Run each estimator that the data allow; keep the reasons of the others."""
+    notes: list[str] = []
+    arms = {"arm": contrast.arm, "against": contrast.against, "level": LEVEL}
+
+    def attempt(estimator: Callable[..., _Result], **options: Any) -> _Result | None:
+        try:
+            return estimator(units, outcome, **arms, **options)
+        except NotEstimable as reason:
+            if str(reason) not in notes:
+                notes.append(str(reason))
+            return None
+
+    return Comparison(
+        contrast=contrast,
+        outcome=outcome,
+        difference=attempt(difference_in_means),
+        randomisation=attempt(randomisation_test, seed=seed),
+        beta=attempt(beta_effect) if with_beta else None,
+        notes=tuple(notes),
+    )
+
+
+def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
+    columns = [*robust_columns_of(list(units.columns)), schema.CLEAN_ACC]
+    complete = units.dropna(subset=[c for c in columns if c in units])
+    return tuple(associate(complete, outcome, c) for c in columns if c in units and len(complete))
+
+
+def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
+    """Explain leakage at each epsilon where robust accuracy varies; needs more units than terms."""
+    robust = robust_columns_of(list(units.columns))
+    if schema.CLEAN_ACC not in units:
+        return {}
+    complete = units.dropna(subset=[*robust, schema.CLEAN_ACC])
+    if len(complete) < 5 or complete[outcome].nunique() < 2:
+        return {}
+    varying = [c for c in robust if complete[c].nunique() > 1]
+    return {c: explain(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
+
+
+def _trained_alike(arms: dict[str, Any], contrast: Contrast) -> bool:
+    return arms[contrast.arm] == arms[contrast.against]

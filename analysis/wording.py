@@ -1,0 +1,192 @@
+"""Write the sentences of the report from the estimates; what the data do not support is not said.
+
+Claims go in the order of the protocol's contrasts: a later one is claimed only where all earlier
+ones were shown, so that the family keeps the level of one test.
+"""
+
+from __future__ import annotations
+
+from analysis import schema
+from analysis.labels import label, unit_of
+from analysis.results import ALPHA, LEVEL, Comparison, Results
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    """Format a number without a negative zero: ``-0.0`` is printed ``0.0``."""
+    text = f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"
+    return text.replace("+0." + "0" * digits, "0." + "0" * digits) if signed else text
+
+
+def p_text(p: float) -> str:
+    """Format a p-value with two significant digits and no exponent above 1e-6."""
+    if p >= 0.1:
+        return f"{p:.2f}"
+    if p < 1e-6:
+        return "< 0.000001"
+    return f"{p:.{1 + next(d for d in range(1, 8) if p >= 10.0**-d)}f}"
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """Format an interval; a side that the data leave open is said so."""
+    ends = [
+        "unbounded" if abs(v) == float("inf") else number(v, digits, signed=True)
+        for v in (low, high)
+    ]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def verdict(results: Results) -> tuple[str, str]:
+    """Return the two sentences that answer the question of the protocol."""
+    first, second = _primary_sentence(results), _second_sentence(results)
+    if results.interim:
+        total = results.flow.total
+        first = (
+            f"Interim, {total.pending} of {total.allocated} units pending: "
+            + first[0].lower()
+            + first[1:]
+        )
+    return first, second
+
+
+def _primary_sentence(results: Results) -> str:
+    comparison = results.primary
+    contrast, what = comparison.contrast, label(results.outcome)
+    if comparison.difference is None or comparison.randomisation is None:
+        return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
+    n = comparison.difference.n_arm + comparison.difference.n_against
+    if results.same_training:
+        found = (
+            "a difference was found although both were trained alike"
+            if comparison.shown
+            else "no difference was shown, as expected"
+        )
+        return (
+            f"This is an A/A check of {n} training runs: {what} of {contrast.arm} and "
+            f"{contrast.against} differs by {evidence(comparison)}, {found}."
+        )
+    direction = "lower" if comparison.difference.estimate < 0 else "higher"
+    size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
+    if not comparison.shown:
+        return (
+            f"Over {n} training runs, an effect of {contrast.arm} against {contrast.against} on "
+            f"{what} was not shown: {evidence(comparison)}."
+        )
+    return (
+        f"Over {n} training runs, {what} was {size} {comparison.difference.unit} {direction} in "
+        f"{contrast.arm} than in {contrast.against} ({evidence(comparison, estimate=False)})."
+    )
+
+
+def _second_sentence(results: Results) -> str:
+    if results.same_training:
+        return _aa_sentence(results)
+    if results.mechanism is not None:
+        return mechanism_sentence(results, results.mechanism)
+    return clean_sentence(results)
+
+
+def _aa_sentence(results: Results) -> str:
+    test = results.primary.randomisation
+    if test is None:
+        return "Nothing can be said yet about the platform or the size of chance differences."
+    if results.primary.shown:
+        return (
+            f"In {ALPHA:.0%} of A/A campaigns chance alone does this; "
+            "look for a cause before believing other campaigns of this platform."
+        )
+    digits = unit_of(results.outcome).digits
+    return (
+        f"Constant differences outside {interval(test.low, test.high, digits)} {test.unit} are "
+        f"excluded at the {LEVEL:.0%} level, and smaller ones are not."
+    )
+
+
+def mechanism_sentence(results: Results, comparison: Comparison) -> str:
+    """Say what the second contrast adds, and no more than the primary contrast allows."""
+    contrast = comparison.contrast
+    shared = f"what {contrast.against} shares with {contrast.arm}"
+    if comparison.difference is None or comparison.randomisation is None:
+        return (
+            f"The comparison with {contrast.against} is not estimable ({comparison.notes[0]}), so "
+            f"nothing separates the effect of {contrast.arm} from {shared}."
+        )
+    found = evidence(comparison)
+    if not results.primary.shown:
+        return (
+            f"The difference from {contrast.against} is {found}, and it is not claimed because "
+            "the primary contrast, which comes first, was not shown."
+        )
+    if not comparison.shown:
+        return (
+            f"A difference between {contrast.arm} and {contrast.against} was not shown ({found}), "
+            f"so this trial does not separate the effect of {contrast.arm} from {shared}."
+        )
+    primary = results.primary.difference
+    same_sign = primary is not None and primary.estimate * comparison.difference.estimate > 0
+    consequence = (
+        f"so {shared} does not account for all of it"
+        if same_sign
+        else f"so {shared} moves the outcome further than {contrast.arm} itself does"
+    )
+    return f"Against {contrast.against} the difference is {found}, {consequence}."
+
+
+def clean_sentence(results: Results) -> str:
+    """Say how far clean accuracy moved with the primary contrast."""
+    key = (results.contrasts[0].name, schema.CLEAN_ACC)
+    comparison = results.comparisons.get(key)
+    if comparison is None or comparison.difference is None or comparison.randomisation is None:
+        return "The difference in clean accuracy is not estimable."
+    if not comparison.shown:
+        return f"A difference in clean accuracy was not shown ({evidence(comparison)})."
+    return (
+        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy are "
+        "confounded and this contrast alone does not name the cause."
+    )
+
+
+def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
+    """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``."""
+    difference, test = comparison.difference, comparison.randomisation
+    if difference is None or test is None:
+        return "not estimable"
+    digits = unit_of(comparison.outcome).digits
+    parts = [f"{number(difference.estimate, digits, signed=True)} {difference.unit}"]
+    parts = parts if estimate else []
+    parts.append(f"{LEVEL:.0%} interval {interval(difference.low, difference.high, digits)}")
+    parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
+    return ", ".join(parts)
+
+
+def p_relation(p: float) -> str:
+    """Return ``= 0.012`` or ``< 0.000001``."""
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def limits(results: Results) -> list[str]:
+    """State what the registered comparisons can and cannot support."""
+    primary = results.contrasts[0]
+    if results.same_training:
+        return [
+            f"{primary.arm} and {primary.against} are trained alike, so any difference between "
+            "them is chance or a fault of the platform, and no defense is assessed here."
+        ]
+    text = [
+        f"{primary} is randomised: a difference is caused by the whole recipe that the arms do "
+        f"not share. It does not show which ingredient acts. In particular {primary} alone cannot "
+        "show that non-robust features are the cause, because training on label noise alone also "
+        "lowers leakage."
+    ]
+    if results.mechanism is None:
+        text.append(
+            "No placebo arm was compared in this protocol, so the question of mechanism is open."
+        )
+    else:
+        second = results.mechanism.contrast
+        text.append(
+            f"{second} removes what the two arms share. What remains may be due to the "
+            "perturbation, to its being learnt, or to a difference in clean accuracy between the "
+            "arms; the trial does not hold clean accuracy fixed."
+        )
+    return text
