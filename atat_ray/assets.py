@@ -1,0 +1,129 @@
+"""What a block has once, before any unit: its evaluation models and its priors."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from atat_ray.data import Data, IdentitySplit, load_split
+from atat_ray.evaluation import (
+    Evaluation,
+    EvaluationModels,
+    fit_evaluation_models,
+    held_out_accuracy,
+)
+from atat_ray.priors import Prior, load_prior, prior_state
+from atat_ray.seeding import derive_seed, generator
+from atat_ray.stages import load_stage, save_stage, specification_hash
+
+
+class PriorOptions(Protocol):
+    """Options of a prior, and how it is fitted."""
+
+    def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
+        """Fit a prior to public images (N, C, H, W) in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockSpec:
+    """A block: the people of one split, and what is made of them for all its units.
+
+    Attributes:
+        name: of the block.
+        seed: of the campaign.
+        data: the dataset.
+        split: number of the identity split.
+        evaluation: how the evaluation models are trained, on the private training images.
+        priors: options by name of the inversion attack that searches it; fitted to public images.
+    """
+
+    name: str
+    seed: int
+    data: Data
+    split: int
+    evaluation: Evaluation
+    priors: dict[str, PriorOptions]
+
+    def evaluation_hash(self) -> str:
+        """Name the evaluation models by what they depend on."""
+        return specification_hash("evaluation", self.seed, self.data, self.split, self.evaluation)
+
+    def prior_hash(self, inversion: str) -> str:
+        """Name the prior of one inversion attack by what it depends on."""
+        return specification_hash(
+            "prior", self.seed, self.data, self.split, self.priors[inversion]
+        )
+
+
+def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
+    """Make the evaluation models of a block unless they are there; describe them."""
+    path = folder / f"{block.name}-evaluation.pt"
+    payload = load_stage(path, block.evaluation_hash())
+    if payload is None:
+        start = time.perf_counter()
+        split = load_split(block.data, block.split)
+        seed = derive_seed(block.seed, block.name, "evaluation")
+        models = fit_evaluation_models(split, block.evaluation, seed=seed)
+        payload = {
+            "state": models.state_dict(),
+            "accuracy": held_out_accuracy(models, split.test),
+            "seconds": time.perf_counter() - start,
+        }
+        save_stage(path, block.evaluation_hash(), payload)
+    return {
+        "block": block.name,
+        "asset": "evaluation models",
+        "sha256": block.evaluation_hash(),
+        "accuracy": payload["accuracy"],
+        "seconds": payload["seconds"],
+    }
+
+
+def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]:
+    """Make the prior of one inversion attack unless it is there; describe it.
+
+    It is fitted to the public images and nothing else.
+    """
+    path = folder / f"{block.name}-prior-{inversion}.pt"
+    payload = load_stage(path, block.prior_hash(inversion))
+    if payload is None:
+        start = time.perf_counter()
+        public = load_split(block.data, block.split).public
+        draws = generator(block.seed, block.name, "prior", inversion)
+        prior = block.priors[inversion].fit(public.images, draws)
+        payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
+        save_stage(path, block.prior_hash(inversion), payload)
+    return {
+        "block": block.name,
+        "asset": f"prior of {inversion}",
+        "sha256": block.prior_hash(inversion),
+        "seconds": payload["seconds"],
+    }
+
+
+def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:
+    """Load a prior that ``make_prior`` made, or make it."""
+    make_prior(block, inversion, folder)
+    payload = load_stage(folder / f"{block.name}-prior-{inversion}.pt", block.prior_hash(inversion))
+    assert payload is not None, "the prior was written a moment ago"
+    return load_prior(payload["state"])
+
+
+def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> EvaluationModels:
+    """Load the evaluation models that ``make_evaluation`` made, or make them."""
+    make_evaluation(block, folder)
+    payload = load_stage(folder / f"{block.name}-evaluation.pt", block.evaluation_hash())
+    assert payload is not None, "the evaluation models were written a moment ago"
+    _, channels, size, _ = split.train.images.shape
+    models = EvaluationModels(
+        num_classes=split.num_classes,
+        channels=channels,
+        size=size,
+        ensemble=block.evaluation.ensemble,
+    )
+    models.load_state_dict(payload["state"])
+    return models.eval()

@@ -1,0 +1,35 @@
+"""Training-time defenses: each a loss, with a dataclass of what a protocol may set.
+
+A defense is named in :data:`DEFENSES`. Its dataclass holds the options, checks them, and computes
+the loss of one batch; what the paper chose (weight, epsilon, steps) has no default.
+"""
+
+from atat_ray.defenses.anti_adversarial import AntiAdversarial
+from atat_ray.defenses.base import Defense, LossTerms
+from atat_ray.defenses.decoy_noise import DecoyNoise
+from atat_ray.defenses.none import NoDefense
+from atat_ray.names import unknown
+
+DEFENSES: dict[str, type[Defense]] = {
+    "none": NoDefense,
+    "anti_adversarial": AntiAdversarial,
+    "decoy_noise": DecoyNoise,
+}
+
+__all__ = ["DEFENSES", "Defense", "LossTerms", "defense_name", "find_defense"]
+
+
+def find_defense(name: str) -> type[Defense]:
+    """Look a defense up by its name in protocols.
+
+    Raises:
+        ValueError: the name is unknown; the message has the nearest and all known ones.
+    """
+    if name not in DEFENSES:
+        raise unknown("defense", name, DEFENSES)
+    return DEFENSES[name]
+
+
+def defense_name(defense: Defense) -> str:
+    """Name a defense as protocols do."""
+    return next(name for name, kind in DEFENSES.items() if kind is type(defense))

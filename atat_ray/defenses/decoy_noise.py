@@ -1,0 +1,47 @@
+"""The placebo of anti-adversarial training: the same decoys and weight, plain noise for delta.
+
+If label noise alone lowers leakage, a trial of anti-adversarial training against plain training
+cannot tell it from what non-robust features do; against this arm it can.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from atat_ray.defenses.anti_adversarial import decoy_loss
+from atat_ray.defenses.base import Forward, LossTerms, check_weight
+from atat_ray.perturbation import check_epsilon, project
+from atat_ray.seeding import BatchDraws
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecoyNoise:
+    """Options of the placebo.
+
+    Attributes:
+        weight: lambda, at least 0.
+        epsilon: delta is uniform in [-epsilon, epsilon], pixel units.
+    """
+
+    weight: float
+    epsilon: float
+
+    summary: ClassVar[str] = "CE(f(x), y) + weight CE(f(x + delta), y'), delta uniform noise"
+    source: ClassVar[str] = "the placebo of anti_adversarial, this project"
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        check_weight(self.weight)
+        check_epsilon(self.epsilon)
+
+    def loss(self, model: Forward, images: Tensor, labels: Tensor, draws: BatchDraws) -> LossTerms:
+        """Compute the loss of a batch."""
+
+        def perturb(images: Tensor, decoys: Tensor) -> Tensor:
+            noise = draws.uniform(-self.epsilon, self.epsilon, images, *images.shape[1:])
+            return project(images + noise, images, self.epsilon)
+
+        return decoy_loss(
+            model, images, labels, weight=self.weight, perturb=perturb, draws=draws
+        )

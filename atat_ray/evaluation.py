@@ -1,0 +1,97 @@
+"""Evaluation models: who is on a reconstruction, judged by classifiers that the attack never saw.
+
+They are trained on the training images of the private people, once per block, before any unit.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atat_ray.data.splits import Faces, IdentitySplit
+from atat_ray.data.transforms import Augmentation
+from atat_ray.defenses import DEFENSES
+from atat_ray.models.lda import ShrinkageLda
+from atat_ray.models.small_vgg import SmallVgg
+from atat_ray.seeding import derive_seed, seeded
+from atat_ray.training import Training, accuracy, train
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """How the evaluation models are made.
+
+    Attributes:
+        ensemble: number of networks; the mean of their probabilities decides.
+        training: their schedule; augmentation stronger than that of the target models.
+    """
+
+    ensemble: int
+    training: Training
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ValueError(f"ensemble must be 1 or more networks, got {self.ensemble}")
+
+
+STRONG_AUGMENTATION = Augmentation(
+    rotation=15.0, scale=(0.75, 1.15), shift=0.12, brightness=0.15, contrast=0.35
+)
+
+
+class EvaluationModels(nn.Module):
+    """An ensemble of networks, and a second kind of evaluator beside it."""
+
+    def __init__(self, *, num_classes: int, channels: int, size: int, ensemble: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(
+            SmallVgg(num_classes=num_classes, channels=channels, size=size)
+            for _ in range(ensemble)
+        )
+        self.lda = ShrinkageLda(num_classes=num_classes, channels=channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, num_classes) mean probabilities of the ensemble."""
+        return torch.stack([network(images).softmax(1) for network in self.networks]).mean(0)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, D) unit-norm features: those of each network, joined."""
+        parts = [
+            nn.functional.normalize(network.features(images), dim=1)  # type: ignore[operator]
+            for network in self.networks
+        ]
+        return torch.cat(parts, dim=1) / len(parts) ** 0.5
+
+
+def fit_evaluation_models(
+    split: IdentitySplit, evaluation: Evaluation, *, seed: int
+) -> EvaluationModels:
+    """Train the evaluation models of a block on the private training images.
+
+    Args:
+        split: of the block; only ``train`` is used.
+        evaluation: their number and schedule.
+        seed: of weights, order and augmentation.
+    """
+    channels, size = split.train.images.shape[1], split.train.images.shape[-1]
+    with seeded(derive_seed(seed, "weights")):
+        models = EvaluationModels(
+            num_classes=split.num_classes,
+            channels=channels,
+            size=size,
+            ensemble=evaluation.ensemble,
+        ).to(split.train.images.device)
+        plain = DEFENSES["none"]()
+        for index, network in enumerate(models.networks):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            train_seed = derive_seed(seed, "network", index)
+            train(network, split.train, plain, evaluation.training, seed=train_seed)
+    models.lda.fit(split.train)
+    return models.eval()
+
+
+def held_out_accuracy(models: EvaluationModels, test: Faces) -> dict[str, float]:
+    """Measure the ensemble and the second evaluator on the private test images."""
+    return {"ensemble": accuracy(models, test), "lda": accuracy(models.lda, test)}

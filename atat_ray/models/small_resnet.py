@@ -1,0 +1,59 @@
+"""The target model of the embedded trial: a residual network of 0.3 M parameters for 64 x 64 faces."""
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, relu
+
+
+class Normalized(nn.Module):
+    """Map images from [0, 1] to [-1, 1] in front of a network, so that epsilon stays in pixel units."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> the same in [-1, 1]."""
+        return images * 2 - 1
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a skip (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.skip = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.skip = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        hidden = relu(self.norm1(self.conv1(maps)))
+        return relu(self.norm2(self.conv2(hidden)) + self.skip(maps))
+
+
+class SmallResNet(nn.Module):
+    """Stem of 8 x 8 patches with stride 4, four basic blocks of 16 to 128 channels, one linear head."""
+
+    def __init__(self, *, num_classes: int, channels: int = 1) -> None:
+        super().__init__()
+        self.normalize = Normalized()
+        self.stem = nn.Conv2d(channels, 16, 8, 4, 2, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.blocks = nn.Sequential(
+            BasicBlock(16, 16, 1),
+            BasicBlock(16, 32, 2),
+            BasicBlock(32, 64, 2),
+            BasicBlock(64, 128, 2),
+        )
+        self.head = nn.Linear(128, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features."""
+        maps = relu(self.norm(self.stem(self.normalize(images))))
+        return adaptive_avg_pool2d(self.blocks(maps), 1).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits."""
+        return self.head(self.features(images))

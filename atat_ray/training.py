@@ -1,0 +1,154 @@
+"""The training loop of a target model; knows nothing of Ray."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from atat_ray.data.splits import Faces
+from atat_ray.data.transforms import Augmentation, augment
+from atat_ray.defenses.base import Defense
+from atat_ray.precision import true_float32
+from atat_ray.seeding import BatchDraws, generator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """How a target model is trained: AdamW under a one-cycle schedule.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step, over all workers; an incomplete last batch is dropped.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: of AdamW.
+        warmup: share of the steps in which the learning rate rises.
+        augmentation: how training images are varied.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup: float = 0.15
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(
+                f"epochs must be 1 or more and batch_size 2 or more, "
+                f"got {self.epochs} and {self.batch_size}"
+            )
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ValueError(
+                f"learning_rate must be above 0 and weight_decay 0 or above, "
+                f"got {self.learning_rate:g} and {self.weight_decay:g}"
+            )
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps in (0, 1), got {self.warmup:g}")
+
+
+Epoch = dict[str, float]
+
+
+def train(
+    model: nn.Module,
+    faces: Faces,
+    defense: Defense,
+    training: Training,
+    *,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    on_epoch: Callable[[int, Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train a model in place and return the curves, one row an epoch.
+
+    The order of images, their augmentation and the draws of the defense come from three generators
+    derived from ``seed``, so that arms see the same images in the same order. Each of
+    ``world_size`` workers calls this with its own rank and a model that averages gradients
+    (``atat_ray.distributed``); the numbers drawn do not depend on their number.
+
+    Args:
+        model: images in [0, 1] to logits, on its device.
+        faces: training images, on the device of the model.
+        defense: its loss is minimised.
+        training: the schedule.
+        seed: of everything drawn here.
+        rank: of this worker.
+        world_size: number of workers; must divide the batch size.
+        on_epoch: told (epoch, means of the curves) after each.
+
+    Raises:
+        ValueError: the batch does not fit the images or the workers.
+    """
+    check_batches(training, len(faces), world_size)
+    steps = len(faces) // training.batch_size
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=training.learning_rate,
+        total_steps=steps * training.epochs,
+        pct_start=training.warmup,
+    )
+    order = generator(seed, "order")
+    views = BatchDraws(generator(seed, "augmentation"), rank=rank, world_size=world_size)
+    draws = BatchDraws(generator(seed, "defense"), rank=rank, world_size=world_size)
+    curves: list[Epoch] = []
+    model.train()
+    with true_float32():
+        for epoch in range(training.epochs):
+            rows = torch.randperm(len(faces), generator=order)[: steps * training.batch_size]
+            totals: dict[str, Tensor] = {}
+            for batch in rows.view(steps, training.batch_size):
+                shard = views.shard(batch).to(faces.labels.device)
+                images = augment(faces.images[shard], training.augmentation, views)
+                images = images.contiguous(memory_format=torch.channels_last)
+                terms = defense.loss(model, images, faces.labels[shard], draws)
+                optimizer.zero_grad(set_to_none=True)
+                terms.total.backward()
+                optimizer.step()
+                schedule.step()
+                for name, value in (("loss", terms.total.detach()), *terms.curves.items()):
+                    totals[name] = totals.get(name, 0) + value / steps
+            curves.append({name: float(value) for name, value in totals.items()})
+            if on_epoch is not None:
+                on_epoch(epoch, curves[-1])
+    return curves
+
+
+def check_batches(training: Training, num_images: int, world_size: int) -> None:
+    """Refuse a batch that the images or the workers do not fill.
+
+    Raises:
+        ValueError: says what to change.
+    """
+    if training.batch_size > num_images:
+        raise ValueError(
+            f"batch_size is {training.batch_size} but there are {num_images} training images; "
+            f"use at most {num_images}"
+        )
+    if training.batch_size % world_size:
+        raise ValueError(
+            f"batch_size must be a multiple of the workers, got {training.batch_size} images "
+            f"for {world_size} workers"
+        )
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, faces: Faces, *, batch_size: int = 256) -> float:
+    """Measure the share of images whose largest logit is at their label, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    hits = sum(
+        int((model(images).argmax(1) == labels).sum())
+        for images, labels in zip(
+            faces.images.split(batch_size), faces.labels.split(batch_size), strict=True
+        )
+    )
+    model.train(was_training)
+    return hits / len(faces)
