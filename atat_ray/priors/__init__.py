@@ -28,7 +28,8 @@ _FITTED: dict[str, type[Prior]] = {kind.name: kind for kind in (RotatedPCAPrior,
 
 def prior_state(prior: Prior) -> dict[str, Any]:
     """Give the name and the tensors of a prior, which ``torch.load`` reads with weights_only."""
-    return {"prior": prior.name, "tensors": dict(prior.state_dict())}
+    tensors = {name: tensor.cpu() for name, tensor in prior.state_dict().items()}
+    return {"prior": prior.name, "tensors": tensors}
 
 
 def load_prior(state: dict[str, Any]) -> Prior:

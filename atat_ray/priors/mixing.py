@@ -30,7 +30,7 @@ def mix_faces(images: Tensor, num: int, generator: torch.Generator) -> Tensor:
 
 def band_mask(like: Tensor, draws: BatchDraws) -> Tensor:
     """Draw smooth steps from 0 at the top to 1 at the bottom: (N, 1, H, W)."""
-    y = identity_grid(*like.shape[-2:], like.device)[..., 1]
+    y = identity_grid(like.shape[2], like.shape[3], like.device)[..., 1]
     edge = draws.uniform(-0.7, 0.7, like).view(-1, 1, 1, 1)
     width = draws.uniform(0.03, 0.15, like).view(-1, 1, 1, 1)
     return torch.sigmoid((y - edge) / width)
@@ -38,7 +38,7 @@ def band_mask(like: Tensor, draws: BatchDraws) -> Tensor:
 
 def spot_mask(like: Tensor, draws: BatchDraws) -> Tensor:
     """Draw pairs of soft spots, mirror images of each other: (N, 1, H, W) in [0, 1]."""
-    x, y = identity_grid(*like.shape[-2:], like.device).unbind(-1)
+    x, y = identity_grid(like.shape[2], like.shape[3], like.device).unbind(-1)
     right = draws.uniform(0.0, 0.8, like).view(-1, 1, 1, 1)
     down = draws.uniform(-0.8, 0.8, like).view(-1, 1, 1, 1)
     radius = draws.uniform(0.2, 0.5, like).view(-1, 1, 1, 1)

@@ -5,45 +5,123 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atat_ray.priors.warping import (
-    expand_knots,
-    identity_grid,
-    mirror_flow,
-    spline_matrix,
-    warp,
-)
+from atat_ray.priors.warping import expand_knots, identity_grid, mirror_flow, spline_matrix, warp
 
 NUM_KNOTS = 9
-REFERENCE_SIDE = 64  # blurs are given in pixels of an image of this side
+REFERENCE_SIDE = 64  # blurs are in pixels of an image of this side
+GRID_SIDE = 32  # images and template are compared at this many points a side
+SMOOTHNESS, MAGNITUDE = 2.4, 0.08  # weights of squared strain and squared displacement of the knots
+LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Level:
-    """One round of registration against the template of the round before.
+class Round:
+    """Registration against the template that the round before it gave.
 
     Attributes:
         blur: standard deviation in pixels at 64 x 64.
-        stride: every how many pixels of a row and of a column the images are compared.
-        elastic: move the knots too, not only the similarity transform.
+        elastic: move the knots too, not the similarity transform alone.
     """
 
     blur: float
-    stride: int
     elastic: bool
 
 
-LEVELS = (
-    Level(blur=2.5, stride=2, elastic=False),
-    Level(blur=1.5, stride=2, elastic=True),
-    Level(blur=1.0, stride=2, elastic=True),
-    Level(blur=0.5, stride=1, elastic=True),
+ROUNDS = (
+    Round(blur=2.5, elastic=False),
+    Round(blur=2.0, elastic=False),
+    Round(blur=1.5, elastic=True),
+    Round(blur=1.0, elastic=True),
+    Round(blur=0.5, elastic=True),
 )
-SMOOTHNESS, MAGNITUDE = 0.6, 0.02
-LR_SIM, LR_KNOT = 0.01, 0.01
+
+
+class Deformation:
+    """Flows (N, height, width, 2) of a similarity transform and a grid of knots each."""
+
+    def __init__(self, height: int, width: int, device: torch.device) -> None:
+        self.x, self.y = identity_grid(height, width, device).unbind(-1)
+        self.rows = spline_matrix(height, NUM_KNOTS, device)
+        self.columns = spline_matrix(width, NUM_KNOTS, device)
+
+    def flow(self, similarity: Tensor, knots: Tensor) -> Tensor:
+        """Add up (N, 4) rows (scale - 1, turn, right, down) and knots (N, 2, k, k)."""
+        scale, turn, right, down = similarity[:, :, None, None].unbind(1)
+        across = scale * self.x - turn * self.y + right
+        along = turn * self.x + scale * self.y + down
+        return torch.stack([across, along], dim=-1) + expand_knots(knots, self.rows, self.columns)
+
+
+def register(images: Tensor, *, num_steps: int) -> Tensor:
+    """Register roughly centred faces (N, C, H, W) to their template, from coarse to fine.
+
+    Args:
+        images: in [0, 1].
+        num_steps: steps of Adam in each round.
+
+    Returns:
+        flow (N, H, W, 2): point x of the template lies at x + flow(x) of the image.
+    """
+    features = normalize_contrast(images)
+    similarity = images.new_zeros(len(images), 4)
+    knots = images.new_zeros(len(images), 2, NUM_KNOTS, NUM_KNOTS)
+    for stage in ROUNDS:
+        smooth = blur(features, stage.blur)
+        refine(smooth, similarity, knots, elastic=stage.elastic, num_steps=num_steps)
+        recentre(similarity, knots)
+    deformation = Deformation(images.shape[2], images.shape[3], images.device)
+    return deformation.flow(similarity, knots)
+
+
+def refine(
+    features: Tensor, similarity: Tensor, knots: Tensor, *, elastic: bool, num_steps: int
+) -> None:
+    """Move similarity and knots, in place, so that each image meets the present template."""
+    deformation = Deformation(GRID_SIDE, GRID_SIDE, features.device)
+    mask = face_mask(GRID_SIDE, GRID_SIDE, features.device)
+    template = symmetric_mean(warp(features, deformation.flow(similarity, knots)))
+    moving = [similarity, knots] if elastic else [similarity]
+    optimizer = torch.optim.Adam(moving, lr=LEARNING_RATE, betas=(0.9, 0.98))
+    with torch.enable_grad():
+        for tensor in moving:
+            tensor.requires_grad_()
+        for step in range(num_steps):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / num_steps) ** 0.5
+            difference = warp(features, deformation.flow(similarity, knots)) - template
+            loss = (difference**2 * mask).sum() / mask.sum() + stiffness(knots)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        for tensor in moving:
+            tensor.requires_grad_(False)
+
+
+def stiffness(knots: Tensor) -> Tensor:
+    """Sum over images what their knots (N, 2, k, k) cost: mean squared strain and displacement."""
+    places = knots * (knots.shape[-1] - 1) / 2  # in spacings of the knots
+    strain = places.diff(dim=-1).square().mean() + places.diff(dim=-2).square().mean()
+    return len(knots) * (SMOOTHNESS * strain + MAGNITUDE * places.square().mean())
+
+
+def recentre(similarity: Tensor, knots: Tensor) -> None:
+    """Put the template at the mean shape: take the symmetric part of the mean off, in place.
+
+    Without it the template drifts to any size and stretch that happens to lower the error.
+    """
+    similarity[:, 0] -= similarity[:, 0].mean()
+    similarity[:, 3] -= similarity[:, 3].mean()
+    mean = knots.mean(dim=0).permute(1, 2, 0)
+    knots -= ((mean + mirror_flow(mean)) / 2).permute(2, 0, 1)
+
+
+def symmetric_mean(images: Tensor) -> Tensor:
+    """Average images (N, C, H, W) and their mirror images into (1, C, H, W)."""
+    mean = images.mean(dim=0, keepdim=True)
+    return (mean + mean.flip(-1)) / 2
 
 
 def blur_matrix(size: int, sigma: float, device: torch.device) -> Tensor:
-    """Give the (size, size) matrix of a Gaussian blur, its rows summing to one at the border too."""
+    """Give the (size, size) matrix of a Gaussian blur; rows sum to one at the border too."""
     place = torch.arange(size, device=device, dtype=torch.float32)
     weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
     return weights / weights.sum(dim=1, keepdim=True)
@@ -61,7 +139,8 @@ def normalize_contrast(images: Tensor) -> Tensor:
     """Remove local brightness and contrast: (N, C, H, W) -> (N, 1, H, W) of about unit variance."""
     fine = blur(images.mean(dim=1, keepdim=True), 1.0)
     detail = fine - blur(fine, 6.0)
-    return detail / (blur(detail**2, 6.0) + 4e-4).sqrt()
+    floor = 0.02**2  # a flat background must not be blown up to look like a face
+    return detail / (blur(detail**2, 6.0) + floor).sqrt()
 
 
 def face_mask(height: int, width: int, device: torch.device) -> Tensor:
@@ -69,55 +148,3 @@ def face_mask(height: int, width: int, device: torch.device) -> Tensor:
     x, y = identity_grid(height, width, device).unbind(-1)
     radius = ((x / 0.8) ** 2 + ((y - 0.05) / 0.95) ** 2).sqrt()
     return torch.sigmoid((1 - radius) / 0.08)
-
-
-def similarity_flow(similarity: Tensor, grid: Tensor) -> Tensor:
-    """Turn (N, 4) rows (scale - 1, turn, right, down) into flows (N, h, w, 2); linear in them."""
-    x, y = grid.unbind(-1)
-    scale, turn, right, down = similarity[:, :, None, None].unbind(1)
-    return torch.stack([scale * x - turn * y + right, turn * x + scale * y + down], dim=-1)
-
-
-def make_flow(similarity, knots, height, width):
-    rows = spline_matrix(height, NUM_KNOTS, knots.device)
-    columns = spline_matrix(width, NUM_KNOTS, knots.device)
-    grid = identity_grid(height, width, knots.device)
-    return similarity_flow(similarity, grid) + expand_knots(knots, rows, columns)
-
-
-def register(images: Tensor, steps: int = 60, log=False):
-    height, width = images.shape[-2:]
-    features = normalize_contrast(images)
-    sim = torch.zeros(len(images), 4)
-    knots = torch.zeros(len(images), 2, NUM_KNOTS, NUM_KNOTS)
-    for level in LEVELS:
-        smooth = blur(features, level.blur)
-        h, w = height // level.stride, width // level.stride
-        mask = face_mask(h, w, images.device)
-        mask = mask / mask.sum()
-        aligned = warp(smooth, make_flow(sim, knots, h, w))
-        template = aligned.mean(0, keepdim=True)
-        template = (template + template.flip(-1)) / 2
-        sim.requires_grad_(); knots.requires_grad_(level.elastic)
-        groups = [{"params": [sim], "lr": LR_SIM}]
-        if level.elastic:
-            groups.append({"params": [knots], "lr": LR_KNOT})
-        opt = torch.optim.Adam(groups, betas=(0.9, 0.98))
-        rows = spline_matrix(h, NUM_KNOTS, knots.device)
-        columns = spline_matrix(w, NUM_KNOTS, knots.device)
-        grid = identity_grid(h, w, knots.device)
-        for step in range(steps):
-            for g_, base in zip(opt.param_groups, (LR_SIM, LR_KNOT)):
-                g_["lr"] = base * (1 - step / steps)**.5
-            flow = similarity_flow(sim, grid) + expand_knots(knots, rows, columns)
-            err = ((warp(smooth, flow) - template) ** 2 * mask).sum(dim=(1, 2, 3))
-            px = knots * 8  # in knot spacings... 
-            dx = (px[..., 1:] - px[..., :-1]).square().mean((1,2,3)) + (px[..., 1:, :] - px[..., :-1, :]).square().mean((1,2,3))
-            loss = (err + SMOOTHNESS * dx + MAGNITUDE * px.square().mean((1,2,3))).sum()
-            opt.zero_grad(); loss.backward(); opt.step()
-        sim = sim.detach(); knots = knots.detach()
-        ms = sim.mean(0); sim = sim - torch.tensor([1., 0, 0, 1]) * ms
-        mk = knots.mean(0); mk = (mk + mk.flip(-1) * torch.tensor([-1., 1])[:, None, None]) / 2
-        knots = knots - mk
-        if log: print(level, err.mean().item(), dx.mean().item(), px.square().mean().item())
-    return make_flow(sim, knots, height, width), err.detach()

@@ -1,4 +1,4 @@
-"""Flows on images: fields of displacements on the square [-1, 1] x [-1, 1], (x, y) in the last axis."""
+"""Flows on images: displacements (x, y), in the last axis, on the square [-1, 1] x [-1, 1]."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ def identity_grid(height: int, width: int, device: torch.device) -> Tensor:
     return affine_grid(identity, [1, 1, height, width], align_corners=False)[0]
 
 
-def warp(images: Tensor, flow: Tensor) -> Tensor:
+def warp(images: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
     """Read images (N, C, H, W) at x + flow(x), flow (N, h, w, 2), into (N, C, h, w)."""
     grid = identity_grid(flow.shape[1], flow.shape[2], flow.device) + flow
-    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def mirror_flow(flow: Tensor) -> Tensor:
@@ -24,18 +24,13 @@ def mirror_flow(flow: Tensor) -> Tensor:
 
 def invert_flow(flow: Tensor, *, num_steps: int = 12) -> Tensor:
     """Find the flow g (N, h, w, 2) with g(y) = -flow(y + g(y)), by fixed-point iteration."""
+    identity = identity_grid(flow.shape[1], flow.shape[2], flow.device)
     field = flow.permute(0, 3, 1, 2)
     inverse = -flow
     for _ in range(num_steps):
-        inverse = -warp_flow(field, inverse)
+        read = grid_sample(field, identity + inverse, padding_mode="border", align_corners=False)
+        inverse = -read.permute(0, 2, 3, 1)
     return inverse
-
-
-def warp_flow(field: Tensor, flow: Tensor) -> Tensor:
-    """Read a field (N, 2, h, w) at x + flow(x), held constant outside, into (N, h, w, 2)."""
-    grid = identity_grid(flow.shape[1], flow.shape[2], flow.device) + flow
-    read = grid_sample(field, grid, padding_mode="border", align_corners=False)
-    return read.permute(0, 2, 3, 1)
 
 
 def spline_matrix(size: int, num_knots: int, device: torch.device) -> Tensor:

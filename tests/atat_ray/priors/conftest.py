@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from atat_ray.data.orl_faces import load_orl_faces
+from atat_ray.data.splits import split_identities
+from atat_ray.priors import RotatedPCAOptions, WarpedOptions
+from atat_ray.seeding import generator
+
+QUICK = {
+    "rotated_pca": RotatedPCAOptions(num_components=120, num_faces=500),
+    "warped": WarpedOptions(registration_steps=12, num_faces=500),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def orl_split():
+    """Split 2, the one that settings are tuned on."""
+    images, people = load_orl_faces()
+    return split_identities(images, people, split=2, num_private=24, num_train=7)
+
+
+@pytest.fixture(scope="session")
+def public_images(orl_split):
+    return orl_split.public.images
+
+
+@pytest.fixture(scope="session")
+def quick_options():
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def fitted(public_images):
+    """Both priors, fitted in fewer steps than by default."""
+    return {
+        name: options.fit(public_images, generator("test", name)) for name, options in QUICK.items()
+    }
