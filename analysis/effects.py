@@ -1,9 +1,10 @@
 """Estimate the effect of one arm against another from one row a unit.
 
-The unit is the training run. Allocation is complete randomisation within blocks, so each estimator
-compares arms within blocks and averages the blocks by their number of units. Every function takes a
-plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and returns numbers in
-the printed unit of the outcome (percentage points for fractions, see :mod:`analysis.labels`).
+The unit is the training run. Allocation is complete randomisation within blocks, so arms are
+compared within blocks and the blocks averaged with the weights of :func:`block_weights`. Every
+function takes a plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and
+returns numbers in the printed unit of the outcome (percentage points for fractions, see
+:mod:`analysis.labels`).
 """
 
 from __future__ import annotations
@@ -106,12 +107,13 @@ def difference_in_means(
     r"""Estimate the average effect of ``arm`` against ``against``, with an HC2 interval.
 
     .. math:: \hat\tau = \sum_b w_b(\bar y_{1b}-\bar y_{0b}),\quad
-              V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b}),\quad w_b = n_b/n
+              V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b})
 
-    Neyman's estimator for a blocked experiment (Imbens & Rubin 2015, ch. 9); V is the HC2 variance
-    of OLS with arm x block cells (Samii & Aronow 2012). Degrees of freedom after Satterthwaite
-    (1946), so one block gives Welch's interval. A block with a single unit in a cell has no s: then
-    OLS on the arm and block indicators, HC2, t(n - k).
+    with the weights of :func:`block_weights`. Neyman's variance for a blocked experiment (Imbens &
+    Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
+    freedom after Satterthwaite (1946), so one block gives Welch's interval. A cell with a single
+    unit has no s: then the same estimate has the HC2 error of OLS on arm and block indicators,
+    t(n - k).
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
@@ -124,10 +126,10 @@ def difference_in_means(
     cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
     if min(cell.sum() for cell in cells) > 1:
         estimate, variance, df = _neyman(y, z, block)
-        method = "Neyman, HC2, Satterthwaite" if block.max() else "Welch"
+        method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
     else:
         estimate, variance, df = _additive_hc2(y, z, block)
-        method = "OLS with block indicators, HC2"
+        method = "OLS with block indicators, HC2, t(n - k)"
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
     half = float(stats.t.ppf((1 + level) / 2, df) * np.sqrt(variance))
@@ -147,6 +149,18 @@ def difference_in_means(
         unit=unit.name,
         method=method,
     )
+
+
+def block_weights(z: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Return the weight of each block, proportional to n1 n0 / (n1 + n0) and summing to 1.
+
+    These are the weights of OLS with block indicators. Blocks that lost no unit weigh the same, and
+    then the estimate is the plain average of the blocks' differences.
+    """
+    treated = np.bincount(block, weights=z)
+    size = np.bincount(block)
+    precision = treated * (size - treated) / size
+    return precision / precision.sum()
 
 
 def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
@@ -176,9 +190,8 @@ def _finite(table: pd.DataFrame, outcome: str) -> np.ndarray:
 def _neyman(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
     """Return estimate, variance and Satterthwaite degrees of freedom; every cell has 2+ units."""
     estimate, parts, dfs = 0.0, [], []
-    for b in range(block.max() + 1):
+    for b, weight in enumerate(block_weights(z, block)):
         inside = block == b
-        weight = inside.mean()
         treated, control = y[inside & z], y[inside & ~z]
         estimate += weight * (treated.mean() - control.mean())
         for cell in (treated, control):

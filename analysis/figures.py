@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.effects import ArmMean
-from analysis.labels import label, unit_of
+from analysis.labels import label, short_label, unit_of
 from analysis.results import Comparison
 
 _INK = "#010203"  # replaced by currentColor
@@ -38,6 +38,8 @@ _STYLE = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "legend.frameon": False,
+    "legend.handletextpad": 0.1,
+    "legend.columnspacing": 1.2,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
@@ -81,7 +83,7 @@ def outcome_figure(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-step * len(shown) + 1.2, 0.9)
-        axes.set_xlabel(f"{label(outcome)}{' (%)' if scale == 100 else ''}")
+        axes.set_xlabel(f"{short_label(outcome)}{', %' if scale == 100 else ''}")
         axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
         return _svg(figure, f"{label(outcome)} of every unit by arm and block")
 
@@ -126,11 +128,11 @@ def scatter_figure(
                 y = unit_of(outcome).scale * inside[outcome].to_numpy(dtype=float)
                 mark = _mark(arms, arm)
                 axes.plot(x, y, linestyle="", ms=5, mew=0.6, mec=_INK, alpha=0.8, label=arm, **mark)
-            axes.set_xlabel(f"{label(accuracy)} (%)", fontsize=8)
+            axes.set_xlabel(f"{short_label(accuracy)}, %", fontsize=8)
             axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         for axes in list(grid.flat)[len(accuracies) :]:
             axes.remove()
-        figure.supylabel(f"{label(outcome)} (%)", fontsize=9)
+        figure.supylabel(f"{short_label(outcome)}, %", fontsize=9)
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(arms))
         return _svg(figure, f"{label(outcome)} against accuracy, one point a unit")

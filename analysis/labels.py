@@ -56,6 +56,11 @@ def label(column: str) -> str:
     return column
 
 
+def short_label(column: str) -> str:
+    """Return the name of an outcome for an axis: ``AttAcc@1 (standard)``."""
+    return label(column).replace(" inversion)", ")").replace("robust accuracy at", "robust,")
+
+
 def inversions_of(columns: list[str]) -> list[str]:
     """List the inversion attacks that a unit table reports, in the order of its columns."""
     return [c.removesuffix("/att_acc_1") for c in columns if c.endswith("/att_acc_1")]

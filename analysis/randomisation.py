@@ -14,7 +14,7 @@ from math import comb, prod
 import numpy as np
 import pandas as pd
 
-from analysis.effects import contrasted
+from analysis.effects import block_weights, contrasted
 from analysis.labels import unit_of
 
 ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
@@ -71,7 +71,7 @@ def randomisation_test(
     exact = allocations <= ENUMERATION_LIMIT
     generator = None if exact else np.random.default_rng(seed)
     reference, overlap = _reallocate(y, z, block, generator)
-    observed = float(_blocked(y, z, block))
+    observed = float(reference[np.argmax(overlap)])  # only it overlaps itself wholly
     p = float(np.mean(np.abs(reference) >= abs(observed) - _tolerance(y)))
     low, high = _invert(reference, overlap, observed, 1 - level, _tolerance(y))
     mirrored = all(n == 2 * k for n, k in sizes)  # then T and -T are equally likely
@@ -96,14 +96,6 @@ def _tolerance(y: np.ndarray) -> float:
     return 1e-9 * max(float(np.ptp(y)), float(np.abs(y).max()), 1e-300)
 
 
-def _blocked(values: np.ndarray, z: np.ndarray, block: np.ndarray) -> float:
-    """Return the difference in means of ``values`` within blocks, weighted by block size."""
-    return sum(
-        inside.mean() * (values[inside & (z == 1)].mean() - values[inside & (z == 0)].mean())
-        for inside in (block == b for b in range(block.max() + 1))
-    )
-
-
 def _reallocate(
     y: np.ndarray, z: np.ndarray, block: np.ndarray, generator: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +105,7 @@ def _reallocate(
     the second: all that inverting the test takes.
     """
     reference, overlap = np.zeros(1), np.zeros(1)
-    for b in range(block.max() + 1):
+    for b, weight in enumerate(block_weights(z, block)):
         inside = block == b
         n, treated = int(inside.sum()), int(z[inside].sum())
         if generator is None:
@@ -123,7 +115,7 @@ def _reallocate(
         else:
             sampled = generator.permuted(np.tile(z[inside], (DRAWS, 1)), axis=1)
             drawn = np.vstack([z[inside], sampled])
-        contrast = inside.mean() * (drawn / treated - (1 - drawn) / (n - treated))
+        contrast = weight * (drawn / treated - (1 - drawn) / (n - treated))
         of_y, of_z = contrast @ y[inside], contrast @ z[inside]
         if generator is None:
             reference = np.add.outer(reference, of_y).ravel()

@@ -139,8 +139,9 @@ def _text(record: Record, results: Results) -> dict[str, Any]:
         "outcome": label(results.outcome),
         "level": f"{LEVEL:.0%}",
         "primary_name": str(results.contrasts[0]),
-        "defenses": {
-            arm: str(options.get("defense", "")) for arm, options in record.protocol["arms"].items()
+        "arms": {
+            arm: ", ".join(f"{key} {value}" for key, value in options.items())
+            for arm, options in record.protocol["arms"].items()
         },
         "limits": wording.limits(results),
         "mechanism": results.mechanism and wording.mechanism_sentence(results, results.mechanism),

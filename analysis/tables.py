@@ -19,7 +19,7 @@ _OPEN = "not estimable"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """Cells as text; the first column names the row."""
+    """Cells as text; the first column names the row, and a row of one cell heads a group."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -57,6 +57,7 @@ def contrasts_table(comparisons: list[Comparison]) -> Table:
         f"{LEVEL:.0%} interval (exact)",
         "exact p",
         "smallest p possible",
+        "allocations",
     )
     return Table(head=head, rows=tuple(_contrast_row(c) for c in comparisons))
 
@@ -69,7 +70,7 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         estimate = f"{number(difference.estimate, digits, signed=True)} {difference.unit}"
         hc2 = interval(difference.low, difference.high, digits)
     if test is None:
-        return (name, estimate, hc2, _OPEN, _OPEN, _OPEN)
+        return (name, estimate, hc2, _OPEN, _OPEN, _OPEN, _OPEN)
     if difference is None:
         estimate = f"{number(test.statistic, digits, signed=True)} {test.unit}"
     return (
@@ -78,7 +79,8 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         hc2,
         interval(test.low, test.high, digits),
         p_text(test.p),
-        f"{p_text(test.smallest_p)} ({test.allocations:,} allocations)",
+        p_text(test.smallest_p),
+        f"{test.allocations:,}" + ("" if test.exact else ", sampled"),
     )
 
 
@@ -113,39 +115,36 @@ def beta_table(comparisons: list[Comparison]) -> Table:
 
 def secondary_table(results: Results, contrast: Contrast) -> Table:
     """Compare the two arms of a contrast on each secondary outcome, unadjusted."""
-    columns = list(results.analysed.columns)
-    outcomes = [
-        schema.inversion_column(inversion, name)
-        for inversion in inversions_of(columns)
-        for name in schema.INVERSION_OUTCOMES
-    ]
-    outcomes += [schema.CLEAN_ACC, schema.TRAIN_ACC]
-    found = [o for o in outcomes if o in results.means and o != results.outcome]
-    return _difference_table(results, contrast, found)
+    rows: list[tuple[str, ...]] = []
+    for inversion in inversions_of(list(results.analysed.columns)):
+        names = [schema.inversion_column(inversion, n) for n in schema.INVERSION_OUTCOMES]
+        found = [o for o in names if o in results.means and o != results.outcome]
+        inner = [_difference_row(results, contrast, o) for o in found]
+        suffix = f" ({inversion} inversion)"
+        rows.append((f"{inversion} inversion",))
+        rows += [(first.removesuffix(suffix), *rest) for first, *rest in inner]
+    accuracies = [o for o in (schema.CLEAN_ACC, schema.TRAIN_ACC) if o in results.means]
+    rows.append(("target model",))
+    rows += [_difference_row(results, contrast, o) for o in accuracies]
+    return Table(head=_difference_head(contrast), rows=tuple(rows))
 
 
 def robust_table(results: Results, contrast: Contrast) -> Table:
     """Compare robust accuracy of the two arms of a contrast at each epsilon."""
-    return _difference_table(results, contrast, robust_columns_of(list(results.means)))
+    columns = robust_columns_of(list(results.means))
+    rows = tuple(_difference_row(results, contrast, o) for o in columns)
+    return Table(head=_difference_head(contrast), rows=rows)
 
 
-def _difference_table(results: Results, contrast: Contrast, outcomes: list[str]) -> Table:
-    head = ("outcome", contrast.arm, contrast.against, "difference", "interval", "exact p")
-    rows: list[tuple[str, ...]] = []
-    for outcome in outcomes:
-        arm_mean = {m.arm: m for m in results.means[outcome]}
-        _, difference, hc2, _, p, _ = _contrast_row(results.on(contrast, outcome))
-        rows.append(
-            (
-                label(outcome),
-                _mean(arm_mean.get(contrast.arm), outcome),
-                _mean(arm_mean.get(contrast.against), outcome),
-                difference,
-                hc2,
-                p,
-            )
-        )
-    return Table(head=head, rows=tuple(rows))
+def _difference_head(contrast: Contrast) -> tuple[str, ...]:
+    return ("outcome", contrast.arm, contrast.against, "difference", "interval", "exact p")
+
+
+def _difference_row(results: Results, contrast: Contrast, outcome: str) -> tuple[str, ...]:
+    arm_mean = {m.arm: m for m in results.means[outcome]}
+    _, difference, hc2, _, p, *_ = _contrast_row(results.on(contrast, outcome))
+    means = (_mean(arm_mean.get(arm), outcome) for arm in (contrast.arm, contrast.against))
+    return (label(outcome), *means, difference, hc2, p)
 
 
 def association_table(results: Results) -> Table:
@@ -185,7 +184,7 @@ def assets_table(assets: list[dict[str, Any]]) -> Table:
     """List the evaluation models and priors with whatever the record says of them."""
     head = tuple(dict.fromkeys(key for asset in assets for key in asset))
     rows = [tuple(_plain(asset.get(key, "")) for key in head) for asset in assets]
-    return Table(head=head, rows=tuple(rows))
+    return Table(head=tuple(key.replace("_", " ") for key in head), rows=tuple(rows))
 
 
 def units_table(units: pd.DataFrame, results: Results) -> Table:

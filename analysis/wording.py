@@ -18,12 +18,14 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def p_text(p: float) -> str:
-    """Format a p-value with two significant digits and no exponent above 1e-6."""
+    """Format a p-value with two significant digits."""
+    if p < 1e-16:
+        return "< 1e-16"
+    if p < 1e-4:
+        return f"{p:.1e}"
     if p >= 0.1:
         return f"{p:.2f}"
-    if p < 1e-6:
-        return "< 0.000001"
-    return f"{p:.{1 + next(d for d in range(1, 8) if p >= 10.0**-d)}f}"
+    return f"{p:.{1 + next(d for d in range(1, 5) if p >= 10.0**-d)}f}"
 
 
 def interval(low: float, high: float, digits: int) -> str:
@@ -53,7 +55,7 @@ def _primary_sentence(results: Results) -> str:
     contrast, what = comparison.contrast, label(results.outcome)
     if comparison.difference is None or comparison.randomisation is None:
         return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
-    n = comparison.difference.n_arm + comparison.difference.n_against
+    runs = _runs(results, comparison)
     if results.same_training:
         found = (
             "a difference was found although both were trained alike"
@@ -61,20 +63,35 @@ def _primary_sentence(results: Results) -> str:
             else "no difference was shown, as expected"
         )
         return (
-            f"This is an A/A check of {n} training runs: {what} of {contrast.arm} and "
+            f"This is an A/A check of {runs}: {what} of {contrast.arm} and "
             f"{contrast.against} differs by {evidence(comparison)}, {found}."
         )
     direction = "lower" if comparison.difference.estimate < 0 else "higher"
     size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
+    if comparison.randomisation.smallest_p > ALPHA:
+        return (
+            f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
+            f"{what} could have been shown, as this design cannot give p below "
+            f"{p_text(comparison.randomisation.smallest_p)}: {evidence(comparison)}."
+        )
     if not comparison.shown:
         return (
-            f"Over {n} training runs, an effect of {contrast.arm} against {contrast.against} on "
+            f"Over {runs}, an effect of {contrast.arm} against {contrast.against} on "
             f"{what} was not shown: {evidence(comparison)}."
         )
     return (
-        f"Over {n} training runs, {what} was {size} {comparison.difference.unit} {direction} in "
+        f"Over {runs}, {what} was {size} {comparison.difference.unit} {direction} in "
         f"{contrast.arm} than in {contrast.against} ({evidence(comparison, estimate=False)})."
     )
+
+
+def _runs(results: Results, comparison: Comparison) -> str:
+    """Return ``16 training runs``, and how many of the two arms failed."""
+    contrast, difference = comparison.contrast, comparison.difference
+    n = 0 if difference is None else difference.n_arm + difference.n_against
+    pair = (contrast.arm, contrast.against)
+    failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
+    return f"{n} training runs" + (f" ({failed} more failed)" if failed else "")
 
 
 def _second_sentence(results: Results) -> str:
@@ -139,9 +156,11 @@ def clean_sentence(results: Results) -> str:
         return "The difference in clean accuracy is not estimable."
     if not comparison.shown:
         return f"A difference in clean accuracy was not shown ({evidence(comparison)})."
+    if not results.primary.shown:
+        return f"Clean accuracy differs ({evidence(comparison)})."
     return (
-        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy are "
-        "confounded and this contrast alone does not name the cause."
+        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy moved "
+        "together and this contrast alone does not name the cause."
     )
 
 
@@ -159,7 +178,7 @@ def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
 
 
 def p_relation(p: float) -> str:
-    """Return ``= 0.012`` or ``< 0.000001``."""
+    """Return ``= 0.012`` or ``< 1e-16``."""
     text = p_text(p)
     return text if text.startswith("<") else f"= {text}"
 
@@ -173,20 +192,32 @@ def limits(results: Results) -> list[str]:
             "them is chance or a fault of the platform, and no defense is assessed here."
         ]
     text = [
-        f"{primary} is randomised: a difference is caused by the whole recipe that the arms do "
-        f"not share. It does not show which ingredient acts. In particular {primary} alone cannot "
-        "show that non-robust features are the cause, because training on label noise alone also "
-        "lowers leakage."
+        f"The contrast {primary} is randomised, so a difference is caused by the whole recipe that "
+        "the arms do not share; it does not show which ingredient acts. By itself it cannot show "
+        "that non-robust features are the cause, because training on decoy labels without any "
+        f"adversarial perturbation can lower leakage as well{_placebo_means(results)}."
     ]
     if results.mechanism is None:
-        text.append(
-            "No placebo arm was compared in this protocol, so the question of mechanism is open."
-        )
-    else:
-        second = results.mechanism.contrast
-        text.append(
-            f"{second} removes what the two arms share. What remains may be due to the "
-            "perturbation, to its being learnt, or to a difference in clean accuracy between the "
-            "arms; the trial does not hold clean accuracy fixed."
-        )
-    return text
+        return [*text, "No second contrast was registered, so the question of mechanism is open."]
+    return [
+        *text,
+        f"The contrast {results.mechanism.contrast} removes what the two arms share. What remains "
+        "may be due to the perturbation, to the decoys being learnt, or to a difference in clean "
+        "accuracy; the trial does not hold clean accuracy fixed.",
+    ]
+
+
+def _placebo_means(results: Results) -> str:
+    """Return the means that show what the second contrast's reference arm does by itself."""
+    if results.mechanism is None:
+        return ""
+    means = {m.arm: m for m in results.means[results.outcome]}
+    pair = (results.mechanism.contrast.against, results.contrasts[0].against)
+    if pair[0] == pair[1] or not all(arm in means for arm in pair):
+        return ""
+    digits = unit_of(results.outcome).digits
+    return (
+        " (here the means are "
+        + " and ".join(f"{number(means[arm].mean, digits)} in {arm}" for arm in pair)
+        + ")"
+    )
