@@ -59,11 +59,10 @@ class WarpedPrior(Prior):
 
     def synthesize(self, latents: Tensor) -> Tensor:
         """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
-        num_texture = len(self.texture_basis)
-        texture = self.texture_mean.flatten() + latents[
-            :, :num_texture
-        ] @ self.texture_basis.flatten(1)
-        knots = self.flow_mean.flatten() + latents[:, num_texture:] @ self.flow_basis.flatten(1)
+        sizes = [len(self.texture_basis), len(self.flow_basis)]
+        look, shape = latents.split(sizes, dim=1)
+        texture = self.texture_mean.flatten() + look @ self.texture_basis.flatten(1)
+        knots = self.flow_mean.flatten() + shape @ self.flow_basis.flatten(1)
         flow = expand_knots(knots.unflatten(1, self.flow_mean.shape), self.rows, self.columns)
         return warp(texture.unflatten(1, self.texture_mean.shape), flow).clamp(0, 1)
 
