@@ -158,7 +158,9 @@ def _check_support(table: pd.DataFrame, outcome: str, y: np.ndarray) -> None:
         raise NotEstimable(
             f"Beta regression is undefined at 0 and 1: {outcome} of {', '.join(at_bound)}"
         )
-    constant = [a for a, rows in table.groupby("arm") if rows[outcome].nunique() == 1]
+    constant = [
+        arm for arm in table["arm"].unique() if np.ptp(y[(table["arm"] == arm).to_numpy()]) == 0
+    ]
     if constant:
         raise NotEstimable(
             f"all units of {', '.join(map(str, constant))} have the same {outcome}, "

@@ -78,7 +78,7 @@ def arm_means(
     unit = unit_of(outcome)
     result: list[ArmMean] = []
     for arm in arms:
-        rows = units[units["arm"] == arm]
+        rows = units.loc[units["arm"] == arm]
         if rows.empty:
             continue
         values = unit.scale * _finite(rows, outcome)
@@ -166,12 +166,12 @@ def block_weights(z: np.ndarray, block: np.ndarray) -> np.ndarray:
 def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
     """Keep the units of the two arms in blocks that hold both; refuse what cannot be compared."""
     for name in (arm, against):
-        n = int((units["arm"] == name).sum())
+        n = int(np.count_nonzero(units["arm"] == name))
         if n < 2:
             raise NotEstimable(f"{name} has {n} finished units, a comparison needs 2 or more")
-    table = units[units["arm"].isin([arm, against])]
+    table = units.loc[units["arm"].isin([arm, against])]
     both = table.groupby("block")["arm"].transform("nunique") == 2
-    table = table[both]
+    table = table.loc[both]
     if table.empty:
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
     _finite(table, outcome)

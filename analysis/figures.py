@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -22,7 +23,7 @@ _INK = "#010203"  # replaced by currentColor
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "atat-ray",
     "font.size": 9.0,
@@ -62,7 +63,7 @@ def outcome_figure(
             mark = _mark(arms, arm)
             _draw_mean(axes, summary[arm], top, **mark)
             for j, block in enumerate(blocks):
-                inside = units[(units["arm"] == arm) & (units["block"] == block)]
+                inside = units.loc[(units["arm"] == arm) & (units["block"] == block)]
                 values = scale * inside[outcome].to_numpy(dtype=float)
                 height = [top - 1 - j] * len(values)
                 axes.plot(
@@ -72,7 +73,7 @@ def outcome_figure(
                     str(block),
                     (1, top - 1 - j),
                     xycoords=axes.get_yaxis_transform(),
-                    fontsize=7,
+                    fontsize=8,
                     alpha=0.7,
                     va="center",
                     ha="left",
@@ -123,7 +124,7 @@ def scatter_figure(
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, accuracy in zip(grid.flat, accuracies, strict=False):
             for arm in arms:
-                inside = units[units["arm"] == arm]
+                inside = units.loc[units["arm"] == arm]
                 x = 100 * inside[accuracy].to_numpy(dtype=float)
                 y = unit_of(outcome).scale * inside[outcome].to_numpy(dtype=float)
                 mark = _mark(arms, arm)
@@ -143,7 +144,7 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _mark(arms: tuple[str, ...], arm: str) -> dict[str, str]:
+def _mark(arms: tuple[str, ...], arm: str) -> dict[str, Any]:
     i = arms.index(arm) % len(_COLOURS)
     return {"marker": _MARKERS[i], "color": _COLOURS[i]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from analysis import schema
@@ -42,7 +43,7 @@ class Flow:
 
 def count_flow(units: pd.DataFrame, outcome: str, arms: list[str]) -> Flow:
     """Count units by arm and status; raise ValueError where the counts do not add up."""
-    rows = tuple(_row(arm, units[units["arm"] == arm], outcome) for arm in arms)
+    rows = tuple(_row(arm, units.loc[units["arm"] == arm], outcome) for arm in arms)
     total = _row("total", units, outcome)
     for row in (*rows, total):
         _check_row(row)
@@ -53,7 +54,7 @@ def count_flow(units: pd.DataFrame, outcome: str, arms: list[str]) -> Flow:
                 f"{name} units of the arms {arms} do not add up to the total "
                 f"{getattr(total, name)}; arms not in the protocol: {strangers}"
             )
-    failed = units[units["status"] == schema.FAILED]
+    failed = units.loc[units["status"] == schema.FAILED]
     failures = tuple(
         (str(r["unit_id"]), str(r["arm"]), str(r["reason"]) or "no reason recorded")
         for r in failed.to_dict("records")
@@ -67,11 +68,11 @@ def _row(arm: str, units: pd.DataFrame, outcome: str) -> FlowRow:
     return FlowRow(
         arm=arm,
         allocated=len(units),
-        started=int(units["start_order"].notna().sum()),
-        finished=int(finished.sum()),
-        failed=int((units["status"] == schema.FAILED).sum()),
-        pending=int((units["status"] == schema.PENDING).sum()),
-        analysed=int((finished & measured).sum()),
+        started=int(np.count_nonzero(units["start_order"].notna())),
+        finished=int(np.count_nonzero(finished)),
+        failed=int(np.count_nonzero(units["status"] == schema.FAILED)),
+        pending=int(np.count_nonzero(units["status"] == schema.PENDING)),
+        analysed=int(np.count_nonzero(finished & measured)),
     )
 
 

@@ -89,7 +89,7 @@ def strips(record: Record, results: Results) -> list[Strip]:
     chosen: list[Strip] = []
     for arm in results.arms:
         here = results.analysed
-        here = here[(here["arm"] == arm) & (here["block"] == block)].sort_values("unit_id")
+        here = here.loc[(here["arm"] == arm) & (here["block"] == block)].sort_values("unit_id")
         if here.empty:
             note = f"no finished unit in block {block}"
             chosen.append(Strip(arm=arm, unit_id="", cells=(), note=note))
@@ -190,7 +190,7 @@ def _numbers(record: Record, results: Results) -> dict[str, Any]:
 def _figures(results: Results) -> dict[str, str]:
     """Draw what there are units for."""
     units = results.analysed
-    drawn = dict.fromkeys(("outcome", "forest", "robust", "clean"), "")
+    drawn: dict[str, str] = {"outcome": "", "forest": "", "robust": "", "clean": ""}
     if units.empty:
         return drawn
     outcome, arms = results.outcome, results.arms
@@ -204,7 +204,7 @@ def _figures(results: Results) -> dict[str, str]:
     forest = [results.on(c, o) for o in (same or [outcome]) for c in results.contrasts]
     if any(c.difference for c in forest):
         drawn["forest"] = figures.forest_figure(forest, outcome)
-    robust = [c for c in robust_columns_of(list(units.columns)) if units[c].nunique() > 1]
+    robust = [c for c in robust_columns_of(list(units.columns)) if len(units[c].unique()) > 1]
     if robust:
         drawn["robust"] = figures.scatter_figure(units, outcome, robust, arms)
     if schema.CLEAN_ACC in units:

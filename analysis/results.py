@@ -101,7 +101,7 @@ def analyse(record: Record) -> Results:
     units = record.units
     if outcome not in units:
         units = units.assign(**{outcome: float("nan")})
-    analysed = units[(units["status"] == schema.FINISHED) & units[outcome].notna()]
+    analysed = units.loc[(units["status"] == schema.FINISHED) & units[outcome].notna()]
     outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
     seed = int(protocol["seed"])
     return Results(
@@ -170,9 +170,9 @@ def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
     if schema.CLEAN_ACC not in units:
         return {}
     complete = units.dropna(subset=[*robust, schema.CLEAN_ACC])
-    if len(complete) < 5 or complete[outcome].nunique() < 2:
+    if len(complete) < 5 or len(complete[outcome].unique()) < 2:
         return {}
-    varying = [c for c in robust if complete[c].nunique() > 1]
+    varying = [c for c in robust if len(complete[c].unique()) > 1]
     return {c: explain(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
 
 

@@ -224,18 +224,19 @@ def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
     unknown = sorted(set(table["status"]) - set(schema.STATUSES))
     if unknown:
         raise ValueError(f"status must be one of {schema.STATUSES}, the record says {unknown}")
-    table["start_order"] = pd.to_numeric(table["start_order"]).astype("Int64")
+    order = [int(v) if v else pd.NA for v in table["start_order"]]
+    table["start_order"] = pd.array(order, dtype="Int64")
     first = [*schema.ALLOCATION_COLUMNS, *tag_names]
-    return table[first + sorted(c for c in table.columns if c not in first)]
+    return table.loc[:, first + sorted(c for c in table.columns if c not in first)]
 
 
 def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.DataFrame:
     """Stack the class tables of the finished units under the columns unit_id, block, arm."""
     columns = [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
     parts: list[pd.DataFrame] = []
-    for row in units[units["status"] == schema.FINISHED].to_dict("records"):
+    for row in units.loc[units["status"] == schema.FINISHED].to_dict("records"):
         part = pd.read_csv(io.BytesIO(read(row["unit_id"], schema.CLASSES_FILE)))
         parts.append(part.assign(**{k: row[k] for k in schema.ALLOCATION_COLUMNS}))
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts)[columns].reset_index(drop=True)
+    return pd.concat(parts, ignore_index=True).loc[:, columns]

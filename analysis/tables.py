@@ -104,7 +104,7 @@ def beta_table(comparisons: list[Comparison]) -> Table:
             number(b.estimate, 1, signed=True),
             interval(b.low, b.high, 1),
             interval(b.small_sample_low, b.small_sample_high, 1),
-            p_text(b.p),
+            p_text(b.p) if b.p >= 1e-4 else "< 0.0001",
             number(b.phi, 1),
         )
         for c in comparisons

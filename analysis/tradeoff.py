@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +93,7 @@ def _constant(values: np.ndarray) -> bool:
 def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
     if len(x) < 3 or _constant(x) or _constant(y):
         return None
-    return float(stats.pearsonr(x, y).statistic)
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None, float | None]:

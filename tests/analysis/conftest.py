@@ -87,7 +87,9 @@ def draw_picture(rng: np.random.Generator) -> bytes:
 
 def draw_classes(rng: np.random.Generator) -> pd.DataFrame:
     rows = [
-        (inversion, c, 4, *rng.integers(0, 5, 4)) for inversion in INVERSIONS for c in range(CLASSES)
+        (inversion, c, 4, *rng.integers(0, 5, 4))
+        for inversion in INVERSIONS
+        for c in range(CLASSES)
     ]
     return pd.DataFrame(rows, columns=list(schema.CLASS_COLUMNS))
 
@@ -98,6 +100,11 @@ def allocate(protocol: dict[str, Any], rng: np.random.Generator) -> pd.DataFrame
         arms = rng.permutation(np.repeat(list(protocol["arms"]), protocol["units_per_arm"]))
         rows += [(f"{block}/{i:02d}", block, str(arm)) for i, arm in enumerate(arms)]
     return pd.DataFrame(rows, columns=list(schema.ALLOCATION_COLUMNS))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # MLflow 3.17 on SQLAlchemy 2.1 warns about itself when it opens its database
+    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy")
 
 
 class Writer:
@@ -172,7 +179,7 @@ class Writer:
         pending: tuple[int, ...] = (),
         seed: int = 0,
     ) -> Campaign:
-        """Record a whole campaign; units whose row is in ``failed`` or ``pending`` have no outcome."""
+        """Record a whole campaign; the rows in ``failed`` and ``pending`` have no outcome."""
         rng = np.random.default_rng(seed)
         experiment, parent, allocation = self.start(protocol, seed=seed)
         order = rng.permutation(len(allocation)) + 1
@@ -181,7 +188,11 @@ class Writer:
                 continue
             if i in failed:
                 self.unit(
-                    experiment, parent, row, start_order=str(order[i]), status=schema.FAILED,
+                    experiment,
+                    parent,
+                    row,
+                    start_order=str(order[i]),
+                    status=schema.FAILED,
                     reason="out of memory",
                 )
                 continue

@@ -1,0 +1,135 @@
+"""Arm means and blocked differences, against hand algebra, scipy and statsmodels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from analysis.effects import NotEstimable, arm_means, block_weights, difference_in_means
+
+OUTCOME = "standard/att_acc_1"
+PAIR = {"arm": "a", "against": "b"}
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def test_one_block_gives_welchs_interval(table: MakeTable) -> None:
+    units = table(per_cell=6, blocks=1)
+    a, b = (100 * units.loc[units["arm"] == arm, OUTCOME] for arm in "ab")
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    bounds = welch.confidence_interval(0.95)
+    found = difference_in_means(units, OUTCOME, **PAIR)
+    assert found.method == "Welch"
+    np.testing.assert_allclose(
+        [found.estimate, found.df, found.low, found.high],
+        [a.mean() - b.mean(), welch.df, bounds.low, bounds.high],
+    )
+
+
+def test_blocked_difference_is_the_mean_of_the_blocks_differences(table: MakeTable) -> None:
+    units = table(per_cell=4, blocks=3)
+    means = units.groupby(["block", "arm"])[OUTCOME].mean().unstack()
+    variances = units.groupby(["block", "arm"])[OUTCOME].var(ddof=1).unstack()
+    found = difference_in_means(units, OUTCOME, **PAIR)
+    assert found.estimate == pytest.approx(100 * (means["a"] - means["b"]).mean())
+    assert found.se == pytest.approx(100 * np.sqrt((variances / 4).to_numpy().sum() / 9))
+
+
+def test_standard_error_is_hc2_of_the_saturated_regression(table: MakeTable) -> None:
+    units = table(per_cell=5, blocks=2)
+    z = (units["arm"] == "a").to_numpy(dtype=float)
+    second = (units["block"] == "b1").to_numpy(dtype=float)
+    centred = second - second.mean()
+    x = np.column_stack([np.ones(len(z)), z, centred, z * centred])
+    fit = sm.OLS(100 * units[OUTCOME].to_numpy(), x).fit(cov_type="HC2")
+    found = difference_in_means(units, OUTCOME, **PAIR)
+    np.testing.assert_allclose([found.estimate, found.se], [fit.params[1], fit.bse[1]])
+
+
+def test_single_unit_cells_fall_back_to_additive_hc2(table: MakeTable) -> None:
+    units = table(per_cell=2, blocks=3).drop(index=0)
+    z = (units["arm"] == "a").to_numpy(dtype=float)
+    blocks = pd.get_dummies(units["block"]).to_numpy(dtype=float)
+    fit = sm.OLS(100 * units[OUTCOME].to_numpy(), np.column_stack([z, blocks])).fit(cov_type="HC2")
+    found = difference_in_means(units, OUTCOME, **PAIR)
+    assert found.method.startswith("OLS")
+    np.testing.assert_allclose([found.estimate, found.se], [fit.params[0], fit.bse[0]])
+    assert found.df == len(units) - 4
+
+
+def test_blocks_that_lost_units_weigh_as_in_ols_with_block_indicators(table: MakeTable) -> None:
+    units = table(per_cell=4, blocks=2).drop(index=[0, 1, 12])
+    z = (units["arm"] == "a").to_numpy(dtype=float)
+    block = pd.factorize(units["block"])[0]
+    x = np.column_stack([z, pd.get_dummies(units["block"]).to_numpy(dtype=float)])
+    fit = sm.OLS(100 * units[OUTCOME].to_numpy(), x).fit()
+    assert block_weights(z, block).sum() == pytest.approx(1)
+    assert difference_in_means(units, OUTCOME, **PAIR).estimate == pytest.approx(fit.params[0])
+
+
+def test_swapping_arms_flips_the_sign_and_order_of_rows_is_irrelevant(table: MakeTable) -> None:
+    units = table()
+    forward = difference_in_means(units, OUTCOME, arm="a", against="b")
+    back = difference_in_means(units.iloc[::-1], OUTCOME, arm="b", against="a")
+    assert back.estimate == pytest.approx(-forward.estimate)
+    assert (back.low, back.high) == pytest.approx((-forward.high, -forward.low))
+
+
+def test_interval_covers_at_its_level() -> None:
+    rng = np.random.default_rng(3)
+    block, arm = np.repeat(["x", "y"], 8), np.tile(["a", "b"], 8)
+    inside = 0
+    for _ in range(600):
+        y = np.where(block == "x", rng.beta(54, 6, 16), rng.beta(40, 20, 16))
+        frame = pd.DataFrame({"unit_id": range(16), "block": block, "arm": arm, OUTCOME: y})
+        found = difference_in_means(frame, OUTCOME, **PAIR)
+        inside += found.low <= 0 <= found.high
+    assert 0.93 < inside / 600 < 0.98
+
+
+def test_an_arm_with_one_unit_is_not_estimable(table: MakeTable) -> None:
+    units = table(per_cell=1, blocks=1)
+    with pytest.raises(NotEstimable, match="a has 1 finished units, a comparison needs 2"):
+        difference_in_means(units, OUTCOME, **PAIR)
+
+
+def test_arms_that_share_no_block_are_not_estimable(table: MakeTable) -> None:
+    units = table(per_cell=3, blocks=1)
+    units["block"] = units["arm"]
+    with pytest.raises(NotEstimable, match="no block holds finished units of both a and b"):
+        difference_in_means(units, OUTCOME, **PAIR)
+
+
+def test_missing_outcomes_are_named(table: MakeTable) -> None:
+    units = table()
+    units.loc[3, OUTCOME] = np.nan
+    with pytest.raises(NotEstimable, match="is missing for b0/a3"):
+        difference_in_means(units, OUTCOME, **PAIR)
+
+
+def test_no_variation_is_not_a_zero_error(table: MakeTable) -> None:
+    units = table().assign(**{OUTCOME: 0.5})
+    with pytest.raises(NotEstimable, match="does not vary within arms"):
+        difference_in_means(units, OUTCOME, **PAIR)
+
+
+def test_arm_means_are_in_percent_with_a_t_interval(table: MakeTable) -> None:
+    units = table(per_cell=5, blocks=1)
+    (a, b) = arm_means(units, OUTCOME, ["a", "b", "absent"])
+    values = 100 * units.loc[units["arm"] == "a", OUTCOME]
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    assert (a.mean, a.sd, a.n) == pytest.approx((values.mean(), values.std(ddof=1), 5))
+    assert (a.low, a.high) == pytest.approx((low, high))
+    assert (a.minimum, a.maximum) == pytest.approx((values.min(), values.max()))
+    assert b.arm == "b"
+
+
+def test_distances_keep_their_own_unit(table: MakeTable) -> None:
+    units = table().rename(columns={OUTCOME: "standard/delta_eval"})
+    found = difference_in_means(units, "standard/delta_eval", **PAIR)
+    assert (found.unit, abs(found.estimate) < 1) == ("L2", True)
+    assert "L2" in str(found)
