@@ -6,6 +6,7 @@ Colours are CSS variables with the printed colour as fallback, and ink is ``curr
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from typing import Any
@@ -167,6 +168,6 @@ def _svg(figure: Figure, title: str) -> str:
     text = text.replace(_INK, "currentColor")
     for i, colour in enumerate(_COLOURS):
         text = text.replace(colour, f"var(--arm-{i}, {colour})")
-    prefix = re.sub(r"\W+", "-", title.lower())
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]  # ids are unique in the page
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

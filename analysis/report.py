@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis import figures, schema, tables, wording
 from analysis.labels import inversions_of, label, robust_columns_of
-from analysis.results import LEVEL, Results, analyse
+from analysis.results import Results, analyse
 from analysis.runs import Record
 
 _CLASSES_SHOWN = 24
@@ -137,7 +137,7 @@ def _text(record: Record, results: Results) -> dict[str, Any]:
         "interim": results.interim,
         "aa": results.same_training,
         "outcome": label(results.outcome),
-        "level": f"{LEVEL:.0%}",
+        "level": f"{results.level:.0%}",
         "primary_name": str(results.contrasts[0]),
         "arms": {
             arm: ", ".join(f"{key} {value}" for key, value in options.items())
@@ -171,9 +171,9 @@ def _numbers(record: Record, results: Results) -> dict[str, Any]:
         "flow": tables.flow_table(results),
         "failures": results.flow.failures,
         "means": tables.means_table(results, results.outcome),
-        "contrasts": tables.contrasts_table(on_primary),
-        "beta": tables.beta_table(on_primary),
-        "clean_contrasts": tables.contrasts_table(clean),
+        "contrasts": tables.contrasts_table(on_primary, results.level),
+        "beta": tables.beta_table(on_primary, results.level),
+        "clean_contrasts": tables.contrasts_table(clean, results.level),
         "secondary": [(str(c), tables.secondary_table(results, c)) for c in results.contrasts],
         "robust": [(str(c), tables.robust_table(results, c)) for c in results.contrasts],
         "associations": tables.association_table(results),

@@ -17,8 +17,7 @@ from analysis.randomisation import Randomisation, randomisation_test
 from analysis.runs import Record
 from analysis.tradeoff import Association, Explained, associate, explain
 
-LEVEL = 0.95
-ALPHA = 1 - LEVEL
+PRIMARY = "primary"  # name of the contrast that decides
 
 _Result = TypeVar("_Result")
 
@@ -44,12 +43,13 @@ class Comparison:
     difference: Difference | None
     randomisation: Randomisation | None
     beta: BetaEffect | None  # of the primary outcome only
+    alpha: float
     notes: tuple[str, ...]
 
     @property
     def shown(self) -> bool:
-        """Whether the randomisation test rejects no effect at ALPHA."""
-        return self.randomisation is not None and self.randomisation.p <= ALPHA
+        """Whether the randomisation test rejects no effect at ``alpha``."""
+        return self.randomisation is not None and self.randomisation.p <= self.alpha
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class Results:
     """The analysis of a record, in the order of its report."""
 
     outcome: str  # the primary outcome
+    alpha: float  # of the protocol; intervals have the level 1 - alpha
     arms: tuple[str, ...]
     contrasts: tuple[Contrast, ...]  # the first is the primary one
     flow: Flow
@@ -80,6 +81,11 @@ class Results:
         return self.comparisons[self.contrasts[1].name, self.outcome]
 
     @property
+    def level(self) -> float:
+        """Level of the intervals."""
+        return 1 - self.alpha
+
+    @property
     def interim(self) -> bool:
         """Whether units of the allocation are still pending."""
         return self.flow.total.pending > 0
@@ -91,28 +97,26 @@ class Results:
 
 def analyse(record: Record) -> Results:
     """Estimate every registered contrast on every recorded outcome."""
-    protocol = record.protocol
-    outcome, arms = str(protocol["outcome"]), [str(a) for a in protocol["arms"]]
-    contrasts = tuple(
-        Contrast(name=str(name), arm=str(c["arm"]), against=str(c["against"]))
-        for name, c in protocol["contrasts"].items()
-    )
-    flow = count_flow(record.units, outcome, arms)
-    units = record.units
+    protocol, units = record.protocol, record.units
+    outcome, alpha, seed = protocol["outcome"], protocol["alpha"], protocol["seed"]
+    contrasts = order_contrasts(protocol["contrasts"])
+    arms = order_arms(list(protocol["arms"]), contrasts)
     if outcome not in units:
         units = units.assign(**{outcome: float("nan")})
     analysed = units.loc[(units["status"] == schema.FINISHED) & units[outcome].notna()]
     outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
-    seed = int(protocol["seed"])
     return Results(
         outcome=outcome,
+        alpha=alpha,
         arms=tuple(arms),
         contrasts=contrasts,
-        flow=flow,
+        flow=count_flow(units, outcome, arms),
         analysed=analysed,
-        means={o: arm_means(analysed.dropna(subset=[o]), o, arms, level=LEVEL) for o in outcomes},
+        means={
+            o: arm_means(analysed.dropna(subset=[o]), o, arms, level=1 - alpha) for o in outcomes
+        },
         comparisons={
-            (c.name, o): _compare(analysed, c, o, seed=seed, with_beta=o == outcome)
+            (c.name, o): _compare(analysed, c, o, alpha=alpha, seed=seed, with_beta=o == outcome)
             for c in contrasts
             for o in outcomes
         },
@@ -120,6 +124,18 @@ def analyse(record: Record) -> Results:
         explained=_explained(analysed, outcome),
         same_training=_trained_alike(protocol["arms"], contrasts[0]),
     )
+
+
+def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ...]:
+    """Put the contrast named ``primary`` first; canonical JSON sorts names and keeps no order."""
+    names = sorted(registered, key=lambda name: name != PRIMARY)
+    return tuple(Contrast(name=name, **registered[name]) for name in names)
+
+
+def order_arms(arms: list[str], contrasts: tuple[Contrast, ...]) -> list[str]:
+    """Order arms as the contrasts name them: reference and arm of the primary, then the others."""
+    named = [arm for c in contrasts for arm in (c.against, c.arm)]
+    return list(dict.fromkeys([*named, *arms]))
 
 
 def _outcomes(columns: list[str]) -> list[str]:
@@ -134,11 +150,17 @@ def _outcomes(columns: list[str]) -> list[str]:
 
 
 def _compare(
-    units: pd.DataFrame, contrast: Contrast, outcome: str, *, seed: int, with_beta: bool
+    units: pd.DataFrame,
+    contrast: Contrast,
+    outcome: str,
+    *,
+    alpha: float,
+    seed: int,
+    with_beta: bool,
 ) -> Comparison:
     """Run each estimator that the data allow; keep the reasons of the others."""
     notes: list[str] = []
-    arms = {"arm": contrast.arm, "against": contrast.against, "level": LEVEL}
+    arms = {"arm": contrast.arm, "against": contrast.against, "level": 1 - alpha}
 
     def attempt(estimator: Callable[..., _Result], **options: Any) -> _Result | None:
         try:
@@ -154,6 +176,7 @@ def _compare(
         difference=attempt(difference_in_means),
         randomisation=attempt(randomisation_test, seed=seed),
         beta=attempt(beta_effect) if with_beta else None,
+        alpha=alpha,
         notes=tuple(notes),
     )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 _PARENT_TAG = "mlflow.parentRunId"
+_WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 _ANSWER_SECONDS = 5.0
 
 
@@ -73,7 +74,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
         allocation=allocation,
         units=units,
         classes=_class_table(units, read_artifact),
-        assets=json.loads(_artifact(client, parent.info.run_id, schema.ASSETS_FILE)),
+        assets=_assets(client, parent.info.run_id),
         tags=tags,
         read_artifact=read_artifact,
     )
@@ -167,6 +168,13 @@ def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
             raise ValueError(f"run {run_id} has no readable artifact {path!r}: {error}") from error
 
 
+def _assets(client: MlflowClient, run_id: str) -> list[dict[str, Any]]:
+    """Read the evaluation models and priors; a campaign that has just begun has none yet."""
+    if schema.ASSETS_FILE not in [f.path for f in client.list_artifacts(run_id)]:
+        return []
+    return json.loads(_artifact(client, run_id, schema.ASSETS_FILE))
+
+
 def _check_hash(name: str, content: bytes, registered: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != registered:
@@ -179,7 +187,7 @@ def _check_hash(name: str, content: bytes, registered: str) -> None:
 def _runs_by_unit(
     client: MlflowClient, experiment_id: str, parent_id: str, allocation: pd.DataFrame
 ) -> dict[str, Run]:
-    """Map unit_id to its run; refuse a second run of a unit and one that was not allocated."""
+    """Map unit_id to its run, once that is whole; refuse second runs and units never allocated."""
     allocated = {u: (b, a) for u, b, a in allocation.itertuples(index=False, name=None)}
     if len(allocated) != len(allocation):
         twice = allocation["unit_id"][allocation["unit_id"].duplicated()]
@@ -206,7 +214,7 @@ def _runs_by_unit(
                 f"{tags.get('arm')!r}; the allocation says {allocated[unit_id]}"
             )
         runs[unit_id] = run
-    return runs
+    return {unit_id: run for unit_id, run in runs.items() if run.info.status in _WHOLE}
 
 
 def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:

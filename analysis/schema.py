@@ -11,7 +11,10 @@ columns of :data:`ALLOCATION_COLUMNS`, one row a unit in the order of the draw) 
 
 Child run: tags ``atat.kind = unit`` and those in :data:`UNIT_TAGS`; one MLflow metric for each
 outcome (step 0), curves as metrics with the prefix ``epoch/`` (step = epoch), artifacts
-:data:`CLASSES_FILE` and ``pictures/<inversion>.png``.
+:data:`CLASSES_FILE` and ``pictures/<inversion>.png``. A unit's run counts once MLflow holds it
+as FINISHED or FAILED; until then the unit is pending.
+
+The contrast named ``primary`` decides. Canonical JSON sorts names, so no order is read from it.
 
 All accuracies, confidences and AttAcc are fractions in [0, 1]; distances are unsquared L2 between
 unit-norm evaluation features, in [0, 2]; epsilon is an L-infinity radius in pixel units for images

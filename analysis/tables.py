@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import schema
 from analysis.effects import ArmMean
 from analysis.labels import inversions_of, label, robust_columns_of, unit_of
-from analysis.results import LEVEL, Comparison, Contrast, Results
+from analysis.results import Comparison, Contrast, Results
 from analysis.wording import interval, number, p_text
 
 _OPEN = "not estimable"
@@ -44,17 +44,17 @@ def means_table(results: Results, outcome: str) -> Table:
         sd = "" if m.sd is None else number(m.sd, digits)
         span = f"{number(m.minimum, digits)} to {number(m.maximum, digits)}"
         rows.append((m.arm, str(m.n), number(m.mean, digits), bounds, sd, span))
-    head = ("arm", "n", f"mean ({_sign(outcome)})", f"{LEVEL:.0%} interval", "SD", "range")
+    head = ("arm", "n", f"mean ({_sign(outcome)})", f"{results.level:.0%} interval", "SD", "range")
     return Table(head=head, rows=tuple(rows))
 
 
-def contrasts_table(comparisons: list[Comparison]) -> Table:
+def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
     """Show estimate, both intervals, p and the smallest p that the design allows."""
     head = (
         "contrast",
         "difference",
-        f"{LEVEL:.0%} interval (HC2)",
-        f"{LEVEL:.0%} interval (exact)",
+        f"{level:.0%} interval (HC2)",
+        f"{level:.0%} interval (exact)",
         "exact p",
         "smallest p possible",
         "allocations",
@@ -84,15 +84,15 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
     )
 
 
-def beta_table(comparisons: list[Comparison]) -> Table:
+def beta_table(comparisons: list[Comparison], level: float) -> Table:
     """Show the Beta regression of each contrast that could be fitted."""
     head = (
         "contrast",
         "log odds (SE)",
         "odds ratio",
         "effect (pp)",
-        f"{LEVEL:.0%} interval (Wald)",
-        f"{LEVEL:.0%} interval (small-sample)",
+        f"{level:.0%} interval (Wald)",
+        f"{level:.0%} interval (small-sample)",
         "Wald p",
         "phi",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from analysis import schema
 from analysis.labels import label, unit_of
-from analysis.results import ALPHA, LEVEL, Comparison, Results
+from analysis.results import Comparison, Results
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -68,7 +68,7 @@ def _primary_sentence(results: Results) -> str:
         )
     direction = "lower" if comparison.difference.estimate < 0 else "higher"
     size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
-    if comparison.randomisation.smallest_p > ALPHA:
+    if comparison.randomisation.smallest_p > comparison.alpha:
         return (
             f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
             f"{what} could have been shown, as this design cannot give p below "
@@ -108,13 +108,13 @@ def _aa_sentence(results: Results) -> str:
         return "Nothing can be said yet about the platform or the size of chance differences."
     if results.primary.shown:
         return (
-            f"In {ALPHA:.0%} of A/A campaigns chance alone does this; "
+            f"In {results.alpha:.0%} of A/A campaigns chance alone does this; "
             "look for a cause before believing other campaigns of this platform."
         )
     digits = unit_of(results.outcome).digits
     return (
         f"Constant differences outside {interval(test.low, test.high, digits)} {test.unit} are "
-        f"excluded at the {LEVEL:.0%} level, and smaller ones are not."
+        f"excluded at the {results.level:.0%} level, and smaller ones are not."
     )
 
 
@@ -172,7 +172,9 @@ def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
     digits = unit_of(comparison.outcome).digits
     parts = [f"{number(difference.estimate, digits, signed=True)} {difference.unit}"]
     parts = parts if estimate else []
-    parts.append(f"{LEVEL:.0%} interval {interval(difference.low, difference.high, digits)}")
+    parts.append(
+        f"{difference.level:.0%} interval {interval(difference.low, difference.high, digits)}"
+    )
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
     return ", ".join(parts)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from PIL import Image
 
 from analysis import schema
@@ -42,6 +43,7 @@ def protocol_of(name: str, arms: dict[str, dict[str, Any]], **changes: Any) -> d
         "units_per_arm": 4,
         "arms": arms,
         "outcome": "standard/att_acc_1",
+        "alpha": 0.05,
         "contrasts": contrasts,
     }
     return {**protocol, **changes}
@@ -121,7 +123,7 @@ class Writer:
         experiment = self.client.create_experiment(name, f"file://{self.artifacts / name}")
         allocation = allocate(protocol, np.random.default_rng(seed))
         table = allocation.to_csv(index=False, lineterminator="\n")
-        text = json.dumps(protocol, separators=(",", ":"))
+        text = json.dumps(protocol, sort_keys=True, separators=(",", ":"))
         tags = {
             schema.KIND_TAG: schema.KIND_CAMPAIGN,
             "campaign": name,
@@ -155,13 +157,16 @@ class Writer:
             **{k: str(v) for k, v in row.items()},
             **tags,
         }
-        return self.client.create_run(experiment, tags=all_tags).info.run_id
+        run_id = self.client.create_run(experiment, tags=all_tags).info.run_id
+        ended = "FAILED" if all_tags["status"] == schema.FAILED else "FINISHED"
+        self.client.set_terminated(run_id, ended)
+        return run_id
 
     def outcome(self, run_id: str, defense: str, rng: np.random.Generator) -> None:
         """Record a finished unit's metrics, class table and pictures."""
-        for key, value in draw_outcomes(defense, rng).items():
-            self.client.log_metric(run_id, key, float(value))
-        self.client.log_metric(run_id, f"{schema.EPOCH_PREFIX}loss", 0.1, step=3)
+        values = {**draw_outcomes(defense, rng), f"{schema.EPOCH_PREFIX}loss": 0.1}
+        metrics = [Metric(key, float(value), 0, 0) for key, value in values.items()]
+        self.client.log_batch(run_id, metrics)
         text = draw_classes(rng).to_csv(index=False)
         self.client.log_text(run_id, text, schema.CLASSES_FILE)
         folder = self.artifacts / "made"

@@ -1,0 +1,40 @@
+"""What importing ``analysis`` costs and what it must never pull in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import analysis
+
+HEAVY = ("mlflow", "statsmodels", "matplotlib", "pandas", "scipy", "jinja2")
+FORBIDDEN = ("ray", "torch", "atat_ray", "trials")
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not loaded_after("import analysis") & {*HEAVY, *FORBIDDEN}
+
+
+def test_importing_every_module_loads_neither_ray_nor_torch() -> None:
+    found = loaded_after("import analysis.report, analysis.runs, analysis.__main__")
+    assert not found & {*FORBIDDEN, "mlflow", "statsmodels"}
+
+
+def test_no_module_imports_the_other_wings() -> None:
+    for path in Path(analysis.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            assert not {n.partition(".")[0] for n in names} & set(FORBIDDEN), path

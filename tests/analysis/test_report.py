@@ -1,0 +1,284 @@
+"""The page and its tables: self-contained, deterministic, and honest about what is missing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import schema
+from analysis.report import Report, strips, write_report
+from analysis.results import analyse
+from analysis.runs import load
+
+Campaign = tuple[str, str]
+MakeProtocol = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def report(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Write the report of the finished campaign."""
+    return write_report(load(*finished), tmp_path_factory.mktemp("report"))
+
+
+def page_of(campaign: Campaign, folder: Path) -> tuple[str, str]:
+    report = write_report(load(*campaign), folder)
+    return report.verdict, report.page.read_text(encoding="utf-8")
+
+
+class _Page(HTMLParser):
+    """Collects the visible text, the addresses, and tags left open."""
+
+    VOID = frozenset({"meta", "img", "br", "path", "use", "link", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "action")]
+        self.ids += [v or "" for k, v in attrs if k == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def parse(page: str) -> _Page:
+    parser = _Page()
+    parser.feed(page)
+    return parser
+
+
+def sentences(text: str) -> int:
+    return len(re.findall(r"[.!?](?=\s|$)", text))
+
+
+def test_page_refers_to_nothing_outside_itself(report: Report) -> None:
+    parsed = parse(report.page.read_text(encoding="utf-8"))
+    assert parsed.addresses
+    assert all(a.startswith(("data:image/png;base64,", "#")) for a in parsed.addresses)
+    assert not re.search(r"@import|url\((?!#)", report.page.read_text(encoding="utf-8"))
+
+
+def test_page_is_well_formed_and_ids_are_unique(report: Report) -> None:
+    parsed = parse(report.page.read_text(encoding="utf-8"))
+    assert parsed.open == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    inner = {a[1:] for a in parsed.addresses if a.startswith("#")}
+    assert inner <= set(parsed.ids)
+
+
+def test_no_missing_value_shows_through(report: Report) -> None:
+    text = " ".join(parse(report.page.read_text(encoding="utf-8")).words)
+    assert not re.search(r"\b(nan|NaN|None|inf|NA|<NA>)\b", text.replace("defense none", ""))
+
+
+def test_same_record_gives_the_same_bytes(
+    report: Report, finished: Campaign, tmp_path: Path
+) -> None:
+    again = write_report(load(*finished), tmp_path)
+    for name in ("page", "units", "classes", "effects"):
+        assert getattr(again, name).read_bytes() == getattr(report, name).read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "classes.csv",
+        "effects.csv",
+        "report.html",
+        "units.csv",
+    ]
+
+
+def test_csvs_hold_every_unit_class_and_comparison(report: Report) -> None:
+    units, classes, effects = (
+        pd.read_csv(p) for p in (report.units, report.classes, report.effects)
+    )
+    assert list(units.columns[:3]) == list(schema.ALLOCATION_COLUMNS)
+    assert (len(units), len(classes)) == (24, 24 * 2 * 6)
+    assert len(effects) == 2 * (2 * len(schema.INVERSION_OUTCOMES) + 2 + 4)
+    assert list(effects["role"]).count("primary") == 1
+    assert effects["exact_p"].between(0, 1).all()
+
+
+def test_verdict_states_the_estimates_in_two_sentences(report: Report) -> None:
+    assert sentences(report.verdict) == 2
+    effect = pd.read_csv(report.effects).query("role == 'primary'").iloc[0]
+    assert f"{abs(effect['estimate']):.1f} pp lower in treatment than in control" in report.verdict
+    assert "exact p = 0.00041" in report.verdict
+    assert "placebo" in report.verdict
+
+
+def test_every_analysed_unit_is_a_point_in_the_primary_figure(report: Report) -> None:
+    page = report.page.read_text(encoding="utf-8")
+    figure = page[page.index("<figure>") : page.index("</figure>")]
+    points = re.findall(r"<use ", figure)
+    means, ticks = 3, len(re.findall(r'id="[^"]*xtick_\d+"', figure))
+    assert len(points) - means - ticks == 24
+
+
+def test_figures_scale_and_take_the_pages_ink(report: Report) -> None:
+    page = report.page.read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(figures) == 4
+    for svg in figures:
+        head = svg[: svg.index(">")]
+        assert "viewBox" in head
+        assert "width=" not in head
+        assert "currentColor" in svg
+        assert "#010203" not in svg
+        assert "<text" in svg
+
+
+def test_reconstructions_are_chosen_by_the_stated_rule(finished: Campaign) -> None:
+    record = load(*finished)
+    chosen = strips(record, analyse(record))
+    first_block = record.allocation["block"].iloc[0]
+    for strip in chosen:
+        units = record.units
+        mine = units[(units["arm"] == strip.arm) & (units["block"] == first_block)]
+        assert strip.unit_id == mine["unit_id"].min()
+        assert [name for name, _ in strip.cells] == [str(c) for c in range(6)]
+
+
+def test_page_says_the_hashes_and_the_protocol(report: Report, finished: Campaign) -> None:
+    page, record = report.page.read_text(encoding="utf-8"), load(*finished)
+    assert record.tags["protocol_sha256"] in page
+    assert record.tags["allocation_sha256"] in page
+    assert all(a["sha256"] in page for a in record.assets)
+    assert "units_per_arm" in page
+
+
+def test_interim_campaign_says_so_and_counts_its_units(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    campaign = writer.campaign(make_protocol("interim"), failed=(3,), pending=(21, 22, 23))
+    verdict, page = page_of(campaign, tmp_path)
+    assert verdict.startswith("Interim, 3 of 24 units pending: ")
+    assert sentences(verdict) == 2
+    assert "Interim report" in page
+    assert "out of memory" in page
+    parse(page)
+
+
+def test_campaign_without_finished_units_has_a_report(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    verdict, page = page_of(
+        writer.campaign(make_protocol("started"), pending=tuple(range(24))), tmp_path
+    )
+    assert "not estimable" in verdict
+    assert "<svg" not in page
+    assert sentences(verdict) == 2
+
+
+def test_one_finished_unit_an_arm_is_not_estimable(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    arms = {"control": {"defense": "none"}, "treatment": {"defense": "anti_adversarial"}}
+    protocol = make_protocol("single", arms, units_per_arm=1, blocks={"split-10": {}})
+    verdict, page = page_of(writer.campaign(protocol), tmp_path)
+    assert "has 1 finished units, a comparison needs 2 or more" in verdict
+    assert "No second contrast was registered" in page
+
+
+def test_a_design_too_small_to_show_anything_says_so(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    arms = {"control": {"defense": "none"}, "treatment": {"defense": "anti_adversarial"}}
+    verdict, page = page_of(writer.campaign(make_protocol("tiny", arms, units_per_arm=1)), tmp_path)
+    assert "this design cannot give p below 0.50" in verdict
+    assert "unbounded" in page
+
+
+def test_trained_alike_arms_are_reported_as_an_aa_check(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    arms = {"control_a": {"defense": "none"}, "control_b": {"defense": "none"}}
+    contrasts = {"primary": {"arm": "control_a", "against": "control_b"}}
+    protocol = make_protocol("orl-aa", arms, contrasts=contrasts)
+    verdict, page = page_of(writer.campaign(protocol, seed=5), tmp_path)
+    assert verdict.startswith("This is an A/A check of 16 training runs")
+    assert sentences(verdict) == 2
+    assert "non-robust features" not in page
+    assert "A/A check" in page
+
+
+def test_no_effect_is_not_shown_rather_than_absent(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    arms = {
+        "control": {"defense": "none"},
+        "treatment": {"defense": "none", "weight": 1},
+        "placebo": {"defense": "decoy_noise"},
+    }
+    verdict, page = page_of(writer.campaign(make_protocol("null", arms), seed=3), tmp_path)
+    assert (
+        "an effect of treatment against control on AttAcc@1 (standard inversion) was not shown"
+        in verdict
+    )
+    assert "it is not claimed because the primary contrast" in verdict
+    assert "does not account for all of it" not in page
+
+
+def test_an_outcome_at_the_bound_drops_the_beta_regression_and_says_why(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    record = load(*writer.campaign(make_protocol("bound"), seed=4))
+    row = record.units.index[record.units["arm"] == "control"][0]
+    record.units.loc[row, "standard/att_acc_1"] = 1.0
+    report = write_report(record, tmp_path)
+    page = report.page.read_text(encoding="utf-8")
+    assert f"undefined at 0 and 1: standard/att_acc_1 of {record.units['unit_id'][row]}" in page
+    assert "exact p" in report.verdict
+
+
+def test_sampled_allocations_are_said_to_be_sampled(
+    finished: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.randomisation.ENUMERATION_LIMIT", 10)
+    monkeypatch.setattr("analysis.randomisation.DRAWS", 999)
+    report = write_report(load(*finished), tmp_path)
+    assert "randomisation p" in report.verdict
+    assert "4,900, sampled" in report.page.read_text(encoding="utf-8")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", *arguments], capture_output=True, text=True
+    )
+
+
+def test_command_line_prints_verdict_and_page(finished: Campaign, tmp_path: Path) -> None:
+    uri, name = finished
+    done = run(name, "--tracking-uri", uri, "--out", str(tmp_path / "out"))
+    verdict, page = done.stdout.strip().split("\n")
+    assert done.returncode == 0
+    assert verdict.startswith("Over 16 training runs")
+    assert Path(page).is_file()
+
+
+def test_command_line_errors_are_one_line_and_code_2(finished: Campaign) -> None:
+    done = run("no-such-campaign", "--tracking-uri", finished[0])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: no campaign 'no-such-campaign'")
