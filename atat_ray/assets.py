@@ -54,9 +54,7 @@ class BlockSpec:
 
     def prior_hash(self, inversion: str) -> str:
         """Name the prior of one inversion attack by what it depends on."""
-        return specification_hash(
-            "prior", self.seed, self.data, self.split, self.priors[inversion]
-        )
+        return specification_hash("prior", self.seed, self.data, self.split, self.priors[inversion])
 
 
 def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:

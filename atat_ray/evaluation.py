@@ -13,6 +13,7 @@ from atat_ray.data.transforms import Augmentation
 from atat_ray.defenses import DEFENSES
 from atat_ray.models.lda import ShrinkageLda
 from atat_ray.models.small_vgg import SmallVgg
+from atat_ray.options import STRICT
 from atat_ray.seeding import derive_seed, seeded
 from atat_ray.training import Training, accuracy, train
 
@@ -29,7 +30,7 @@ class Evaluation:
     ensemble: int
     training: Training
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
@@ -47,8 +48,7 @@ class EvaluationModels(nn.Module):
     def __init__(self, *, num_classes: int, channels: int, size: int, ensemble: int) -> None:
         super().__init__()
         self.networks = nn.ModuleList(
-            SmallVgg(num_classes=num_classes, channels=channels, size=size)
-            for _ in range(ensemble)
+            SmallVgg(num_classes=num_classes, channels=channels, size=size) for _ in range(ensemble)
         )
         self.lda = ShrinkageLda(num_classes=num_classes, channels=channels)
 

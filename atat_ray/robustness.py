@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atat_ray.data.splits import Faces
 from atat_ray.names import unknown
+from atat_ray.options import STRICT
 from atat_ray.perturbation import check_epsilon
 from atat_ray.precision import assert_true_float32, true_float32
 
@@ -48,7 +49,7 @@ class Robustness:
     attacks: str
     epsilons: tuple[float, ...]
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.attacks not in ATTACK_SETS:

@@ -1,4 +1,4 @@
-"""Seeds are derived, never drawn, and draws do not depend on how a batch is shared among workers."""
+"""Seeds are derived, never drawn, and draws do not depend on how workers share a batch."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 def derive_seed(*parts: str | int) -> int:
     """Derive a 63-bit seed from names, such as (campaign seed, unit id, stage).
 
-    SHA-256 over the parts joined by NUL, first eight bytes, top bit cleared; any language can redo it.
+    SHA-256 over the parts joined by NUL, first eight bytes, lowest bit dropped.
     """
     digest = hashlib.sha256("\0".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -45,9 +45,7 @@ class BatchDraws:
 
     def integers(self, low: int, high: int, like: Tensor) -> Tensor:
         """Draw integers in [low, high), one for each row of ``like``, on its device."""
-        rows = torch.randint(
-            low, high, (len(like) * self.world_size,), generator=self.generator
-        )
+        rows = torch.randint(low, high, (len(like) * self.world_size,), generator=self.generator)
         return self.shard(rows).to(like.device)
 
     def flips(self, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
 from atat_ray.defenses.base import Defense
+from atat_ray.options import STRICT
 from atat_ray.precision import true_float32
 from atat_ray.seeding import BatchDraws, generator
 
@@ -33,7 +34,7 @@ class Training:
     warmup: float = 0.15
     augmentation: Augmentation = Augmentation()  # noqa: RUF009
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:

@@ -6,6 +6,7 @@ from pathlib import Path
 from atat_ray.data.orl_faces import load_orl_faces
 from atat_ray.data.splits import Faces, IdentitySplit, split_identities
 from atat_ray.names import unknown
+from atat_ray.options import STRICT
 
 DATASETS = {"orl_faces": load_orl_faces}
 
@@ -30,7 +31,7 @@ class Data:
     size: int
     root: str | None = None
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.name not in DATASETS:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from atat_ray.options import STRICT
 from atat_ray.seeding import BatchDraws
 
 
@@ -30,7 +31,7 @@ class Augmentation:
     brightness: float = 0.075
     contrast: float = 0.15
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from atat_ray.defenses.base import Forward, LossTerms, check_weight
+from atat_ray.options import STRICT
 from atat_ray.perturbation import check_epsilon, pgd
 from atat_ray.seeding import BatchDraws
 
@@ -81,7 +82,7 @@ class AntiAdversarial:
 
     summary: ClassVar[str] = "CE(f(x), y) + weight CE(f(x + delta), y'), delta by targeted PGD"
     source: ClassVar[str] = "Reducing information dependency ..., ICLR 2026, Sec. 5"
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_weight(self.weight)
@@ -108,6 +109,4 @@ class AntiAdversarial:
                 draws=draws,
             )
 
-        return decoy_loss(
-            model, images, labels, weight=self.weight, perturb=perturb, draws=draws
-        )
+        return decoy_loss(model, images, labels, weight=self.weight, perturb=perturb, draws=draws)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atat_ray.defenses.anti_adversarial import decoy_loss
 from atat_ray.defenses.base import Forward, LossTerms, check_weight
+from atat_ray.options import STRICT
 from atat_ray.perturbation import check_epsilon, project
 from atat_ray.seeding import BatchDraws
 
@@ -29,7 +30,7 @@ class DecoyNoise:
 
     summary: ClassVar[str] = "CE(f(x), y) + weight CE(f(x + delta), y'), delta uniform noise"
     source: ClassVar[str] = "the placebo of anti_adversarial, this project"
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         check_weight(self.weight)
@@ -42,6 +43,4 @@ class DecoyNoise:
             noise = draws.uniform(-self.epsilon, self.epsilon, images, *images.shape[1:])
             return project(images + noise, images, self.epsilon)
 
-        return decoy_loss(
-            model, images, labels, weight=self.weight, perturb=perturb, draws=draws
-        )
+        return decoy_loss(model, images, labels, weight=self.weight, perturb=perturb, draws=draws)

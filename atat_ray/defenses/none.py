@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from atat_ray.defenses.base import Forward, LossTerms
+from atat_ray.options import STRICT
 from atat_ray.seeding import BatchDraws
 
 
@@ -16,7 +17,7 @@ class NoDefense:
 
     summary: ClassVar[str] = "plain training with cross-entropy"
     source: ClassVar[str] = "the control"
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def loss(self, model: Forward, images: Tensor, labels: Tensor, draws: BatchDraws) -> LossTerms:
         """Compute CE(f(x), y)."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from atat_ray.data.transforms import random_resized_crop
 from atat_ray.inversion.losses import poincare_loss
 from atat_ray.inversion.selection import initial_candidates, robust_confidence
+from atat_ray.options import STRICT
 from atat_ray.priors import Prior
 from atat_ray.seeding import BatchDraws, generator
 
@@ -40,7 +41,7 @@ class Ppa:
     views: int
     view_area: tuple[float, float]
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if not 1 <= self.keep <= self.candidates <= self.samples:

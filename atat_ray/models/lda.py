@@ -24,7 +24,7 @@ class ShrinkageLda(nn.Module):
         return nn.functional.normalize(small - small.mean(1, keepdim=True), dim=1)
 
     def fit(self, faces: Faces, *, shrinkage: float = 0.3) -> "ShrinkageLda":
-        """Fit to images and their mirror images; shrinkage in [0, 1] is the weight of the identity."""
+        """Fit to images and their mirror images; shrinkage in [0, 1] weighs the identity."""
         images = torch.cat([faces.images, faces.images.flip(3)])
         labels = faces.labels.repeat(2)
         x = self.pixels(images).double()

@@ -1,11 +1,11 @@
-"""The target model of the embedded trial: a residual network of 0.3 M parameters for 64 x 64 faces."""
+"""The target model of the embedded trial: a residual network of 0.3 M parameters for 64 x 64."""
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 
 class Normalized(nn.Module):
-    """Map images from [0, 1] to [-1, 1] in front of a network, so that epsilon stays in pixel units."""
+    """Map images from [0, 1] to [-1, 1] inside a network, so that epsilon stays in pixel units."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> the same in [-1, 1]."""
@@ -34,12 +34,16 @@ class BasicBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """Stem of 8 x 8 patches with stride 4, four basic blocks of 16 to 128 channels, one linear head."""
+    """Stem of 8 x 8 patches at stride 4, four basic blocks of 16 to 128 channels, a linear head."""
 
     def __init__(self, *, num_classes: int, channels: int = 1) -> None:
         super().__init__()
         self.normalize = Normalized()
-        self.stem = nn.Conv2d(channels, 16, 8, 4, 2, bias=False)
+        # An 8 x 8 convolution of stride 4, as 2 x 2 over patches of 4 x 4: its gradient with respect
+        # to the image, which PGD and inversion need, takes less than half the time on a CPU.
+        self.stem = nn.Sequential(
+            nn.ZeroPad2d(2), nn.PixelUnshuffle(4), nn.Conv2d(16 * channels, 16, 2, bias=False)
+        )
         self.norm = nn.BatchNorm2d(16)
         self.blocks = nn.Sequential(
             BasicBlock(16, 16, 1),

@@ -1,0 +1,109 @@
+"""The same training loop on Ray Train: several workers share a unit's target model by DDP.
+
+The only file of ``atat_ray`` that imports ray, and only where it is used.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from atat_ray.data import load_split
+from atat_ray.stages import load_stage, save_stage
+from atat_ray.training import Epoch, train
+from atat_ray.unit import State, UnitSpec, new_target
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the batch of all workers, on any device.
+
+    torch's SyncBatchNorm does the same and needs CUDA. Every worker must hold the same number of
+    images, which the training loop sees to.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) of this worker, normalised with the statistics of all workers' images."""
+        if not self.training:
+            return super().forward(input)
+        workers = dist.get_world_size()
+        mean = all_reduce(input.mean(dim=(0, 2, 3))) / workers
+        centered = input - mean.view(1, -1, 1, 1)
+        variance = all_reduce(centered.square().mean(dim=(0, 2, 3))) / workers
+        with torch.no_grad():
+            count = workers * input.numel() / input.shape[1]
+            momentum = 0.1 if self.momentum is None else self.momentum
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return centered * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+def share_batch_norm(model: nn.Module) -> nn.Module:
+    """Replace every BatchNorm2d of a model by one over all workers, in place."""
+    for name, child in model.named_children():
+        if type(child) is nn.BatchNorm2d:
+            shared = SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
+            shared.load_state_dict(child.state_dict())
+            setattr(model, name, shared)
+        else:
+            share_batch_norm(child)
+    return model
+
+
+def train_as_worker(config: dict[str, Any]) -> None:
+    """Train one worker's share; the first worker saves the result. Runs under TorchTrainer."""
+    import ray.train
+    import ray.train.torch
+
+    torch.set_num_threads(1)
+    spec: UnitSpec = config["spec"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    split = load_split(spec.block.data, spec.block.split)
+    model = share_batch_norm(new_target(spec, split)).to(device)
+    wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    curves = train(
+        wrapped,
+        split.train.to(device),
+        spec.defense,
+        spec.training,
+        seed=spec.seed("train"),
+        rank=rank,
+        world_size=world_size,
+    )
+    if rank == 0:
+        state = {name: value.cpu() for name, value in model.state_dict().items()}
+        payload = {"state": state, "curves": curves}
+        save_stage(Path(config["result"]), spec.train_hash(), payload)
+    ray.train.report({})
+
+
+def train_on_workers(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
+    """Train the target model of a unit on ``spec.workers`` Ray Train workers.
+
+    Draws, batches and normalisation are those of the loop in one process, so that the curves agree
+    with it within float32. Ray must be running with a free CPU (or GPU) for each worker.
+    """
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    result = folder / "train-workers.pt"
+    trainer = TorchTrainer(
+        train_as_worker,
+        train_loop_config={"spec": spec, "result": str(result)},
+        scaling_config=ScalingConfig(
+            num_workers=spec.workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= spec.workers
+        ),
+        run_config=RunConfig(name=spec.unit_id, storage_path=str(folder / "ray-train")),
+    )
+    trainer.fit()
+    payload = load_stage(result, spec.train_hash())
+    assert payload is not None, "the first worker saves its result before it ends"
+    return payload["state"], payload["curves"]

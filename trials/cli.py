@@ -1,0 +1,106 @@
+"""The command ``atat``. Whatever is slow to import is imported by the command that needs it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from trials import commands
+
+EPILOG = """\
+examples:
+  atat plan orl-rct           what the shipped trial would do; writes nothing
+  atat run orl-rct            run it, or go on with it; results in runs/orl-rct
+  atat report orl-rct         conclude: the verdict, and a page to read
+  atat run my-trial.yaml      a trial of your own; begin with a copy of orl-rct.yaml
+
+A protocol is named by its file or, where it ships, by its name. epsilon is in pixel units, images
+in [0, 1]. Exit code 0: done; 1: something failed or does not agree; 2: something that was given is
+wrong; 130: interrupted, the same command goes on.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="atat",
+        description="Randomised trials of training-data privacy: train, invert, measure, conclude.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, **settings: object) -> argparse.ArgumentParser:
+        made = sub.add_parser(name, help=help, description=help, **settings)  # type: ignore[arg-type]
+        made.set_defaults(run=getattr(commands, name))
+        return made
+
+    plan = command("plan", "show the units, arms and blocks of a protocol; writes nothing")
+    plan.add_argument("protocol", help="name or .yaml file")
+    run = command("run", "run a campaign, or go on with it")
+    run.add_argument("protocol", help="name or .yaml file")
+    run.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: all "
+                     "that the devices hold)")  # fmt: skip
+    run.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
+                     "$MLFLOW_TRACKING_URI, else a database in the campaign's folder)")  # fmt: skip
+    named = [(run, "where the campaign lies")]
+    for name, help in [
+        ("status", "show how far a campaign is: units by arm and status, no outcomes"),
+        ("verify", "recompute the allocation and compare it with the folder and the record"),
+        ("report", "conclude from the record: the verdict, a page, tables"),
+    ]:
+        made = command(name, help)
+        made.add_argument("campaign", help="name of the protocol")
+        named.append((made, "where the campaign lies"))
+    for made, help in named:
+        made.add_argument("--out", type=Path, metavar="DIR", help=f"{help} (default: runs/NAME)")
+    add_single(command)
+    return top
+
+
+def add_single(command: object) -> None:
+    """Add the commands that handle one target model outside any campaign."""
+    train = command(  # type: ignore[operator]
+        "train",
+        "train one target model with the settings of a protocol",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="--arm takes a defense of the protocol; --defense takes any, with its options:\n"
+        "  atat train --defense anti_adversarial weight=1 epsilon=0.01 steps=3 step_size=0.004 "
+        "random_start=true\n"
+        "`atat train --list` shows every defense, its options and its source.",
+    )
+    train.add_argument("folder", type=Path, nargs="?", help="where the model goes")
+    train.add_argument("--list", action="store_true", help="list the defenses")
+    train.add_argument("--protocol", default="orl-rct", help="whose settings (default: orl-rct)")
+    train.add_argument("--arm", help="arm of the protocol (default: its first)")
+    train.add_argument("--defense", nargs="+", metavar="NAME [KEY=VALUE]", help="instead of an arm")
+    train.add_argument("--split", type=int, default=0, help="identity split (default: 0)")
+    train.add_argument("--seed", type=int, default=0, help="of weights and order (default: 0)")
+    invert = command("invert", "attack a model that `atat train` made; pictures in its folder")  # type: ignore[operator]
+    invert.add_argument("folder", type=Path)
+    evaluate = command("evaluate", "measure a model that `atat train` made")  # type: ignore[operator]
+    evaluate.add_argument("folder", type=Path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"atat: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        print(
+            f"atat: cannot use{place}: {error.strerror or error}; mend that (free some space, "
+            "or choose another folder with --out) and run the same command again",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("atat: interrupted; what was done is kept, the same command goes on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

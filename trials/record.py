@@ -1,0 +1,225 @@
+"""The record in MLflow; nothing else of the platform writes there.
+
+One experiment a campaign, one parent run, one child run a unit, found by its ``unit_id`` and
+created if absent. A child run that was being written when the process died is written anew, so
+that a unit has one run and every value in it stands once.
+"""
+
+import json
+import logging
+import os
+import socket
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from analysis import schema
+from trials.allocation import Assignment, sha256, to_csv
+from trials.protocol import Protocol, canonical_json
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+BATCH = 1000  # what MLflow takes in one log_batch
+STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+
+
+def check_answers(uri: str, *, timeout: float = 5.0) -> None:
+    """Check that a tracking server answers, rather than wait minutes for MLflow to give up.
+
+    Raises:
+        ValueError: nobody listens there, or the address is of no kind that MLflow knows.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[0] not in STORES:
+        raise ValueError(
+            f"the MLflow address {uri!r} is of no known kind; "
+            "use http://HOST:PORT or sqlite:////ABSOLUTE/PATH.db"
+        )
+    if parts.scheme not in ("http", "https"):
+        return
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=timeout).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the MLflow server {uri} does not answer ({error}); start it, correct the address, "
+            "or leave it out to keep the record in the campaign's folder"
+        ) from error
+
+
+class Record:
+    """The record of one campaign.
+
+    Args:
+        uri: of the MLflow tracking store.
+        campaign: name of the experiment.
+    """
+
+    def __init__(self, uri: str, campaign: str) -> None:
+        check_answers(uri)
+        for name in ("alembic", "mlflow"):  # what they say of each database and run
+            logging.getLogger(name).setLevel(logging.ERROR)
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=uri)
+        self.uri = uri
+        self.campaign = campaign
+        self.experiment_id = ""
+        self.parent_id = ""
+
+    def attach(self) -> bool:
+        """Find the campaign's experiment and parent run; tell whether they are there."""
+        path = urlsplit(self.uri).path[1:]
+        if self.uri.startswith("sqlite") and not Path(path).exists():
+            return False  # MLflow would make it
+        experiment = self.client.get_experiment_by_name(self.campaign)
+        if experiment is None:
+            return False
+        self.experiment_id = experiment.experiment_id
+        parents = self.find(f"tags.`{schema.KIND_TAG}` = '{schema.KIND_CAMPAIGN}'")
+        self.parent_id = parents[0].info.run_id if parents else ""
+        return bool(self.parent_id)
+
+    def find(self, filter_string: str) -> list[Any]:
+        """Find runs of this experiment that are not deleted."""
+        return list(self.client.search_runs([self.experiment_id], filter_string, max_results=BATCH))
+
+    def register(
+        self,
+        protocol: Protocol,
+        allocation: list[Assignment],
+        versions: dict[str, str],
+        artifacts: Path | None,
+    ) -> None:
+        """Write protocol and allocation before any unit starts, once; find them afterwards.
+
+        Args:
+            protocol: of the campaign.
+            allocation: its table.
+            versions: of what it runs on.
+            artifacts: where a new experiment keeps files; the store's own place if None.
+
+        Raises:
+            ValueError: the experiment holds a campaign of another protocol or allocation.
+        """
+        hashes = {"protocol_sha256": protocol.sha256(), "allocation_sha256": sha256(allocation)}
+        if self.attach():
+            tags = self.client.get_run(self.parent_id).data.tags
+            for name, value in hashes.items():
+                if tags.get(name) != value:
+                    raise ValueError(
+                        f"the MLflow experiment {self.campaign!r} holds a campaign with another "
+                        f"{name} ({tags.get(name)}); give the protocol another name"
+                    )
+            return
+        if not self.experiment_id:
+            self.experiment_id = self.client.create_experiment(
+                self.campaign, artifact_location=artifacts.as_uri() if artifacts else None
+            )
+        run = self.client.create_run(self.experiment_id, run_name=f"campaign {self.campaign}")
+        self.parent_id = run.info.run_id
+        log = partial(self.client.log_text, self.parent_id)
+        log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
+        log(to_csv(allocation), schema.ALLOCATION_FILE)
+        tags = {"campaign": self.campaign, "versions": json.dumps(versions, sort_keys=True)}
+        tags |= hashes | {schema.KIND_TAG: schema.KIND_CAMPAIGN}  # last: only then is it whole
+        for name, value in tags.items():
+            self.client.set_tag(self.parent_id, name, value)
+
+    def write_assets(self, assets: list[dict[str, Any]]) -> None:
+        """Record the evaluation models and priors of every block."""
+        self.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
+
+    def units(self) -> dict[str, dict[str, str]]:
+        """Read the tags of every unit whose run is whole."""
+        query = f"tags.`mlflow.parentRunId` = '{self.parent_id}'"
+        tags, token = {}, None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], query, max_results=BATCH, page_token=token
+            )
+            for run in page:
+                if run.info.status in ("FINISHED", "FAILED"):
+                    tags[run.data.tags["unit_id"]] = dict(run.data.tags)
+            token = page.token
+            if not token:
+                return tags
+
+    def registered(self) -> tuple[dict[str, str], str]:
+        """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
+        tags = self.client.get_run(self.parent_id).data.tags
+        with TemporaryDirectory() as folder:
+            path = self.client.download_artifacts(self.parent_id, schema.ALLOCATION_FILE, folder)
+            return dict(tags), Path(path).read_text()
+
+    def write_unit(
+        self,
+        tags: dict[str, str],
+        outcome: dict[str, Any] | None,
+        pictures: dict[str, Any],
+    ) -> None:
+        """Write one unit; a no-op where it is recorded as finished.
+
+        Args:
+            tags: those of ``schema.UNIT_TAGS``.
+            outcome: of ``atat_ray.unit.run_unit``; None for a unit that failed.
+            pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
+        """
+        query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
+        for run in self.find(f"{query}'{tags['unit_id']}'"):
+            if run.info.status == "FINISHED":
+                return
+            self.client.delete_run(run.info.run_id)
+        run_id = self.client.create_run(
+            self.experiment_id,
+            run_name=tags["unit_id"],
+            tags={
+                "mlflow.parentRunId": self.parent_id,
+                schema.KIND_TAG: schema.KIND_UNIT,
+                "campaign": self.campaign,
+                **tags,
+            },
+        ).info.run_id
+        if outcome is None:
+            self.client.set_terminated(run_id, "FAILED")
+            return
+        metrics = metrics_of(outcome)
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        classes = pd.DataFrame(outcome["classes"])[list(schema.CLASS_COLUMNS)]
+        self.client.log_text(run_id, classes.to_csv(index=False), schema.CLASSES_FILE)
+        for inversion, picture in pictures.items():
+            name = f"{schema.PICTURES_FOLDER}/{inversion}.png"
+            self.client.log_image(run_id, picture, artifact_file=name)
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def close(self, *, finished: bool) -> None:
+        """Mark the campaign's run as finished, or as going on."""
+        if finished:
+            self.client.set_terminated(self.parent_id, "FINISHED")
+        else:
+            self.client.update_run(self.parent_id, status="RUNNING")
+
+
+def metrics_of(outcome: dict[str, Any]) -> list[Any]:
+    """Name a unit's outcomes and curves as the schema does."""
+    from mlflow.entities import Metric
+
+    values = {
+        schema.CLEAN_ACC: outcome["clean_acc"],
+        schema.TRAIN_ACC: outcome["train_acc"],
+        **outcome["inversions"],
+        **{schema.robust_column(float(e)): v for e, v in outcome["robust_acc"].items()},
+        **{schema.SECONDS_PREFIX + stage: s for stage, s in outcome["seconds"].items()},
+    }
+    metrics = [Metric(name, value, 0, 0) for name, value in values.items()]
+    for epoch, curves in enumerate(outcome["curves"]):
+        metrics += [
+            Metric(schema.EPOCH_PREFIX + name, value, 0, epoch) for name, value in curves.items()
+        ]
+    return metrics

@@ -1,0 +1,91 @@
+"""Check a campaign against its protocol: who should have got which arm, and who did."""
+
+import json
+from dataclasses import dataclass
+
+from trials import allocation
+from trials.campaign import CAMPAIGN_FILE, Campaign
+from trials.record import Record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing that was compared, and where it differs, in words."""
+
+    what: str
+    problems: list[str]
+
+
+def verify(campaign: Campaign) -> list[Check]:
+    """Recompute the allocation of a campaign and compare all that was written down with it.
+
+    Raises:
+        ValueError: the record cannot be read.
+    """
+    protocol, drawn = campaign.protocol, allocation.draw(campaign.protocol)
+    hashes = {"protocol_sha256": protocol.sha256(), "allocation_sha256": allocation.sha256(drawn)}
+    stored = json.loads((campaign.folder / CAMPAIGN_FILE).read_text())
+    checks = [
+        Check(
+            what="protocol and allocation have the hashes that were committed",
+            problems=compare(hashes, stored),
+        ),
+        Check(
+            what=f"allocation.csv is what the protocol draws ({len(drawn)} units)",
+            problems=allocation.differences(campaign.table, drawn),
+        ),
+        Check(
+            what="every finished unit was trained as its drawn arm says",
+            problems=trained_otherwise(campaign, drawn),
+        ),
+    ]
+    return [*checks, *verify_record(campaign, drawn, hashes)]
+
+
+def compare(computed: dict[str, str], stored: dict[str, str]) -> list[str]:
+    """Name the hashes that differ."""
+    return [
+        f"{name} is {value}, committed was {stored.get(name)}"
+        for name, value in computed.items()
+        if stored.get(name) != value
+    ]
+
+
+def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[str]:
+    """Name units whose outcome is of another specification than the drawn arm's."""
+    return [
+        f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
+        for row in drawn
+        if (campaign.unit_folder(row.unit_id) / "outcome.json").exists()
+        and campaign.outcome(row) is None
+    ]
+
+
+def verify_record(
+    campaign: Campaign, drawn: list[allocation.Assignment], hashes: dict[str, str]
+) -> list[Check]:
+    """Compare the record in MLflow with what was drawn."""
+    record = Record(campaign.tracking_uri, campaign.protocol.name)
+    if not record.attach():
+        return [Check(what="the record", problems=[f"there is none at {campaign.tracking_uri}"])]
+    tags, table = record.registered()
+    arms = {row.unit_id: row.arm for row in drawn}
+    units = record.units()
+    return [
+        Check(
+            what="the record has the hashes that were committed",
+            problems=compare(hashes, tags),
+        ),
+        Check(
+            what="the record's allocation is what the protocol draws",
+            problems=allocation.differences(allocation.from_csv(table), drawn),
+        ),
+        Check(
+            what=f"the arms of the {len(units)} recorded units are those drawn",
+            problems=[
+                f"unit {unit_id} is recorded as {unit['arm']}, drawn was {arms.get(unit_id)}"
+                for unit_id, unit in units.items()
+                if arms.get(unit_id) != unit["arm"]
+            ],
+        ),
+    ]
