@@ -62,10 +62,10 @@ class Record:
 
     def __init__(self, uri: str, campaign: str) -> None:
         check_answers(uri)
-        for name in ("alembic", "mlflow"):  # what they say of each database and run
-            logging.getLogger(name).setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
+        for name in ("alembic", "mlflow"):  # what they say of each database and run
+            logging.getLogger(name).setLevel(logging.ERROR)
         self.client = MlflowClient(tracking_uri=uri)
         self.uri = uri
         self.campaign = campaign

@@ -39,8 +39,8 @@ class SmallResNet(nn.Module):
     def __init__(self, *, num_classes: int, channels: int = 1) -> None:
         super().__init__()
         self.normalize = Normalized()
-        # An 8 x 8 convolution of stride 4, as 2 x 2 over patches of 4 x 4: its gradient with respect
-        # to the image, which PGD and inversion need, takes less than half the time on a CPU.
+        # An 8 x 8 convolution of stride 4, written as 2 x 2 over patches of 4 x 4: its gradient at
+        # the image, which PGD and inversion need, takes less than half the time on a CPU.
         self.stem = nn.Sequential(
             nn.ZeroPad2d(2), nn.PixelUnshuffle(4), nn.Conv2d(16 * channels, 16, 2, bias=False)
         )
