@@ -67,10 +67,24 @@ def read_protocol(name: str) -> Protocol:
     repeated = repeated_key(nodes)
     if repeated is not None:
         raise ValueError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value} stands twice")
+    return check_protocol(content, str(path), nodes)
+
+
+def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> Protocol:
+    """Check what a protocol says.
+
+    Args:
+        content: as YAML or JSON holds it.
+        source: where it comes from, for the message.
+        nodes: the YAML nodes, if there are any, for line numbers.
+
+    Raises:
+        ValueError: it says something that is not allowed; the message is one line.
+    """
     try:
         return Protocol.model_validate(content)
     except ValidationError as error:
-        raise ValueError(explain(error, path, nodes)) from None
+        raise ValueError(explain(error, source, nodes)) from None
 
 
 def repeated_key(node: Any) -> Any:
@@ -90,14 +104,14 @@ def repeated_key(node: Any) -> Any:
     return None
 
 
-def explain(error: ValidationError, path: Path, nodes: Any) -> str:
+def explain(error: ValidationError, source: str, nodes: Any) -> str:
     """Turn pydantic's first complaint into one line with file and line number."""
     complaints = error.errors()
     first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
     problem = first or complaints[0]
     location = [part for part in problem["loc"] if part not in TAGGED]
     where = ".".join(str(part) for part in location)
-    place = f"{path}:{line_of(nodes, location)}" if location else f"{path}"
+    place = f"{source}:{line_of(nodes, location)}" if location and nodes else source
     kind, given = problem["type"], problem.get("input")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = allowed_keys(problem["loc"][:-1])

@@ -1,0 +1,124 @@
+"""One target model outside any campaign: train it, attack it, measure it, look at it."""
+
+import dataclasses
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from atat_ray.defenses import DEFENSES, find_defense
+from atat_ray.names import unknown
+from atat_ray.stages import write_whole
+from atat_ray.unit import UnitSpec, invert_stage, run_unit, train_stage
+from trials.reading import check_protocol, read_protocol
+from trials.writer import Echo
+
+MODEL_FILE = "model.json"
+UNIT = "model"  # unit id, block and arm of a model of its own
+
+
+def list_defenses() -> str:
+    """Describe every defense: name, what it minimises, options, source."""
+    lines = []
+    for name, kind in DEFENSES.items():
+        options = ", ".join(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+        lines += [f"{name:<18}{kind.summary}", f"{'':<18}options: {options or 'none'}"]
+        lines += [f"{'':<18}source: {kind.source}"]
+    return "\n".join(lines)
+
+
+def parse_defense(words: list[str]) -> dict[str, Any]:
+    """Turn ``NAME KEY=VALUE ...`` into what a protocol would say of an arm.
+
+    Raises:
+        ValueError: the name is unknown or a word has no equals sign.
+    """
+    name, *settings = words
+    find_defense(name)
+    for word in settings:
+        if "=" not in word:
+            raise ValueError(f"options of a defense are KEY=VALUE, got {word!r}")
+    pairs = (word.split("=", 1) for word in settings)
+    return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
+
+
+def train(options: Namespace, echo: Echo) -> int:
+    """Train a target model into a folder of its own."""
+    folder: Path = options.folder
+    base = read_protocol(options.protocol).canonical()
+    if options.arm is not None and options.arm not in base["arms"]:
+        raise unknown("arm", options.arm, base["arms"])
+    if options.defense:
+        defense = parse_defense(options.defense)
+    else:
+        defense = base["arms"][options.arm or next(iter(base["arms"]))]
+    content = base | {
+        "seed": options.seed,
+        "blocks": {UNIT: {"split": options.split}},
+        "arms": base["arms"] | {UNIT: defense},
+    }
+    protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
+    path = folder / MODEL_FILE
+    if path.exists() and json.loads(path.read_text()) != protocol.canonical():
+        raise ValueError(f"{folder} holds a model of other settings; choose another folder")
+    if not path.exists() and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
+    write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
+    words = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
+    echo(f"training {protocol.architecture} with {defense['defense']} {words}".rstrip())
+    trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
+    echo(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
+    echo(f"next: atat invert {folder}")
+    return 0
+
+
+def load(folder: Path) -> UnitSpec:
+    """Load the specification of a model that ``train`` made.
+
+    Raises:
+        ValueError: there is none in the folder.
+    """
+    path = folder / MODEL_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} holds no model; make one with `atat train {folder}`")
+    protocol = check_protocol(json.loads(path.read_text()), str(path))
+    return protocol.unit_spec(UNIT, UNIT, UNIT)
+
+
+def invert(folder: Path, echo: Echo) -> int:
+    """Run every inversion attack on a model and write a picture of each."""
+    from PIL import Image
+
+    spec = load(folder)
+    for inversion, ppa in spec.inversions.items():
+        echo(f"inversion {inversion}: {ppa.candidates} candidates a class, {ppa.steps} steps")
+        found = invert_stage(spec, inversion, folder / "assets", folder)
+        row = torch.cat(list(found["images"][:: ppa.keep]), dim=2)
+        pixels = (row * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+        path = folder / f"{inversion}.png"
+        Image.fromarray(pixels).save(path)
+        echo(f"target model's confidence {found['target_confidence']:.3f}, best of each class in "
+             f"{path}")  # fmt: skip
+    echo(f"next: atat evaluate {folder}")
+    return 0
+
+
+def evaluate(folder: Path, echo: Echo) -> int:
+    """Measure a model: accuracies, attack accuracies, robust accuracies."""
+    spec = load(folder)
+    outcome = run_unit(
+        spec,
+        assets=folder / "assets",
+        folder=folder,
+        on_stage=lambda stage: echo(f"stage {stage}"),
+    )
+    echo(f"{'clean accuracy':<36}{outcome['clean_acc']:.3f}")
+    for name, value in outcome["inversions"].items():
+        echo(f"{name:<36}{value:.3f}")
+    for epsilon, value in outcome["robust_acc"].items():
+        echo(f"{f'robust accuracy at epsilon {epsilon}':<36}{value:.3f}")
+    echo(f"all of it in {folder / 'outcome.json'}")
+    return 0
