@@ -7,20 +7,19 @@ import sys
 from pathlib import Path
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print the verdict and where the page is; return 2 and one line where there is none."""
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     parser.add_argument("campaign", help="name of the MLflow experiment")
     parser.add_argument("--tracking-uri", required=True, help="sqlite:///FILE or http://HOST:PORT")
     parser.add_argument("--out", type=Path, help="folder of the report (default: report/CAMPAIGN)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
-    from analysis.report import write_report
-    from analysis.runs import load
+    from analysis.report import conclude
 
+    folder = options.out or Path("report") / options.campaign
     try:
-        record = load(options.tracking_uri, options.campaign)
-        report = write_report(record, options.out or Path("report") / options.campaign)
+        report = conclude(options.tracking_uri, options.campaign, folder)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -82,10 +82,10 @@ def fit_beta(y: np.ndarray, x: np.ndarray) -> BetaFit:
     BFGS, then Newton steps; the score is checked here because the optimiser's own flag is wrong
     both ways.
     """
-    from statsmodels.othermod.betareg import BetaModel
-
     if not np.all((y > 0) & (y < 1)):  # also catches NaN; statsmodels only asserts
         raise NotEstimable("Beta regression needs every outcome strictly between 0 and 1")
+    from statsmodels.othermod.betareg import BetaModel
+
     model = BetaModel(y, x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about convergence, which is judged by the score below

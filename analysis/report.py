@@ -16,7 +16,7 @@ import pandas as pd
 from analysis import figures, schema, tables, wording
 from analysis.labels import inversions_of, label, robust_columns_of
 from analysis.results import Results, analyse
-from analysis.runs import Record
+from analysis.runs import Record, load
 
 _CLASSES_SHOWN = 24
 
@@ -40,6 +40,15 @@ class Strip:
     unit_id: str
     cells: tuple[tuple[str, str], ...]  # (class, data URI)
     note: str  # why there are none; empty otherwise
+
+
+def conclude(tracking_uri: str, campaign: str, folder: Path | str) -> Report:
+    """Read a campaign from the MLflow at ``tracking_uri`` and write its report.
+
+    Raises:
+        ValueError: there is no such campaign, or its record was altered.
+    """
+    return write_report(load(tracking_uri, campaign), folder)
 
 
 def write_report(record: Record, folder: Path | str) -> Report:

@@ -60,5 +60,5 @@ def seeded(seed: int) -> Iterator[None]:
     For code that takes no generator: the initialisation of torch's own layers.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

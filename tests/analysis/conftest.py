@@ -17,6 +17,7 @@ from mlflow.entities import Metric
 from PIL import Image
 
 from analysis import schema
+from analysis.runs import Record, load
 
 INVERSIONS = ("standard", "strong")
 EPSILONS = (0.0025, 0.005, 0.01, 0.02)
@@ -117,7 +118,9 @@ class Writer:
         self.artifacts = folder / "artifacts"
         self.client = MlflowClient(self.uri)
 
-    def start(self, protocol: dict[str, Any], *, seed: int = 0) -> tuple[str, str, pd.DataFrame]:
+    def start(
+        self, protocol: dict[str, Any], *, seed: int = 0, with_assets: bool = True
+    ) -> tuple[str, str, pd.DataFrame]:
         """Record the campaign's parent run; return experiment id, run id and allocation."""
         name = protocol["name"]
         experiment = self.client.create_experiment(name, f"file://{self.artifacts / name}")
@@ -133,14 +136,16 @@ class Writer:
         }
         parent = self.client.create_run(experiment, tags=tags).info.run_id
         assets = [
-            {"block": b, "kind": kind, "sha256": hashlib.sha256(f"{b}{kind}".encode()).hexdigest()}
-            | ({"held_out_accuracy": 0.986} if kind == "evaluation" else {})
+            {"block": b, "asset": kind, "sha256": hashlib.sha256(f"{b}{kind}".encode()).hexdigest()}
+            | ({"accuracy": 0.986} if kind == "evaluation models" else {})
+            | {"seconds": 12.5}
             for b in protocol["blocks"]
-            for kind in ("evaluation", "prior")
+            for kind in ("evaluation models", "prior of standard", "prior of strong")
         ]
         self.client.log_text(parent, text, schema.PROTOCOL_FILE)
         self.client.log_text(parent, table, schema.ALLOCATION_FILE)
-        self.client.log_text(parent, json.dumps(assets), schema.ASSETS_FILE)
+        if with_assets:
+            self.client.log_text(parent, json.dumps(assets), schema.ASSETS_FILE)
         return experiment, parent, allocation
 
     def unit(self, experiment: str, parent: str, row: dict[str, Any], **tags: str) -> str:
@@ -226,6 +231,12 @@ def make_protocol() -> Callable[..., dict[str, Any]]:
 def finished(writer: Writer, make_protocol: Callable[..., dict[str, Any]]) -> Campaign:
     """Record a finished campaign: 3 arms x 2 blocks x 4 units, all finished."""
     return writer.campaign(make_protocol("orl-rct"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def record(finished: Campaign) -> Record:
+    """Load the finished campaign; copy it before changing it."""
+    return load(*finished)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ import pandas as pd
 import pytest
 
 from analysis import schema
+from analysis.__main__ import main
 from analysis.report import Report, strips, write_report
 from analysis.results import analyse
-from analysis.runs import load
+from analysis.runs import Record, load
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def report(finished: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Write the report of the finished campaign."""
-    return write_report(load(*finished), tmp_path_factory.mktemp("report"))
+    return write_report(record, tmp_path_factory.mktemp("report"))
 
 
 def page_of(campaign: Campaign, folder: Path) -> tuple[str, str]:
@@ -149,8 +151,7 @@ def test_figures_scale_and_take_the_pages_ink(report: Report) -> None:
         assert "<text" in svg
 
 
-def test_reconstructions_are_chosen_by_the_stated_rule(finished: Campaign) -> None:
-    record = load(*finished)
+def test_reconstructions_are_chosen_by_the_stated_rule(record: Record) -> None:
     chosen = strips(record, analyse(record))
     first_block = record.allocation["block"].iloc[0]
     for strip in chosen:
@@ -160,8 +161,8 @@ def test_reconstructions_are_chosen_by_the_stated_rule(finished: Campaign) -> No
         assert [name for name, _ in strip.cells] == [str(c) for c in range(6)]
 
 
-def test_page_says_the_hashes_and_the_protocol(report: Report, finished: Campaign) -> None:
-    page, record = report.page.read_text(encoding="utf-8"), load(*finished)
+def test_page_says_the_hashes_and_the_protocol(report: Report, record: Record) -> None:
+    page = report.page.read_text(encoding="utf-8")
     assert record.tags["protocol_sha256"] in page
     assert record.tags["allocation_sha256"] in page
     assert all(a["sha256"] in page for a in record.assets)
@@ -241,44 +242,42 @@ def test_no_effect_is_not_shown_rather_than_absent(
 
 
 def test_an_outcome_at_the_bound_drops_the_beta_regression_and_says_why(
-    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+    record: Record, tmp_path: Path
 ) -> None:
-    record = load(*writer.campaign(make_protocol("bound"), seed=4))
-    row = record.units.index[record.units["arm"] == "control"][0]
-    record.units.loc[row, "standard/att_acc_1"] = 1.0
-    report = write_report(record, tmp_path)
+    units = record.units.copy()
+    row = units.index[units["arm"] == "control"][0]
+    units.loc[row, "standard/att_acc_1"] = 1.0
+    report = write_report(replace(record, units=units), tmp_path)
     page = report.page.read_text(encoding="utf-8")
-    assert f"undefined at 0 and 1: standard/att_acc_1 of {record.units['unit_id'][row]}" in page
+    assert f"undefined at 0 and 1: standard/att_acc_1 of {units['unit_id'][row]}" in page
     assert "exact p" in report.verdict
 
 
 def test_sampled_allocations_are_said_to_be_sampled(
-    finished: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("analysis.randomisation.ENUMERATION_LIMIT", 10)
     monkeypatch.setattr("analysis.randomisation.DRAWS", 999)
-    report = write_report(load(*finished), tmp_path)
+    report = write_report(record, tmp_path)
     assert "randomisation p" in report.verdict
     assert "4,900, sampled" in report.page.read_text(encoding="utf-8")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "analysis", *arguments], capture_output=True, text=True
-    )
-
-
 def test_command_line_prints_verdict_and_page(finished: Campaign, tmp_path: Path) -> None:
     uri, name = finished
-    done = run(name, "--tracking-uri", uri, "--out", str(tmp_path / "out"))
+    command = [sys.executable, "-m", "analysis", name, "--tracking-uri", uri]
+    done = subprocess.run([*command, "--out", tmp_path / "out"], capture_output=True, text=True)
     verdict, page = done.stdout.strip().split("\n")
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
     assert verdict.startswith("Over 16 training runs")
     assert Path(page).is_file()
 
 
-def test_command_line_errors_are_one_line_and_code_2(finished: Campaign) -> None:
-    done = run("no-such-campaign", "--tracking-uri", finished[0])
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: no campaign 'no-such-campaign'")
+def test_command_line_errors_are_one_line_and_code_2(
+    finished: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["no-such-campaign", "--tracking-uri", finished[0]]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("error: no campaign 'no-such-campaign'")

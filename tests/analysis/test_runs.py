@@ -12,14 +12,13 @@ import pandas as pd
 import pytest
 
 from analysis import runs, schema
-from analysis.runs import load
+from analysis.runs import Record, load
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]
 
 
-def test_units_follow_the_allocation_row_by_row(finished: Campaign) -> None:
-    record = load(*finished)
+def test_units_follow_the_allocation_row_by_row(record: Record) -> None:
     keys = list(schema.ALLOCATION_COLUMNS)
     pd.testing.assert_frame_equal(record.units[keys], record.allocation)
     assert len(record.units) == 24
@@ -27,37 +26,53 @@ def test_units_follow_the_allocation_row_by_row(finished: Campaign) -> None:
     assert sorted(record.units["start_order"]) == list(range(1, 25))
 
 
-def test_outcomes_carry_their_schema_names_and_curves_stay_out(finished: Campaign) -> None:
-    columns = set(load(*finished).units.columns)
+def test_outcomes_carry_their_schema_names_and_curves_stay_out(record: Record) -> None:
+    columns = set(record.units.columns)
     for inversion in ("standard", "strong"):
         assert {schema.inversion_column(inversion, o) for o in schema.INVERSION_OUTCOMES} <= columns
     assert {schema.CLEAN_ACC, schema.TRAIN_ACC, schema.robust_column(0.0025)} <= columns
     assert not [c for c in columns if c.startswith(schema.EPOCH_PREFIX)]
 
 
-def test_class_table_has_a_row_for_each_unit_inversion_and_class(finished: Campaign) -> None:
-    classes = load(*finished).classes
+def test_class_table_has_a_row_for_each_unit_inversion_and_class(record: Record) -> None:
+    classes = record.classes
     assert list(classes.columns) == [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
     assert len(classes) == 24 * 2 * 6
     assert not classes.duplicated(["unit_id", "inversion", "class"]).any()
 
 
-def test_pictures_are_png(finished: Campaign) -> None:
-    record = load(*finished)
+def test_pictures_are_png(record: Record) -> None:
     assert record.picture(record.units["unit_id"][0], "strong").startswith(b"\x89PNG")
 
 
-def test_protocol_tags_and_assets_are_read(finished: Campaign) -> None:
-    record = load(*finished)
+def test_protocol_tags_and_assets_are_read(record: Record) -> None:
     assert record.protocol["outcome"] == "standard/att_acc_1"
     assert set(record.tags) == set(schema.CAMPAIGN_TAGS)
-    assert {a["kind"] for a in record.assets} == {"evaluation", "prior"}
+    assert {a["block"] for a in record.assets} == {"split-10", "split-11"}
 
 
-def test_runs_are_paged_through(finished: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = load(*finished).units
+def test_runs_are_paged_through(
+    record: Record, finished: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runs, "_PAGE", 5)
-    pd.testing.assert_frame_equal(load(*finished).units, whole)
+    pd.testing.assert_frame_equal(load(*finished).units, record.units)
+
+
+def test_a_unit_whose_run_is_not_written_to_its_end_is_pending(
+    writer: Any, make_protocol: MakeProtocol
+) -> None:
+    experiment, parent, allocation = writer.start(make_protocol("being-written"))
+    row = allocation.to_dict("records")[0]
+    run_id = writer.unit(experiment, parent, row, start_order="1")
+    writer.client.update_run(run_id, status="RUNNING")
+    assert load(writer.uri, "being-written").units["status"][0] == schema.PENDING
+
+
+def test_assets_may_be_missing_before_they_are_made(
+    writer: Any, make_protocol: MakeProtocol
+) -> None:
+    writer.start(make_protocol("no-assets"), with_assets=False)
+    assert load(writer.uri, "no-assets").assets == []
 
 
 def test_units_without_a_run_are_pending(writer: Any, make_protocol: MakeProtocol) -> None:

@@ -1,5 +1,4 @@
 import pytest
-import torch
 
 from atat_ray.data.orl_faces import load_orl_faces
 from atat_ray.data.splits import split_identities
@@ -10,14 +9,6 @@ QUICK = {
     "rotated_pca": RotatedPCAOptions(num_components=120, num_faces=500),
     "warped": WarpedOptions(registration_steps=12, num_faces=500),
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,62 @@
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import distributed, nn
+
+from atat_ray.distributed import SharedBatchNorm2d, share_batch_norm, train_on_workers
+from atat_ray.seeding import generator
+from atat_ray.unit import train_here
+
+WORKERS = 2
+
+
+def normalise(rank, path, images, weights):
+    """Normalise this worker's images; save outputs, gradients and running statistics."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{path}/rendezvous", rank=rank, world_size=WORKERS
+    )
+    layer = SharedBatchNorm2d(3)
+    mine = images[rank::WORKERS].clone().requires_grad_()
+    output = layer(mine)
+    (output * weights[rank::WORKERS]).sum().backward()
+    result = {"output": output.detach(), "gradient": mine.grad, "state": layer.state_dict()}
+    torch.save(result, path / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_batch_norm_over_workers_is_batch_norm_over_their_images(tmp_path):
+    images = torch.randn(8, 3, 5, 5, generator=generator(1)) * 2 + 1
+    weights = torch.randn(8, 3, 5, 5, generator=generator(2))
+    multiprocessing.spawn(normalise, (tmp_path, images, weights), nprocs=WORKERS)
+    whole, layer = images.clone().requires_grad_(), nn.BatchNorm2d(3)
+    output = layer(whole)
+    (output * weights).sum().backward()
+    for rank in range(WORKERS):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.allclose(found["output"], output[rank::WORKERS], atol=1e-5)
+        assert whole.grad is not None
+        assert torch.allclose(found["gradient"], whole.grad[rank::WORKERS], atol=1e-5)
+        for name in ("running_mean", "running_var"):
+            assert torch.allclose(found["state"][name], layer.state_dict()[name], atol=1e-5)
+
+
+def test_in_evaluation_mode_shared_batch_norm_needs_no_workers():
+    model = share_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2))))
+    assert type(model[1][0]) is SharedBatchNorm2d
+    assert model.eval()(torch.rand(1, 1, 5, 5)).shape == (1, 2, 3, 3)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_two_workers_train_what_one_process_trains(local_ray, tiny_protocol, tmp_path):
+    """Same curves within float32: one global batch, whoever computes it."""
+    spec = tiny_protocol(workers=WORKERS).unit_spec("split-0-01", "split-0", "treatment")
+    state, curves = train_on_workers(spec, tmp_path / "two")
+    expected_state, expected = train_here(spec, tmp_path / "one")
+    assert len(curves) == len(expected) == 2
+    for row, by_one in zip(curves, expected, strict=True):
+        assert row["clean_loss"] == pytest.approx(by_one["clean_loss"], rel=2e-3)
+    assert state.keys() == expected_state.keys()
+    moved = max(float((state[n].float() - expected_state[n].float()).abs().max()) for n in state)
+    assert moved < 0.05

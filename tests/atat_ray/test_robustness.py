@@ -1,0 +1,114 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from atat_ray.data.splits import Faces
+from atat_ray.robustness import ATTACK_SETS, Robustness, resists, robust_accuracies
+from atat_ray.seeding import generator
+
+CLASSES = 6
+
+
+@pytest.fixture(scope="module")
+def faces():
+    images = torch.rand(24, 1, 6, 6, generator=generator("faces"))
+    return Faces(images=images, labels=images.flatten(1)[:, :CLASSES].argmax(1))
+
+
+@pytest.fixture(scope="module")
+def model(faces):
+    """A small network that has learned its images, so that some resist and some do not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(36, 48), nn.BatchNorm1d(48), nn.Tanh(), nn.Linear(48, CLASSES)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(faces.images), faces.labels).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def by_hand(model, faces, epsilon, attacks, seed):
+    """Call pyautoattack as its README does, with the settings of the attack set."""
+    from pyautoattack import AutoAttack
+
+    settings = ATTACK_SETS[attacks]
+    runner = AutoAttack(
+        model, norm="Linf", eps=epsilon, version="custom", attacks=list(settings.attacks),
+        device=torch.device("cpu"), seed=seed,
+    )  # fmt: skip
+    runner.verbose = False
+    runner.apgd.n_iter = runner.apgd_targeted.n_iter = settings.iterations
+    runner.apgd.n_restarts = runner.fab.n_restarts = 1
+    runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = CLASSES - 1
+    perturbed, _ = runner.run_standard_evaluation(faces.images, faces.labels, batch_size=24)
+    with torch.no_grad():
+        return model(perturbed).argmax(1) == faces.labels
+
+
+@pytest.mark.parametrize("epsilon", [0.08, 0.1, 0.12])
+@pytest.mark.parametrize("attacks", sorted(ATTACK_SETS))
+def test_resisting_images_are_those_of_pyautoattack_by_hand(model, faces, epsilon, attacks):
+    trace = sys.gettrace()
+    with torch.random.fork_rng(devices=[]):
+        expected = by_hand(model, faces, epsilon, attacks, seed=3)
+    sys.settrace(trace)
+    found = resists(
+        model, faces.images, faces.labels, epsilon=epsilon, attacks=attacks,
+        num_classes=CLASSES, seed=3,
+    )  # fmt: skip
+    assert torch.equal(found, expected)
+
+
+def test_the_sets_differ_from_a_constant_and_shrink_with_epsilon(model, faces):
+    robustness = Robustness(attacks="apgd-10", epsilons=(0.05, 0.09, 0.13))
+    found = robust_accuracies(model, faces, robustness, num_classes=CLASSES, seed=3)
+    assert found[0.05] > found[0.09] > found[0.13]
+
+
+def test_global_state_is_left_as_it_was(model, faces):
+    def trace(frame, event, argument):
+        return None
+
+    before = sys.gettrace()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    sys.settrace(trace)
+    try:
+        options = {"epsilon": 0.05, "attacks": "apgd-10", "num_classes": CLASSES, "seed": 1}
+        resists(model.train(), faces.images, faces.labels, **options)
+        kept = sys.gettrace()
+    finally:
+        sys.settrace(before)
+        training = model.training
+        model.eval()
+    assert kept is trace
+    assert training
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": 255.0}, r"images must be in \[0, 1\], got \[0\.\d+, 25\d"),
+        ({"num_classes": 3}, "4 classes or more, got 3"),
+        ({"epsilon": 8}, "for 8/255 write"),
+    ],
+)
+def test_what_autoattack_would_silently_misread_is_refused(model, faces, change, message):
+    options = {"epsilon": 0.01, "attacks": "apgd-10", "num_classes": CLASSES, "seed": 1, **change}
+    images = faces.images * options.pop("images", 1.0)
+    with pytest.raises(ValueError, match=message):
+        resists(model, images, faces.labels, **options)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match=r"unknown attack set 'apgd'.*apgd-10, standard"):
+        Robustness(attacks="apgd", epsilons=(0.1,))
+    with pytest.raises(ValueError, match="at most 1, got 2"):
+        Robustness(attacks="standard", epsilons=(0.1, 2.0))

@@ -1,0 +1,102 @@
+"""What all tests share: one thread, and a campaign so small that a unit takes a second."""
+
+import os
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from trials.protocol import Protocol
+
+AUGMENTATION = {"rotation": 5, "scale": [0.9, 1.1], "shift": 0.05}
+PPA = {
+    "samples": 12,
+    "candidates": 3,
+    "steps": 3,
+    "learning_rate": 0.05,
+    "betas": [0.1, 0.1],
+    "crop_area": [0.9, 1.0],
+    "latent_limit": 2.5,
+    "keep": 2,
+    "views": 2,
+    "view_area": [0.5, 0.9],
+}
+TRAINING = {
+    "epochs": 2,
+    "batch_size": 14,
+    "learning_rate": 0.003,
+    "weight_decay": 0.01,
+    "augmentation": AUGMENTATION,
+}
+CONTENT = {
+    "name": "tiny",
+    "question": "Does it run?",
+    "seed": 7,
+    "blocks": {"split-0": {"split": 0}, "split-1": {"split": 1}},
+    "units_per_arm": 1,
+    "arms": {
+        "control": {"defense": "none"},
+        "treatment": {
+            "defense": "anti_adversarial",
+            "weight": 2.0,
+            "epsilon": 0.01,
+            "steps": 2,
+            "step_size": 0.005,
+            "random_start": True,
+        },
+    },
+    "outcome": "standard/att_acc_1",
+    "contrasts": {"primary": {"arm": "treatment", "against": "control"}},
+    "alpha": 0.05,
+    "data": {"name": "orl_faces", "num_private": 6, "num_train": 7, "size": 32},
+    "architecture": "small_resnet",
+    "training": TRAINING,
+    "evaluation": {"ensemble": 1, "training": TRAINING},
+    "inversions": {
+        "standard": {
+            "prior": {"name": "rotated_pca", "num_components": 20, "num_faces": 100},
+            "ppa": PPA,
+        }
+    },
+    "robustness": {"attacks": "apgd-10", "epsilons": [0.01]},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as units do, so that numbers do not depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """Return what the file of a small valid protocol says, to be changed at will."""
+    return deepcopy(CONTENT)
+
+
+@pytest.fixture
+def tiny_protocol() -> Callable[..., Protocol]:
+    """Return a function that makes the small protocol, with top-level keys replaced."""
+
+    def make(**changes: Any) -> Protocol:
+        return Protocol.model_validate({**deepcopy(CONTENT), **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Start a Ray of our own with two CPUs for the whole session, and end it."""
+    import ray
+
+    from trials.running import RAY_ENVIRONMENT
+
+    os.environ.update(RAY_ENVIRONMENT)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
