@@ -37,6 +37,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
             momentum = 0.1 if self.momentum is None else self.momentum
             assert self.running_mean is not None
             assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance * count / (count - 1), momentum)
         scale = (variance + self.eps).rsqrt() * self.weight
@@ -53,6 +55,15 @@ def share_batch_norm(model: nn.Module) -> nn.Module:
         else:
             share_batch_norm(child)
     return model
+
+
+def mean_over_workers(curves: list[Epoch], device: torch.device) -> list[Epoch]:
+    """Average the curves of all workers, which are means over equally many images each."""
+    names = list(curves[0])
+    table = torch.tensor([[row[name] for name in names] for row in curves], device=device)
+    dist.all_reduce(table)
+    rows = (table / dist.get_world_size()).tolist()
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def train_as_worker(config: dict[str, Any]) -> None:
@@ -77,6 +88,7 @@ def train_as_worker(config: dict[str, Any]) -> None:
         rank=rank,
         world_size=world_size,
     )
+    curves = mean_over_workers(curves, device)
     if rank == 0:
         state = {name: value.cpu() for name, value in model.state_dict().items()}
         payload = {"state": state, "curves": curves}

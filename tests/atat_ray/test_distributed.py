@@ -49,14 +49,26 @@ def test_in_evaluation_mode_shared_batch_norm_needs_no_workers():
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
-def test_two_workers_train_what_one_process_trains(local_ray, tiny_protocol, tmp_path):
-    """Same curves within float32: one global batch, whoever computes it."""
-    spec = tiny_protocol(workers=WORKERS).unit_spec("split-0-01", "split-0", "treatment")
+@pytest.mark.parametrize(
+    ("arm", "learning_rate", "tolerance"), [("control", 0.003, 1e-4), ("treatment", 1e-5, 2e-3)]
+)
+def test_two_workers_train_what_one_process_trains(
+    local_ray, tiny_protocol, content, tmp_path, arm, learning_rate, tolerance
+):
+    """One global batch, whoever computes it: the curves are those of one process within float32.
+
+    PGD takes signs of gradients, where rounding can become a step of its full size; the treatment
+    learns slowly here so that such steps do not add up.
+    """
+    training = {**content["training"], "learning_rate": learning_rate}
+    protocol = tiny_protocol(workers=WORKERS, training=training)
+    spec = protocol.unit_spec("split-0-01", "split-0", arm)
     state, curves = train_on_workers(spec, tmp_path / "two")
     expected_state, expected = train_here(spec, tmp_path / "one")
     assert len(curves) == len(expected) == 2
     for row, by_one in zip(curves, expected, strict=True):
-        assert row["clean_loss"] == pytest.approx(by_one["clean_loss"], rel=2e-3)
+        for name in row.keys() - {"decoy_hit_rate"}:  # a count jumps
+            assert row[name] == pytest.approx(by_one[name], rel=tolerance), name
     assert state.keys() == expected_state.keys()
-    moved = max(float((state[n].float() - expected_state[n].float()).abs().max()) for n in state)
-    assert moved < 0.05
+    for name, value in expected_state.items():
+        assert torch.allclose(state[name].float(), value.float(), atol=2e-3), name
