@@ -71,4 +71,4 @@ def test_two_workers_train_what_one_process_trains(
             assert row[name] == pytest.approx(by_one[name], rel=tolerance), name
     assert state.keys() == expected_state.keys()
     for name, value in expected_state.items():
-        assert torch.allclose(state[name].float(), value.float(), atol=2e-3), name
+        assert torch.allclose(state[name].float(), value.float(), atol=1e-2), name
