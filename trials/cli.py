@@ -1,6 +1,7 @@
 """The command ``atat``. Whatever is slow to import is imported by the command that needs it."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -85,10 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except ValueError as error:
         print(f"atat: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         print(
