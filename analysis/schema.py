@@ -32,9 +32,12 @@ KIND_CAMPAIGN, KIND_UNIT = "campaign", "unit"
 CAMPAIGN_TAGS = (
     "campaign",  # name of the protocol
     "protocol_sha256",  # of the canonical JSON
+    "nonce_sha256",  # of what the allocation is drawn from
     "allocation_sha256",  # of the CSV's bytes
-    "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, device
+    "nonce",  # revealed when every unit has ended; empty before
+    "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, machine
 )
+VERSIONS = "versions"
 
 UNIT_TAGS = (
     "campaign",
@@ -44,7 +47,10 @@ UNIT_TAGS = (
     "status",  # one of STATUSES
     "reason",  # why it failed; empty otherwise
     "start_order",  # realised order of starts in the campaign, from 1
-    "node",  # host and device that ran it
+    "node",  # host that ran it
+    "device",  # cpu or cuda
+    "times_lost",  # how often it was lost with its process or node before it ended
+    "git_commit",  # of the code that ran it
     "evaluation_sha256",  # of the block's evaluation models
     "prior_sha256",  # of the block's priors
 )
@@ -56,6 +62,7 @@ ALLOCATION_COLUMNS = ("unit_id", "block", "arm")
 # Columns of the unit table that are the same in every campaign.
 CLEAN_ACC = "clean_acc"  # accuracy of the target model on the private test images
 TRAIN_ACC = "train_acc"  # accuracy on the private training images, without augmentation
+DIVERGED = "diverged"  # 1 where the loss of the target model ended as no number, else 0
 SECONDS_PREFIX = "seconds/"  # + stage name: compute time of the stage
 ROBUST_PREFIX = "robust_acc/"  # + epsilon: robust accuracy on the private test images
 EPOCH_PREFIX = "epoch/"  # + name: one value an epoch

@@ -50,11 +50,15 @@ class BlockSpec:
 
     def evaluation_hash(self) -> str:
         """Name the evaluation models by what they depend on."""
-        return specification_hash("evaluation", self.seed, self.data, self.split, self.evaluation)
+        return specification_hash(
+            "evaluation", self.name, self.seed, self.data, self.split, self.evaluation
+        )
 
     def prior_hash(self, inversion: str) -> str:
         """Name the prior of one inversion attack by what it depends on."""
-        return specification_hash("prior", self.seed, self.data, self.split, self.priors[inversion])
+        return specification_hash(
+            "prior", self.name, self.seed, self.data, self.split, inversion, self.priors[inversion]
+        )
 
 
 def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:

@@ -11,10 +11,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import load_split
 from atat_ray.stages import load_stage, save_stage
 from atat_ray.training import Epoch, train
-from atat_ray.unit import State, UnitSpec, new_target
+from atat_ray.unit import CHECKPOINT, State, UnitSpec, new_target
+
+RESULT = "train-workers.pt"
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -57,13 +60,10 @@ def share_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def mean_over_workers(curves: list[Epoch], device: torch.device) -> list[Epoch]:
-    """Average the curves of all workers, which are means over equally many images each."""
-    names = list(curves[0])
-    table = torch.tensor([[row[name] for name in names] for row in curves], device=device)
-    dist.all_reduce(table)
-    rows = (table / dist.get_world_size()).tolist()
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def mean_over_workers(values: Tensor) -> Tensor:
+    """Average what every worker has, such as losses that are means over equally many images."""
+    dist.all_reduce(values)
+    return values / dist.get_world_size()
 
 
 def train_as_worker(config: dict[str, Any]) -> None:
@@ -73,6 +73,7 @@ def train_as_worker(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     spec: UnitSpec = config["spec"]
+    folder = Path(config["folder"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -87,35 +88,49 @@ def train_as_worker(config: dict[str, Any]) -> None:
         seed=spec.seed("train"),
         rank=rank,
         world_size=world_size,
+        average=mean_over_workers,
+        checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash(), writes=rank == 0),
     )
-    curves = mean_over_workers(curves, device)
     if rank == 0:
         state = {name: value.cpu() for name, value in model.state_dict().items()}
         payload = {"state": state, "curves": curves}
-        save_stage(Path(config["result"]), spec.train_hash(), payload)
+        save_stage(folder / RESULT, spec.train_hash(), payload)
     ray.train.report({})
 
 
-def train_on_workers(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
+def train_on_workers(
+    spec: UnitSpec, folder: Path, *, retries: int = 0, node: str | None = None
+) -> tuple[State, list[Epoch]]:
     """Train the target model of a unit on ``spec.workers`` Ray Train workers.
 
     Draws, batches and normalisation are those of the loop in one process, so that the curves agree
     with it within float32. Ray must be running with a free CPU (or GPU) for each worker.
+
+    Args:
+        spec: the unit.
+        folder: of the unit, seen by all nodes; the state of the training is kept there.
+        retries: times that lost workers are started again, from the last state that was kept.
+        node: custom resource of Ray that the workers' nodes must have.
     """
     import ray
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    result = folder / "train-workers.pt"
+    use_gpu = ray.cluster_resources().get("GPU", 0) >= spec.workers
+    resources = {"GPU" if use_gpu else "CPU": 1.0} | ({node: 0.001} if node else {})
     trainer = TorchTrainer(
         train_as_worker,
-        train_loop_config={"spec": spec, "result": str(result)},
+        train_loop_config={"spec": spec, "folder": str(folder)},
         scaling_config=ScalingConfig(
-            num_workers=spec.workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= spec.workers
+            num_workers=spec.workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
-        run_config=RunConfig(name=spec.unit_id, storage_path=str(folder / "ray-train")),
+        run_config=RunConfig(
+            name=spec.unit_id,
+            storage_path=str(folder / "ray-train"),
+            failure_config=FailureConfig(max_failures=retries),
+        ),
     )
     trainer.fit()
-    payload = load_stage(result, spec.train_hash())
+    payload = load_stage(folder / RESULT, spec.train_hash())
     assert payload is not None, "the first worker saves its result before it ends"
     return payload["state"], payload["curves"]

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
 from atat_ray.defenses.base import Defense
@@ -63,6 +66,8 @@ def train(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
+    average: Callable[[Tensor], Tensor] = lambda values: values,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Train a model in place and return the curves, one row an epoch.
@@ -80,6 +85,8 @@ def train(
         seed: of everything drawn here.
         rank: of this worker.
         world_size: number of workers; must divide the batch size.
+        average: averages the curves of an epoch over the workers.
+        checkpoint: where to go on from, and where to keep the state after an epoch.
         on_epoch: told (epoch, means of the curves) after each.
 
     Raises:
@@ -100,9 +107,13 @@ def train(
     views = BatchDraws(generator(seed, "augmentation"), rank=rank, world_size=world_size)
     draws = BatchDraws(generator(seed, "defense"), rank=rank, world_size=world_size)
     curves: list[Epoch] = []
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    generators = (order, views.generator, draws.generator)
+    if checkpoint is not None:
+        curves = restore(checkpoint.load(), parts, generators)
     model.train()
     with true_float32():
-        for epoch in range(training.epochs):
+        for epoch in range(len(curves), training.epochs):
             rows = torch.randperm(len(faces), generator=order)[: steps * training.batch_size]
             totals: dict[str, Tensor] = {}
             for batch in rows.view(steps, training.batch_size):
@@ -116,10 +127,38 @@ def train(
                 schedule.step()
                 for name, value in (("loss", terms.total.detach()), *terms.curves.items()):
                     totals[name] = totals.get(name, 0) + value / steps
-            curves.append({name: float(value) for name, value in totals.items()})
+            means = average(torch.stack(list(totals.values()))).tolist()
+            curves.append(dict(zip(totals, means, strict=True)))
             if on_epoch is not None:
                 on_epoch(epoch, curves[-1])
+            if not isfinite(curves[-1]["loss"]):
+                break  # it diverged; more epochs change nothing
+            if checkpoint is not None:
+                checkpoint.save(lambda: snapshot(curves, parts, generators))
+    if checkpoint is not None:
+        checkpoint.remove()
     return curves
+
+
+def snapshot(
+    curves: list[Epoch], parts: dict[str, Any], generators: tuple[torch.Generator, ...]
+) -> dict[str, Any]:
+    """Collect all that the rest of a training depends on."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return {**states, "curves": curves, "generators": [g.get_state() for g in generators]}
+
+
+def restore(
+    state: dict[str, Any] | None, parts: dict[str, Any], generators: tuple[torch.Generator, ...]
+) -> list[Epoch]:
+    """Put the parts of a training where a snapshot left them; return the curves so far."""
+    if state is None:
+        return []
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    for draws, saved in zip(generators, state["generators"], strict=True):
+        draws.set_state(saved)
+    return state["curves"]
 
 
 def check_batches(training: Training, num_images: int, world_size: int) -> None:

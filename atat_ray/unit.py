@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.assets import BlockSpec, load_block_prior, load_evaluation
+from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import IdentitySplit, load_split
 from atat_ray.defenses import Defense
 from atat_ray.evaluation import EvaluationModels
@@ -34,7 +36,9 @@ class UnitSpec:
     """All that a unit's outcome depends on.
 
     Attributes:
-        unit_id: names the unit; its seeds are derived from it and from the block's seed.
+        unit_id: names the unit.
+        seed_name: what its seeds are derived from, beside the block's seed; units of a matched set
+            share it, others have their unit_id.
         block: its data, evaluation models and priors.
         architecture: of the target model.
         defense: what its arm says.
@@ -45,6 +49,7 @@ class UnitSpec:
     """
 
     unit_id: str
+    seed_name: str
     block: BlockSpec
     architecture: str
     defense: Defense
@@ -55,12 +60,12 @@ class UnitSpec:
 
     def seed(self, stage: str) -> int:
         """Derive the seed of a stage; it does not depend on the arm."""
-        return derive_seed(self.block.seed, self.unit_id, stage)
+        return derive_seed(self.block.seed, self.seed_name, stage)
 
     def train_hash(self) -> str:
         """Name the trained target model by what it depends on."""
         return specification_hash(
-            "train", self.unit_id, self.block.seed, self.block.data, self.block.split,
+            "train", self.seed_name, self.block.seed, self.block.data, self.block.split,
             self.architecture, self.defense, self.training, self.workers,
         )  # fmt: skip
 
@@ -85,6 +90,7 @@ class UnitSpec:
         return specification_hash("outcome", self.score_hash(), self.robustness_hash())
 
 
+CHECKPOINT = "train-checkpoint.pt"
 State = dict[str, Tensor]
 Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
 OnStage = Callable[[str], None]
@@ -105,12 +111,45 @@ def new_target(spec: UnitSpec, split: IdentitySplit) -> nn.Module:
     )
 
 
+class Undecided(nn.Module):
+    """What a target model is whose loss diverged: the same logit for every class, always.
+
+    Divergence is an outcome of a unit, not its failure, and this is what can be measured of it.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes) ones, with a gradient of zero at the images."""
+        return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+def trained_target(
+    spec: UnitSpec, split: IdentitySplit, state: State, *, diverged: bool
+) -> nn.Module:
+    """Build the trained target model of a unit from its state."""
+    if diverged:
+        return Undecided(split.num_classes)
+    model = new_target(spec, split)
+    model.load_state_dict(state)
+    return model
+
+
 def train_here(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
     """Train the target model of a unit in this process; return its state and curves."""
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     model = new_target(spec, split).to(device)
     faces = split.train.to(device)
-    curves = train(model, faces, spec.defense, spec.training, seed=spec.seed("train"))
+    curves = train(
+        model,
+        faces,
+        spec.defense,
+        spec.training,
+        seed=spec.seed("train"),
+        checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash()),
+    )
     return {name: value.cpu() for name, value in model.state_dict().items()}, curves
 
 
@@ -122,11 +161,12 @@ def train_stage(spec: UnitSpec, folder: Path, trainer: Trainer = train_here) -> 
         start = time.perf_counter()
         state, curves = trainer(spec, folder)
         split = load_split(spec.block.data, spec.block.split)
-        model = new_target(spec, split)
-        model.load_state_dict(state)
+        diverged = not isfinite(curves[-1]["loss"])
+        model = trained_target(spec, split, state, diverged=diverged)
         payload = {
             "state": state,
             "curves": curves,
+            "diverged": diverged,
             "clean_acc": accuracy(model, split.test),
             "train_acc": accuracy(model, split.train),
             "seconds": time.perf_counter() - start,
@@ -144,8 +184,7 @@ def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module
     payload = load_stage(folder / "train.pt", spec.train_hash())
     if payload is None:
         raise ValueError(f"{folder} holds no target model of this specification; train it first")
-    model = new_target(spec, split)
-    model.load_state_dict(payload["state"])
+    model = trained_target(spec, split, payload["state"], diverged=payload["diverged"])
     return model.to(pick_device()).eval()
 
 
@@ -321,6 +360,7 @@ def run_unit(
         "unit_id": spec.unit_id,
         "clean_acc": trained["clean_acc"],
         "train_acc": trained["train_acc"],
+        "diverged": trained["diverged"],
         "inversions": scored["outcomes"],
         "robust_acc": {f"{epsilon:g}": value for epsilon, value in robust["robust_acc"].items()},
         "classes": scored["classes"],

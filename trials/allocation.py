@@ -1,12 +1,11 @@
-"""Who gets which arm: drawn once from the protocol's seed, recorded, and checked by anyone.
+"""Who gets which arm: drawn once, committed before the first unit, recomputed by anyone.
 
-Within each block the units are put in the order of HMAC-SHA256 digests, and the arms are dealt to
-that order, ``units_per_arm`` to the first arm of the protocol, then to the second, and so on:
+``docs/allocation.md`` writes the algorithm down for other languages, with a test vector. In short:
+within each stratum (a block or, with ``design: pairs``, a matched set) the units are put in the
+order of HMAC-SHA256 digests, and the arms are dealt to that order.
 
-    key     = the protocol's seed in decimal, ASCII
-    message = protocol SHA-256 in hex, block, unit id, joined by "|", UTF-8
-
-That needs nothing but HMAC and a sort, so that another language can redo it.
+    key     = the nonce, ASCII: the protocol's seed in decimal, or 64 secret hex digits
+    message = protocol SHA-256 in hex, stratum, unit id, joined by "|", UTF-8
 """
 
 import csv
@@ -21,36 +20,77 @@ from trials.protocol import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One row of the allocation table."""
+    """One row of the allocation table; ``block`` is the stratum within which the lot fell."""
 
     unit_id: str
     block: str
     arm: str
 
 
-def unit_ids(protocol: Protocol, block: str) -> list[str]:
-    """Name the units of a block: ``split-10-01`` and on; nothing in a name tells the arm."""
-    count = protocol.units_per_arm * len(protocol.arms)
-    width = max(2, len(str(count)))
-    return [f"{block}-{index:0{width}d}" for index in range(1, count + 1)]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stratum:
+    """Units among which the lot falls.
+
+    Attributes:
+        name: of the stratum.
+        block: of the protocol, whose people, evaluation models and priors they share.
+        unit_ids: nothing in a name tells the arm.
+        arms: what is dealt, as many as there are units.
+        seed_name: what the units' seeds are derived from; empty where each has its own.
+    """
+
+    name: str
+    block: str
+    unit_ids: tuple[str, ...]
+    arms: tuple[str, ...]
+    seed_name: str = ""
 
 
-def draw(protocol: Protocol) -> list[Assignment]:
-    """Draw the allocation of a protocol: every block balanced, units in the order of their ids."""
-    key, protocol_hash = str(protocol.seed).encode(), protocol.sha256()
-    table = []
+def strata(protocol: Protocol) -> list[Stratum]:
+    """List the strata of a protocol: its blocks, or the matched sets in them."""
+    dealt = tuple(arm for arm in protocol.arms for _ in range(protocol.units_of(arm)))
+    found = []
     for block in protocol.blocks:
+        if protocol.design == "blocked":
+            found.append(
+                Stratum(name=block, block=block, unit_ids=numbered(block, len(dealt)), arms=dealt)
+            )
+            continue
+        count = len(dealt) // len(protocol.arms)
+        found += [
+            Stratum(
+                name=name,
+                block=block,
+                unit_ids=numbered(name, len(protocol.arms)),
+                arms=tuple(protocol.arms),
+                seed_name=name,
+            )
+            for name in numbered(f"{block}-set", count)
+        ]
+    return found
 
-        def digest(unit_id: str, block: str = block) -> bytes:
-            message = f"{protocol_hash}|{block}|{unit_id}".encode()
+
+def numbered(prefix: str, count: int) -> tuple[str, ...]:
+    """Number names from 1, with as many digits as the last one has, at least two."""
+    width = max(2, len(str(count)))
+    return tuple(f"{prefix}-{index:0{width}d}" for index in range(1, count + 1))
+
+
+def draw(protocol: Protocol, nonce: str) -> list[Assignment]:
+    """Draw the allocation of a protocol: every stratum as dealt, in the order of the units' ids."""
+    key, protocol_hash = nonce.encode(), protocol.sha256()
+    table = []
+    for stratum in strata(protocol):
+
+        def digest(unit_id: str, stratum: Stratum = stratum) -> bytes:
+            message = f"{protocol_hash}|{stratum.name}|{unit_id}".encode()
             return hmac.new(key, message, hashlib.sha256).digest()
 
-        dealt = [arm for arm in protocol.arms for _ in range(protocol.units_per_arm)]
-        order = sorted(unit_ids(protocol, block), key=digest)
-        arms = dict(zip(order, dealt, strict=True))
+        order = sorted(stratum.unit_ids, key=digest)
+        arms = dict(zip(order, stratum.arms, strict=True))
         table += [
-            Assignment(unit_id=unit_id, block=block, arm=arms[unit_id])
-            for unit_id in unit_ids(protocol, block)
+            Assignment(unit_id=unit_id, block=stratum.name, arm=arms[unit_id])
+            for unit_id in stratum.unit_ids
         ]
     return table
 
@@ -78,9 +118,9 @@ def from_csv(text: str) -> list[Assignment]:
     return [Assignment(**row) for row in rows]
 
 
-def sha256(table: list[Assignment]) -> str:
-    """Hash an allocation: SHA-256 of its CSV."""
-    return hashlib.sha256(to_csv(table).encode()).hexdigest()
+def sha256(text: str) -> str:
+    """Hash what is committed: the CSV of an allocation, or its nonce."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(recorded: list[Assignment], drawn: list[Assignment]) -> list[str]:

@@ -2,8 +2,10 @@
 
 import json
 import platform
+import secrets
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,27 +15,42 @@ from atat_ray.assets import BlockSpec
 from atat_ray.stages import write_whole
 from atat_ray.unit import UnitSpec, read_outcome
 from trials import allocation
-from trials.allocation import Assignment
+from trials.allocation import Assignment, Stratum
 from trials.protocol import Protocol
 
 CAMPAIGN_FILE = "campaign.json"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Campaign:
     """A trial that has been allocated; everything of it lies in ``folder``.
 
     Attributes:
         protocol: what was registered.
+        nonce: what the allocation was drawn from.
         table: who gets which arm.
         folder: of stages, assets and, unless a server keeps it, the record.
         tracking_uri: of MLflow.
     """
 
     protocol: Protocol
+    nonce: str
     table: list[Assignment]
     folder: Path
     tracking_uri: str
+
+    @cached_property
+    def strata(self) -> dict[str, Stratum]:
+        """The strata of the design, by name."""
+        return {stratum.name: stratum for stratum in allocation.strata(self.protocol)}
+
+    def hashes(self) -> dict[str, str]:
+        """Hash what is committed before the first unit, by the names of the record's tags."""
+        return {
+            "protocol_sha256": self.protocol.sha256(),
+            "nonce_sha256": allocation.sha256(self.nonce),
+            "allocation_sha256": allocation.sha256(allocation.to_csv(self.table)),
+        }
 
     @property
     def assets(self) -> Path:
@@ -46,32 +63,60 @@ class Campaign:
 
     def spec(self, row: Assignment) -> UnitSpec:
         """Specify a unit."""
-        return self.protocol.unit_spec(row.unit_id, row.block, row.arm)
+        stratum = self.strata[row.block]
+        return self.protocol.unit_spec(
+            row.unit_id, stratum.block, row.arm, seed_name=stratum.seed_name
+        )
 
     def blocks(self) -> list[BlockSpec]:
         """Specify what each block has once."""
         return [self.protocol.block_spec(block) for block in self.protocol.blocks]
+
+    @property
+    def stop_file(self) -> Path:
+        """While it is there, no unit starts and running ones end after their present stage."""
+        return self.folder / "stop"
+
+    def pending(self) -> list[Assignment]:
+        """List the units that have neither finished nor failed for good."""
+        return [row for row in self.table if self.status(row) == schema.PENDING]
+
+    def committed(self) -> bool:
+        """Tell whether the record has had the hashes of this campaign."""
+        return (self.folder / "committed.json").exists()
+
+    def note_committed(self) -> None:
+        """Note that the record has the hashes of this campaign."""
+        if not self.committed():
+            write_note(self.folder, "committed", self.hashes())
+
+    def forget_failures(self) -> None:
+        """Let failed units run again."""
+        for row in self.table:
+            for name in (schema.FAILED, "lost"):
+                (self.unit_folder(row.unit_id) / f"{name}.json").unlink(missing_ok=True)
 
     def outcome(self, row: Assignment) -> dict[str, Any] | None:
         """Read the outcome of a unit; None if it is not finished."""
         return read_outcome(self.spec(row), self.unit_folder(row.unit_id))
 
     def note(self, unit_id: str, name: str) -> dict[str, Any]:
-        """Read what was noted of a unit (``start`` or ``failure``); empty if nothing was."""
+        """Read what was noted of a unit: ``start``, ``place``, ``lost`` or ``failed``."""
         try:
             return json.loads((self.unit_folder(unit_id) / f"{name}.json").read_text())
         except (OSError, ValueError):
             return {}
 
-    def write_note(self, unit_id: str, name: str, content: dict[str, Any]) -> None:
-        """Note something of a unit."""
-        write_whole(self.unit_folder(unit_id) / f"{name}.json", json.dumps(content).encode())
-
     def status(self, row: Assignment) -> str:
         """Tell whether a unit is finished, failed or pending."""
         if self.outcome(row) is not None:
             return schema.FINISHED
-        return schema.FAILED if self.note(row.unit_id, "failure") else schema.PENDING
+        return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
+
+
+def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
+    """Note something of a unit in its folder."""
+    write_whole(folder / f"{name}.json", json.dumps(content).encode())
 
 
 def default_folder(name: str) -> Path:
@@ -108,47 +153,45 @@ def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaig
                 f"the record of {folder} is kept at {campaign.tracking_uri}, got {tracking_uri}; "
                 "leave the address out to go on"
             )
-        tampered = allocation.differences(campaign.table, allocation.draw(protocol))
+        tampered = allocation.differences(campaign.table, allocation.draw(protocol, campaign.nonce))
         if tampered:
             raise ValueError(
                 f"{folder / schema.ALLOCATION_FILE} is not what the protocol draws: {tampered[0]}; "
                 "see `atat verify`, and put it back as it was"
             )
         return campaign
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no campaign; choose another with --out")
-    table = allocation.draw(protocol)
-    content = {
-        "protocol": protocol.canonical(),
-        "protocol_sha256": protocol.sha256(),
-        "allocation_sha256": allocation.sha256(table),
-        "tracking_uri": tracking_uri,
-    }
-    write_whole(folder / schema.ALLOCATION_FILE, allocation.to_csv(table).encode())
+    nonce = str(protocol.seed) if protocol.nonce == "seed" else secrets.token_hex(32)
+    content = {"protocol": protocol.canonical(), "nonce": nonce, "tracking_uri": tracking_uri}
     write_whole(folder / CAMPAIGN_FILE, json.dumps(content, indent=1).encode())
     return load(folder)
 
 
 def load(folder: Path) -> Campaign:
-    """Load a campaign from its folder.
+    """Load a campaign from its folder; a table that was not written yet is drawn.
 
     Raises:
         ValueError: there is none, or its files cannot be read.
     """
     try:
         content = json.loads((folder / CAMPAIGN_FILE).read_text())
-        table = allocation.from_csv((folder / schema.ALLOCATION_FILE).read_text())
-        protocol = Protocol.model_validate(content["protocol"])
+        protocol, nonce = Protocol.model_validate(content["protocol"]), content["nonce"]
+        path = folder / schema.ALLOCATION_FILE
+        if not path.exists():
+            write_whole(path, allocation.to_csv(allocation.draw(protocol, nonce)).encode())
+        table = allocation.from_csv(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(
             f"there is no campaign in {folder} ({error.filename} is missing); "
             "start one with `atat run PROTOCOL`, or name its folder with --out"
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         detail = " ".join(str(error).split())
         raise ValueError(f"the campaign in {folder} cannot be read: {detail}") from error
     return Campaign(
         protocol=protocol,
+        nonce=nonce,
         table=table,
         folder=folder.absolute(),
         tracking_uri=content["tracking_uri"] or local_uri(folder),

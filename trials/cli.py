@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   atat plan orl-rct           what the shipped trial would do; writes nothing
   atat run orl-rct            run it, or go on with it; results in runs/orl-rct
+  atat status orl-rct         how far it is; atat stop orl-rct and atat resume orl-rct
   atat report orl-rct         conclude: the verdict, and a page to read
   atat run my-trial.yaml      a trial of your own; begin with a copy of orl-rct.yaml
 
@@ -39,21 +40,28 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("protocol", help="name or .yaml file")
     run = command("run", "run a campaign, or go on with it")
     run.add_argument("protocol", help="name or .yaml file")
-    run.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: all "
-                     "that the devices hold)")  # fmt: skip
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
                      "$MLFLOW_TRACKING_URI, else a database in the campaign's folder)")  # fmt: skip
-    named = [(run, "where the campaign lies")]
-    for name, help in [
-        ("status", "show how far a campaign is: units by arm and status, no outcomes"),
-        ("verify", "recompute the allocation and compare it with the folder and the record"),
-        ("report", "conclude from the record: the verdict, a page, tables"),
-    ]:
-        made = command(name, help)
+    resume = command("resume", "go on with a campaign from its folder alone")
+    for made in (run, resume):
+        made.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: "
+                          "all that the devices hold)")  # fmt: skip
+        made.add_argument("--retry-failed", action="store_true", help="run failed units again")
+    stop = command("stop", "ask a running campaign to stop; nothing that is done is lost")
+    status = command("status", "show how far a campaign is: units by arm and status, no outcomes")
+    verify = command(
+        "verify", "recompute the allocation, compare it with the folder and the record"
+    )
+    report = command("report", "conclude from the record: the verdict, a page, tables")
+    for made in (resume, stop, status, verify, report):
         made.add_argument("campaign", help="name of the protocol")
-        named.append((made, "where the campaign lies"))
-    for made, help in named:
-        made.add_argument("--out", type=Path, metavar="DIR", help=f"{help} (default: runs/NAME)")
+    for made in (run, resume, stop, status, verify, report):
+        made.add_argument("--out", type=Path, metavar="DIR", help="where the campaign lies "
+                          "(default: runs/NAME)")  # fmt: skip
+    for made in (run, resume, status, verify):
+        made.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    doctor = command("doctor", "check Python, torch, devices, Ray, MLflow, disk and data")
+    doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")
     add_single(command)
     return top
 

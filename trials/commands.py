@@ -1,9 +1,11 @@
 """What the commands of ``atat`` do; ``trials.cli`` says how they are called."""
 
+import json
 import os
 import sys
 from argparse import Namespace
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +17,32 @@ def plan(options: Namespace) -> int:
     """Print what a protocol would do."""
     from math import comb
 
-    from trials.allocation import draw
+    from trials.allocation import strata
     from trials.reading import read_protocol
 
     protocol = read_protocol(options.protocol)
-    table = draw(protocol)
-    n, blocks = protocol.units_per_arm, len(protocol.blocks)
+    groups = strata(protocol)
+    units = sum(len(group.unit_ids) for group in groups)
     print(f"{protocol.name}: {protocol.question}")
     print(f"protocol {protocol.sha256()}")
-    print(f"{len(table)} units in {blocks} blocks, {n} of each arm in each block")
+    kind = "blocks" if protocol.design == "blocked" else "matched sets"
+    print(f"{units} units in {len(groups)} {kind}; the lot falls within each")
     for name, arm in protocol.canonical()["arms"].items():
         words = " ".join(f"{key}={value}" for key, value in arm.items() if key != "defense")
-        print(f"  {name:<12}{arm['defense']} {words}")
-    allocations = comb(2 * n, n) ** blocks
-    for index, (name, contrast) in enumerate(protocol.contrasts.items()):
-        kind = "primary" if index == 0 else "secondary"
+        number = sum(group.arms.count(name) for group in groups)
+        print(f"  {name:<12}{number:>4} units  {arm['defense']} {words}".rstrip())
+    for name, contrast in protocol.contrasts.items():
+        kind = "primary" if name == "primary" else "secondary"
         print(f"contrast {name} ({kind}): {contrast.arm} against {contrast.against}, "
               f"{protocol.outcome}")  # fmt: skip
-    floor = min(1.0, 2 / allocations)
-    print(f"smallest two-sided exact p of a contrast: {floor:.2g} ({allocations} allocations)")
-    if floor > protocol.alpha:
-        print(f"warning: no result can be below alpha = {protocol.alpha:g}; add units or blocks")
+        allocations = 1
+        for group in groups:
+            one, other = (group.arms.count(arm) for arm in (contrast.arm, contrast.against))
+            allocations *= comb(one + other, one)
+        floor = min(1.0, 2 / allocations)
+        print(f"  smallest two-sided exact p: {floor:.2g} ({allocations:,} allocations)")
+        if floor > protocol.alpha:
+            print(f"  warning: it cannot be below alpha = {protocol.alpha:g}; add units or blocks")
     return 0
 
 
@@ -47,31 +54,59 @@ def folder_of(options: Namespace) -> Path:
 
 
 def run(options: Namespace) -> int:
-    """Run a campaign and say how to read it."""
+    """Run a campaign, or go on with it, and say how to read it."""
     from trials.campaign import default_folder, enrol
     from trials.reading import read_protocol
-    from trials.running import run as run_campaign
-    from trials.writer import clock
 
-    if options.at_a_time is not None and options.at_a_time < 1:
-        raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
+    check_at_a_time(options)
     protocol = read_protocol(options.protocol)
     folder = options.out or default_folder(protocol.name)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri:
+    if uri and not (folder / "committed.json").exists():
         from trials.record import check_answers
 
         check_answers(uri)
-    campaign = enrol(protocol, folder, uri)
-    summary = run_campaign(campaign, at_a_time=options.at_a_time, echo=say)
-    print(f"{summary.finished} of {summary.total} units finished in {clock(summary.seconds)}; "
-          f"the record is at {campaign.tracking_uri}")  # fmt: skip
+    return go_on(enrol(protocol, folder, uri), options)
+
+
+def resume(options: Namespace) -> int:
+    """Go on with a campaign from its folder alone."""
+    from trials.campaign import load
+
+    check_at_a_time(options)
+    return go_on(load(folder_of(options)), options)
+
+
+def check_at_a_time(options: Namespace) -> None:
+    """Refuse a number of units at a time that is none."""
+    if options.at_a_time is not None and options.at_a_time < 1:
+        raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
+
+
+def go_on(campaign: "Campaign", options: Namespace) -> int:
+    """Run what is left of a campaign; return 0 if it is over and recorded, else 1."""
+    from trials.running import run as run_campaign
+    from trials.screen import clock, screen
+
+    if options.retry_failed:
+        campaign.forget_failures()
+    with screen(plain=options.json) as shown:
+        summary = run_campaign(campaign, at_a_time=options.at_a_time, screen=shown)
+    again = f"`atat resume {campaign.protocol.name} --out {options.out or campaign.folder}`"
+    if options.json:
+        print(json.dumps({**asdict(summary), "record": campaign.tracking_uri}))
+    else:
+        print(f"{summary.finished} of {summary.total} units finished in {clock(summary.seconds)}; "
+              f"the record is at {campaign.tracking_uri}")  # fmt: skip
     for unit_id, reason in summary.failed.items():
         print(f"{unit_id} failed: {reason}", file=sys.stderr)
-    if summary.finished < summary.total:
-        print(f"run `atat run {options.protocol}` again to go on", file=sys.stderr)
-        return 1
-    return 0
+    for unit_id, reason in summary.lost.items():
+        print(f"{unit_id} is not done: {reason}", file=sys.stderr)
+    if summary.owed:
+        print(f"the record is owed {summary.owed} units; {again} writes them", file=sys.stderr)
+    if summary.finished + len(summary.failed) < summary.total:
+        print(f"{again} goes on", file=sys.stderr)
+    return 0 if summary.finished == summary.total and not summary.owed else 1
 
 
 def say(line: str) -> None:
@@ -79,22 +114,55 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def status(options: Namespace) -> int:
-    """Print units by arm and status."""
-    from analysis.schema import STATUSES
+def stop(options: Namespace) -> int:
+    """Ask a running campaign to stop after the present stages of its units."""
     from trials.campaign import load
 
     campaign = load(folder_of(options))
-    counts = Counter((row.arm, campaign.status(row)) for row in campaign.table)
+    campaign.stop_file.touch()
+    print(f"{campaign.protocol.name} stops after the present stages of its units; "
+          f"`atat resume {campaign.protocol.name}` goes on")  # fmt: skip
+    return 0
+
+
+def status(options: Namespace) -> int:
+    """Print units by arm and status."""
+    from analysis.schema import FAILED, STATUSES
+    from trials.campaign import load
+
+    campaign = load(folder_of(options))
+    states = {row.unit_id: campaign.status(row) for row in campaign.table}
+    counts = Counter((row.arm, states[row.unit_id]) for row in campaign.table)
+    reasons = {
+        unit_id: campaign.note(unit_id, FAILED)["reason"]
+        for unit_id, state in states.items()
+        if state == FAILED
+    }
+    if options.json:
+        arms = {a: {s: counts[a, s] for s in STATUSES} for a in campaign.protocol.arms}
+        folder = str(campaign.folder)
+        print(json.dumps({"campaign": campaign.protocol.name, "folder": folder,
+                          "record": campaign.tracking_uri, "arms": arms, "units": states,
+                          "failed": reasons}))  # fmt: skip
+        return 0
     print(f"{campaign.protocol.name} in {campaign.folder}")
     print(f"{'arm':<16}" + "".join(f"{name:>10}" for name in STATUSES))
     for arm in campaign.protocol.arms:
         print(f"{arm:<16}" + "".join(f"{counts[arm, name]:>10}" for name in STATUSES))
-    for row in campaign.table:
-        reason = campaign.note(row.unit_id, "failure").get("reason")
-        if reason:
-            print(f"{row.unit_id} failed: {reason}")
+    for unit_id, reason in reasons.items():
+        print(f"{unit_id} failed: {reason}")
     return 0
+
+
+def doctor(options: Namespace) -> int:
+    """Check what campaigns need, in one screen."""
+    from trials.doctor import examine
+
+    healthy = True
+    for finding in examine(options.out or Path()):
+        healthy &= finding.good
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.what:<10} {finding.words}")
+    return 0 if healthy else 1
 
 
 def verify(options: Namespace) -> int:
@@ -103,9 +171,12 @@ def verify(options: Namespace) -> int:
     from trials.verification import verify as verify_campaign
 
     campaign = load(folder_of(options))
-    agree = True
-    for check in verify_campaign(campaign):
-        agree &= not check.problems
+    checks = verify_campaign(campaign)
+    agree = not any(check.problems for check in checks)
+    if options.json:
+        print(json.dumps({"agrees": agree, "checks": [asdict(check) for check in checks]}))
+        return 0 if agree else 1
+    for check in checks:
         print(f"{'agrees ' if not check.problems else 'DIFFERS'} {check.what}")
         for problem in check.problems:
             print(f"        {problem}")

@@ -7,7 +7,8 @@ definition; this module adds the design (blocks, arms, contrasts) and the readin
 import dataclasses
 import hashlib
 import json
-from typing import Annotated, Any
+from itertools import product
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -66,9 +68,17 @@ class Strict(BaseModel):
 
 
 class Block(Strict):
-    """Units that share their people, their evaluation models and their priors."""
+    """Units that are alike before treatment; they share people, evaluation models and priors.
+
+    A block may differ from the others in anything that treatment cannot change.
+    """
 
     split: int = Field(ge=0, description="number of the identity split")
+    data: Data | None = Field(default=None, description="instead of the protocol's")
+    architecture: str | None = Field(default=None, description="instead of the protocol's")
+    node: str | None = Field(
+        default=None, description="custom resource of Ray that a node must have to run its units"
+    )
 
 
 class Contrast(Strict):
@@ -85,21 +95,55 @@ class Inversion(Strict):
     ppa: Ppa
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+def expand_levels(arms: Any) -> Any:
+    """Replace an arm with ``{levels: [...]}`` among its options by one arm for each combination.
+
+    ``dose: {weight: {levels: [1, 2]}}`` gives ``dose-weight-1`` and ``dose-weight-2``.
+    """
+    if not isinstance(arms, dict):
+        return arms
+    expanded: dict[str, Any] = {}
+    for name, arm in arms.items():
+        factors = {
+            key: value["levels"]
+            for key, value in (arm.items() if isinstance(arm, dict) else ())
+            if isinstance(value, dict) and isinstance(value.get("levels"), list)
+        }
+        for levels in product(*factors.values()):
+            chosen = dict(zip(factors, levels, strict=True))
+            words = "".join(f"-{key}-{value}" for key, value in chosen.items())
+            expanded[f"{name}{words}"] = {**arm, **chosen} if factors else arm
+    return expanded
 
 
 class Protocol(Strict):
     """A randomised trial of training runs.
 
-    Units are allocated to arms at random within each block, ``units_per_arm`` to each. The first
-    contrast is the primary one.
+    Units are allocated to arms at random within each block, ``units_per_arm`` to each; one block is
+    a completely randomised design. With ``design: pairs`` a block is cut into as many sets as it
+    has units per arm, each of one unit of every arm, whose members have the same initial weights
+    and see the same images in the same order; the lot falls within the set.
+
+    The contrast named ``primary`` decides.
     """
 
     name: Name
     question: str
     seed: int = Field(ge=0, description="everything random is derived from it, the allocation too")
     blocks: dict[Name, Block] = Field(min_length=1)
-    units_per_arm: int = Field(ge=1, description="in each block")
+    design: Literal["blocked", "pairs"] = "blocked"
+    units_per_arm: Count | dict[Name, Count] = Field(
+        description="in each block; one number, or one for each arm"
+    )
+    nonce: Literal["seed", "secret"] = Field(
+        default="seed",
+        description="what the lot is drawn from: the seed, so that anybody can repeat the trial, "
+        "or a secret of which the record has the hash until the last unit has ended",
+    )
     arms: dict[Name, named(DEFENSES, "defense")] = Field(min_length=2)  # type: ignore[valid-type]
     outcome: str
     contrasts: dict[Name, Contrast] = Field(min_length=1)
@@ -111,12 +155,23 @@ class Protocol(Strict):
     inversions: dict[Name, Inversion] = Field(min_length=1)
     robustness: Robustness
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
+    retries: int = Field(
+        default=2, ge=0, description="times that a unit is run again after a lost process or node"
+    )
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def expand(cls, arms: Any) -> Any:
+        """Expand factorial arms before they are checked."""
+        return expand_levels(arms)
 
     @model_validator(mode="after")
     def check_names(self) -> "Protocol":
         """Refuse names that nothing in the protocol has."""
-        if self.architecture not in ARCHITECTURES:
-            raise unknown("architecture", self.architecture, ARCHITECTURES)
+        for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
+            if architecture is not None and architecture not in ARCHITECTURES:
+                raise unknown("architecture", architecture, ARCHITECTURES)
+        self.check_counts()
         for contrast in self.contrasts.values():
             for arm in (contrast.arm, contrast.against):
                 if arm not in self.arms:
@@ -135,6 +190,27 @@ class Protocol(Strict):
             )
         return self
 
+    def check_counts(self) -> None:
+        """Refuse numbers of units that the arms or the design do not have."""
+        if isinstance(self.units_per_arm, int):
+            return
+        for arm in self.units_per_arm:
+            if arm not in self.arms:
+                raise unknown("arm in units_per_arm", arm, self.arms)
+        missing = [arm for arm in self.arms if arm not in self.units_per_arm]
+        if missing:
+            raise ValueError(f"units_per_arm has no number for {', '.join(missing)}")
+        if self.design == "pairs":
+            raise ValueError(
+                "design pairs gives every arm as many units; units_per_arm is one number"
+            )
+
+    def units_of(self, arm: str) -> int:
+        """Count the units of an arm in each block."""
+        if isinstance(self.units_per_arm, int):
+            return self.units_per_arm
+        return self.units_per_arm[arm]
+
     def canonical(self) -> dict[str, Any]:
         """Write the protocol with every default filled in, as JSON holds it."""
         return json.loads(json.dumps(self.model_dump()))
@@ -148,18 +224,19 @@ class Protocol(Strict):
         return BlockSpec(
             name=block,
             seed=self.seed,
-            data=self.data,
+            data=self.blocks[block].data or self.data,
             split=self.blocks[block].split,
             evaluation=self.evaluation,
             priors={name: inversion.prior for name, inversion in self.inversions.items()},
         )
 
-    def unit_spec(self, unit_id: str, block: str, arm: str) -> UnitSpec:
-        """Specify a unit: its seeds come from ``unit_id``, its defense from the arm."""
+    def unit_spec(self, unit_id: str, block: str, arm: str, *, seed_name: str = "") -> UnitSpec:
+        """Specify a unit: its defense comes from the arm, its seeds from ``seed_name``."""
         return UnitSpec(
             unit_id=unit_id,
+            seed_name=seed_name or unit_id,
             block=self.block_spec(block),
-            architecture=self.architecture,
+            architecture=self.blocks[block].architecture or self.architecture,
             defense=self.arms[arm],
             training=self.training,
             inversions={name: inversion.ppa for name, inversion in self.inversions.items()},

@@ -9,30 +9,56 @@ import json
 import logging
 import os
 import socket
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pandas as pd
 
 from analysis import schema
-from trials.allocation import Assignment, sha256, to_csv
+from trials.allocation import Assignment, to_csv
 from trials.protocol import Protocol, canonical_json
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a campaign retries by itself
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 BATCH = 1000  # what MLflow takes in one log_batch
+Function = TypeVar("Function", bound=Callable[..., Any])
 STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+
+
+class Unreachable(ValueError):
+    """The tracking store does not answer or does not take what it is given."""
+
+
+def reaching(method: Function) -> Function:
+    """Turn what MLflow and its transport raise in a method into :class:`Unreachable`."""
+
+    @wraps(method)
+    def call(*words: Any, **options: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+
+        try:
+            return method(*words, **options)
+        except (MlflowException, RequestException) as error:
+            raise Unreachable(" ".join(str(error).split())[:300]) from error
+
+    return call  # type: ignore[return-value]
 
 
 def check_answers(uri: str, *, timeout: float = 5.0) -> None:
     """Check that a tracking server answers, rather than wait minutes for MLflow to give up.
 
     Raises:
-        ValueError: nobody listens there, or the address is of no kind that MLflow knows.
+        Unreachable: nobody listens there.
+        ValueError: the address is of no kind that MLflow knows.
     """
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] not in STORES:
@@ -46,7 +72,7 @@ def check_answers(uri: str, *, timeout: float = 5.0) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), timeout=timeout).close()
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise Unreachable(
             f"the MLflow server {uri} does not answer ({error}); start it, correct the address, "
             "or leave it out to keep the record in the campaign's folder"
         ) from error
@@ -72,6 +98,7 @@ class Record:
         self.experiment_id = ""
         self.parent_id = ""
 
+    @reaching
     def attach(self) -> bool:
         """Find the campaign's experiment and parent run; tell whether they are there."""
         path = urlsplit(self.uri).path[1:]
@@ -85,15 +112,21 @@ class Record:
         self.parent_id = parents[0].info.run_id if parents else ""
         return bool(self.parent_id)
 
+    @staticmethod
+    def text(value: dict[str, str]) -> str:
+        """Write a mapping as the text of a tag."""
+        return json.dumps(value, sort_keys=True)
+
     def find(self, filter_string: str) -> list[Any]:
         """Find runs of this experiment that are not deleted."""
         return list(self.client.search_runs([self.experiment_id], filter_string, max_results=BATCH))
 
+    @reaching
     def register(
         self,
         protocol: Protocol,
         allocation: list[Assignment],
-        versions: dict[str, str],
+        tags: dict[str, str],
         artifacts: Path | None,
     ) -> None:
         """Write protocol and allocation before any unit starts, once; find them afterwards.
@@ -101,20 +134,19 @@ class Record:
         Args:
             protocol: of the campaign.
             allocation: its table.
-            versions: of what it runs on.
+            tags: hashes that are committed, and what it runs on.
             artifacts: where a new experiment keeps files; the store's own place if None.
 
         Raises:
-            ValueError: the experiment holds a campaign of another protocol or allocation.
+            ValueError: the experiment holds a campaign of another protocol, nonce or allocation.
         """
-        hashes = {"protocol_sha256": protocol.sha256(), "allocation_sha256": sha256(allocation)}
         if self.attach():
-            tags = self.client.get_run(self.parent_id).data.tags
-            for name, value in hashes.items():
-                if tags.get(name) != value:
+            recorded = self.client.get_run(self.parent_id).data.tags
+            for name, value in tags.items():
+                if name.endswith("_sha256") and recorded.get(name) != value:
                     raise ValueError(
                         f"the MLflow experiment {self.campaign!r} holds a campaign with another "
-                        f"{name} ({tags.get(name)}); give the protocol another name"
+                        f"{name} ({recorded.get(name)}); give the protocol another name"
                     )
             return
         if not self.experiment_id:
@@ -126,15 +158,16 @@ class Record:
         log = partial(self.client.log_text, self.parent_id)
         log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
         log(to_csv(allocation), schema.ALLOCATION_FILE)
-        tags = {"campaign": self.campaign, "versions": json.dumps(versions, sort_keys=True)}
-        tags |= hashes | {schema.KIND_TAG: schema.KIND_CAMPAIGN}  # last: only then is it whole
-        for name, value in tags.items():
+        whole = {schema.KIND_TAG: schema.KIND_CAMPAIGN}  # last: only then is it whole
+        for name, value in ({"campaign": self.campaign} | tags | whole).items():
             self.client.set_tag(self.parent_id, name, value)
 
+    @reaching
     def write_assets(self, assets: list[dict[str, Any]]) -> None:
         """Record the evaluation models and priors of every block."""
         self.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
 
+    @reaching
     def units(self) -> dict[str, dict[str, str]]:
         """Read the tags of every unit whose run is whole."""
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}'"
@@ -144,12 +177,13 @@ class Record:
                 [self.experiment_id], query, max_results=BATCH, page_token=token
             )
             for run in page:
-                if run.info.status in ("FINISHED", "FAILED"):
+                if run.info.status in WHOLE:
                     tags[run.data.tags["unit_id"]] = dict(run.data.tags)
             token = page.token
             if not token:
                 return tags
 
+    @reaching
     def registered(self) -> tuple[dict[str, str], str]:
         """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
         tags = self.client.get_run(self.parent_id).data.tags
@@ -157,13 +191,14 @@ class Record:
             path = self.client.download_artifacts(self.parent_id, schema.ALLOCATION_FILE, folder)
             return dict(tags), Path(path).read_text()
 
+    @reaching
     def write_unit(
         self,
         tags: dict[str, str],
         outcome: dict[str, Any] | None,
         pictures: dict[str, Any],
     ) -> None:
-        """Write one unit; a no-op where it is recorded as finished.
+        """Write one unit; a no-op where it is recorded as it ended.
 
         Args:
             tags: those of ``schema.UNIT_TAGS``.
@@ -172,7 +207,7 @@ class Record:
         """
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
         for run in self.find(f"{query}'{tags['unit_id']}'"):
-            if run.info.status == "FINISHED":
+            if run.info.status in WHOLE and run.data.tags.get("status") == tags["status"]:
                 return
             self.client.delete_run(run.info.run_id)
         run_id = self.client.create_run(
@@ -198,12 +233,14 @@ class Record:
             self.client.log_image(run_id, picture, artifact_file=name)
         self.client.set_terminated(run_id, "FINISHED")
 
-    def close(self, *, finished: bool) -> None:
-        """Mark the campaign's run as finished, or as going on."""
-        if finished:
-            self.client.set_terminated(self.parent_id, "FINISHED")
-        else:
+    @reaching
+    def close(self, *, nonce: str | None) -> None:
+        """Mark the campaign's run: finished, with the nonce revealed, or going on if None."""
+        if nonce is None:
             self.client.update_run(self.parent_id, status="RUNNING")
+        else:
+            self.client.set_tag(self.parent_id, "nonce", nonce)
+            self.client.set_terminated(self.parent_id, "FINISHED")
 
 
 def metrics_of(outcome: dict[str, Any]) -> list[Any]:
@@ -213,6 +250,7 @@ def metrics_of(outcome: dict[str, Any]) -> list[Any]:
     values = {
         schema.CLEAN_ACC: outcome["clean_acc"],
         schema.TRAIN_ACC: outcome["train_acc"],
+        schema.DIVERGED: float(outcome["diverged"]),
         **outcome["inversions"],
         **{schema.robust_column(float(e)): v for e, v in outcome["robust_acc"].items()},
         **{schema.SECONDS_PREFIX + stage: s for stage, s in outcome["seconds"].items()},

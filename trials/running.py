@@ -1,61 +1,59 @@
 """Run what is left of a campaign on Ray Tune, and record each unit as it ends."""
 
-import json
-import logging
-import os
-from collections.abc import Callable
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from analysis import schema
 from atat_ray.assets import make_evaluation, make_prior
 from atat_ray.data import load_split
-from atat_ray.stages import write_whole
-from atat_ray.unit import UnitSpec, run_unit, train_here
+from atat_ray.unit import UnitSpec, pick_device, run_unit, train_here
 from trials.allocation import Assignment
-from trials.campaign import Campaign
-from trials.writer import Echo, Summary, Writer
-
-# Set before ray is imported: no usage statistics, no dashboard, no logger files of each Tune trial.
-RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-GPU_SHARE = 0.25  # of a GPU that a unit of one process takes
+from trials.campaign import Campaign, write_note
+from trials.devices import alive, needs, room_for, start_ray, wait_for_room
+from trials.scheduling import Stopped, run_units
+from trials.screen import Lines
+from trials.writer import Summary, Writer
 
 
-def run(campaign: Campaign, *, at_a_time: int | None, echo: Echo) -> Summary:
+def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
     """Run every unit that is not finished, and leave a whole record.
 
-    Running a finished campaign again checks the record and returns within seconds.
+    Running a finished campaign again checks the record and returns within seconds. The first
+    SIGINT or SIGTERM, and ``atat stop``, let running units finish their present stage; a second
+    signal ends everything at once. Neither loses a stage that was done.
 
     Args:
         campaign: allocated.
         at_a_time: Tune trials at a time; as many as the devices hold if None.
-        echo: told one line whenever something is worth saying; never an outcome, so that nobody
-            looks at arms before the end.
+        screen: told one line whenever something is worth saying, and how far the arms are; never
+            an outcome, so that nobody looks at arms before the end.
 
     Raises:
         ValueError: the MLflow server does not answer, or the units do not fit the machine.
         OSError: a file cannot be written.
     """
-    waiting = [row for row in campaign.table if campaign.outcome(row) is None]
-    writer = Writer(campaign, echo)
-    if not waiting:
-        echo(f"all {len(campaign.table)} units are finished; checking the record")
+    campaign.stop_file.unlink(missing_ok=True)
+    writer, echo = Writer(campaign, screen), screen.say
+    if not campaign.pending():
+        echo(f"all {len(campaign.table)} units have ended; checking the record")
         writer.open()
         writer.write_assets([make(*words) for make, *words in asset_calls(campaign)])
         return writer.close()
     for block in campaign.blocks():
         load_split(block.data, block.split)  # data that cannot be read end the run here
     opening = writer.thread.submit(writer.open)  # MLflow and Ray take seconds each to start
-    ray = start_ray(campaign, echo)
+    echo("starting Ray")
+    ray = start_ray()
     from ray.exceptions import RayTaskError
 
     try:
+        wait_for_room(ray, campaign.protocol, echo)
         remote = ray.remote(num_cpus=1)(call_alone)
         echo(f"making evaluation models and priors of {len(campaign.blocks())} blocks")
         assets = [remote.remote(*call) for call in asset_calls(campaign)]
@@ -63,13 +61,72 @@ def run(campaign: Campaign, *, at_a_time: int | None, echo: Echo) -> Summary:
 
         opening.result()
         writer.write_assets(ray.get(assets))
-        echo(f"running {len(waiting)} units of {len(campaign.table)}")
-        tune_units(campaign, waiting, writer, at_a_time)
+        with stop_on_signals(campaign.stop_file, echo):
+            run_passes(ray, campaign, writer, at_a_time)
     except RayTaskError as error:
         raise error.cause from None
     finally:
         ray.shutdown()
     return writer.close()
+
+
+def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:
+    """Schedule what is pending, and again what a lost process left, until nothing changes."""
+    waiting = campaign.pending()
+    while waiting and not campaign.stop_file.exists():
+        writer.echo(f"running {len(waiting)} units of {len(campaign.table)}")
+        nodes = alive(ray)
+        need = needs(campaign.protocol, nodes)
+        slots = min(room_for(one, nodes) for one in need.values())
+        need_of = {row.unit_id: need[campaign.strata[row.block].block] for row in waiting}
+        run_units(
+            worker(campaign, waiting),
+            list(need_of),
+            need_of=need_of.__getitem__,
+            at_a_time=max(1, min(slots, at_a_time or slots)),
+            storage=campaign.folder,
+            stop=campaign.stop_file,
+            events=writer,
+        )
+        waiting = [row for row in campaign.pending() if row.unit_id in writer.again]
+        writer.again.clear()
+
+
+def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
+    """Make the function that runs a unit in a Tune trial's process."""
+    specs = {row.unit_id: campaign.spec(row) for row in rows}
+    folders = {unit_id: campaign.unit_folder(unit_id) for unit_id in specs}
+    blocks = campaign.protocol.blocks
+    node = {unit_id: blocks[spec.block.name].node for unit_id, spec in specs.items()}
+    assets, stop, retries = campaign.assets, campaign.stop_file, campaign.protocol.retries
+
+    def work(unit_id: str) -> None:
+        run_one(
+            specs[unit_id], assets, folders[unit_id], stop=stop, retries=retries, node=node[unit_id]
+        )
+
+    return work
+
+
+@contextmanager
+def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt."""
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.exists():
+            raise KeyboardInterrupt
+        stop.touch()
+        echo("stopping: running units finish their present stage; once more to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def asset_calls(campaign: Campaign) -> list[tuple[Any, ...]]:
@@ -89,112 +146,42 @@ def call_alone(function: Callable[..., Any], *words: Any) -> Any:
     return function(*words)
 
 
-def start_ray(campaign: Campaign, echo: Echo) -> Any:
-    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names.
-
-    Raises:
-        ValueError: a unit needs more devices than there are.
-    """
-    for name, value in RAY_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    echo("starting Ray")
-    import ray
-
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
-    ray.init(
-        address=address or "local",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **({} if address else local),
-    )
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    if campaign.protocol.workers > cpus:
-        ray.shutdown()
-        raise ValueError(
-            f"a unit trains on {campaign.protocol.workers} workers but Ray has {cpus} CPUs; "
-            "lower `workers` in the protocol or use a larger machine"
-        )
-    return ray
-
-
-def tune_units(
-    campaign: Campaign, waiting: list[Assignment], writer: "Writer", at_a_time: int | None
+def run_one(
+    spec: UnitSpec,
+    assets: Path,
+    folder: Path,
+    *,
+    stop: Path,
+    retries: int = 0,
+    node: str | None = None,
 ) -> None:
-    """Schedule units in the order of the table, first in, first out, no searcher looking on."""
-    import ray
-    from ray import tune
-
-    specs = {row.unit_id: campaign.spec(row) for row in waiting}
-    assets, folders = campaign.assets, {row: campaign.unit_folder(row) for row in specs}
-    workers = campaign.protocol.workers
-
-    def unit(config: dict[str, Any]) -> None:
-        run_one(specs[config["unit_id"]], assets, folders[config["unit_id"]])
-        tune.report({"done": 1})
-
-    cluster = ray.cluster_resources()
-    slots = int(cluster["CPU"]) // workers
-    # A unit of several workers only waits for them: its own process takes next to nothing, and no
-    # more of them start than the workers of all have room for, or they would wait for ever.
-    share = {"cpu": 1.0} if workers == 1 else {"cpu": 0.01}
-    if workers == 1 and cluster.get("GPU", 0) > 0:
-        share["gpu"] = GPU_SHARE
-        slots = min(slots, int(cluster["GPU"] / GPU_SHARE))
-    tune.Tuner(
-        tune.with_resources(unit, share),
-        param_space={"unit_id": tune.grid_search(list(specs))},
-        tune_config=tune.TuneConfig(
-            num_samples=1,
-            reuse_actors=True,
-            max_concurrent_trials=min(slots, at_a_time or slots),
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(campaign.folder),
-            callbacks=[report_to(writer)],
-            verbose=0,
-        ),
-    ).fit()
-
-
-def report_to(writer: Writer) -> Any:
-    """Make the Tune callback that tells ``writer`` of every unit that starts and ends."""
-    from ray import tune
-
-    class Report(tune.Callback):
-        def __reduce__(self) -> Any:
-            return tune.Callback, ()  # Tune saves its callbacks; a campaign resumes without them
-
-        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            writer.started(trial.config["unit_id"])
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            writer.ended(trial.config["unit_id"])
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            writer.interrupted(trial.config["unit_id"], str(trial.get_error() or ""))
-
-    return Report()
-
-
-def run_one(spec: UnitSpec, assets: Path, folder: Path) -> None:
     """Run one unit in a Tune trial's process; note why if it fails.
 
-    A unit that fails stays in its arm. What is no fault of the unit (a full disk, a lost process)
-    is raised instead and leaves the unit as it was.
+    A unit that fails stays in its arm. What is no fault of the unit (a full disk, a lost process,
+    memory that ran out) is raised instead and leaves the unit as it was.
     """
     import torch
 
     from atat_ray.distributed import train_on_workers
 
     torch.set_num_threads(1)
-    trainer = train_here if spec.workers == 1 else train_on_workers
+    write_note(folder, "place", {"node": platform.node(), "device": str(pick_device())})
+
+    def check_stop(stage: str) -> None:
+        if stop.exists():
+            raise Stopped(stage)
+
+    trainer = train_here
+    if spec.workers > 1:
+        trainer = partial(train_on_workers, retries=retries, node=node)
     try:
-        run_unit(spec, assets=assets, folder=folder, trainer=trainer)
-        (folder / "failure.json").unlink(missing_ok=True)
-    except OSError:
+        run_unit(spec, assets=assets, folder=folder, trainer=trainer, on_stage=check_stop)
+    except Stopped:
+        return
+    except (OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if type(error).__module__.startswith("ray."):
+            raise  # workers of the unit were lost
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        write_whole(folder / "failure.json", json.dumps({"reason": reason}).encode())
+        write_note(folder, schema.FAILED, {"reason": reason})

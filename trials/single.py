@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from atat_ray.names import unknown
 from atat_ray.stages import write_whole
 from atat_ray.unit import UnitSpec, invert_stage, run_unit, train_stage
 from trials.reading import check_protocol, read_protocol
-from trials.writer import Echo
 
 MODEL_FILE = "model.json"
 UNIT = "model"  # unit id, block and arm of a model of its own
@@ -45,7 +45,7 @@ def parse_defense(words: list[str]) -> dict[str, Any]:
     return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
 
 
-def train(options: Namespace, echo: Echo) -> int:
+def train(options: Namespace, echo: Callable[[str], None]) -> int:
     """Train a target model into a folder of its own."""
     folder: Path = options.folder
     base = read_protocol(options.protocol).canonical()
@@ -88,7 +88,7 @@ def load(folder: Path) -> UnitSpec:
     return protocol.unit_spec(UNIT, UNIT, UNIT)
 
 
-def invert(folder: Path, echo: Echo) -> int:
+def invert(folder: Path, echo: Callable[[str], None]) -> int:
     """Run every inversion attack on a model and write a picture of each."""
     from PIL import Image
 
@@ -106,7 +106,7 @@ def invert(folder: Path, echo: Echo) -> int:
     return 0
 
 
-def evaluate(folder: Path, echo: Echo) -> int:
+def evaluate(folder: Path, echo: Callable[[str], None]) -> int:
     """Measure a model: accuracies, attack accuracies, robust accuracies."""
     spec = load(folder)
     outcome = run_unit(

@@ -1,10 +1,9 @@
 """Check a campaign against its protocol: who should have got which arm, and who did."""
 
-import json
 from dataclasses import dataclass
 
 from trials import allocation
-from trials.campaign import CAMPAIGN_FILE, Campaign
+from trials.campaign import Campaign
 from trials.record import Record
 
 
@@ -22,16 +21,10 @@ def verify(campaign: Campaign) -> list[Check]:
     Raises:
         ValueError: the record cannot be read.
     """
-    protocol, drawn = campaign.protocol, allocation.draw(campaign.protocol)
-    hashes = {"protocol_sha256": protocol.sha256(), "allocation_sha256": allocation.sha256(drawn)}
-    stored = json.loads((campaign.folder / CAMPAIGN_FILE).read_text())
+    drawn = allocation.draw(campaign.protocol, campaign.nonce)
     checks = [
         Check(
-            what="protocol and allocation have the hashes that were committed",
-            problems=compare(hashes, stored),
-        ),
-        Check(
-            what=f"allocation.csv is what the protocol draws ({len(drawn)} units)",
+            what=f"allocation.csv is what protocol and nonce draw ({len(drawn)} units)",
             problems=allocation.differences(campaign.table, drawn),
         ),
         Check(
@@ -39,13 +32,13 @@ def verify(campaign: Campaign) -> list[Check]:
             problems=trained_otherwise(campaign, drawn),
         ),
     ]
-    return [*checks, *verify_record(campaign, drawn, hashes)]
+    return [*checks, *verify_record(campaign, drawn)]
 
 
 def compare(computed: dict[str, str], stored: dict[str, str]) -> list[str]:
     """Name the hashes that differ."""
     return [
-        f"{name} is {value}, committed was {stored.get(name)}"
+        f"{name} is {value}, the record was committed to {stored.get(name)}"
         for name, value in computed.items()
         if stored.get(name) != value
     ]
@@ -61,9 +54,7 @@ def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) ->
     ]
 
 
-def verify_record(
-    campaign: Campaign, drawn: list[allocation.Assignment], hashes: dict[str, str]
-) -> list[Check]:
+def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[Check]:
     """Compare the record in MLflow with what was drawn."""
     record = Record(campaign.tracking_uri, campaign.protocol.name)
     if not record.attach():
@@ -73,11 +64,11 @@ def verify_record(
     units = record.units()
     return [
         Check(
-            what="the record has the hashes that were committed",
-            problems=compare(hashes, tags),
+            what="protocol, nonce and allocation have the hashes that the record was committed to",
+            problems=compare(campaign.hashes(), tags),
         ),
         Check(
-            what="the record's allocation is what the protocol draws",
+            what="the record's allocation is what protocol and nonce draw",
             problems=allocation.differences(allocation.from_csv(table), drawn),
         ),
         Check(

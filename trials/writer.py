@@ -1,8 +1,6 @@
 """What the driver does when a unit starts and ends: note it, record it, say how far it got."""
 
-import platform
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +8,11 @@ from typing import Any
 from analysis import schema
 from atat_ray.stages import load_stage
 from trials.allocation import Assignment
-from trials.campaign import Campaign, local_uri, versions
-from trials.record import Record
+from trials.campaign import Campaign, local_uri, versions, write_note
+from trials.record import Record, Unreachable
+from trials.screen import RUNNING, Lines, Progress, clock
 
-Echo = Callable[[str], None]
+PATIENCE = 30.0  # seconds at the end of a campaign in which a record that is away may come back
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,85 +23,184 @@ class Summary:
         finished: units that are finished, earlier runs included.
         total: units of the campaign.
         failed: reason by unit.
-        interrupted: what happened by unit; these are as they were and run again.
+        lost: what happened to units that were lost in this run and are as they were.
+        owed: units that have ended and are not in the record yet, as it could not be reached.
         seconds: wall time of this run.
     """
 
     finished: int
     total: int
     failed: dict[str, str]
-    interrupted: dict[str, str]
+    lost: dict[str, str]
+    owed: int
     seconds: float
 
 
 class Writer:
     """Writes the record from one thread, beside the scheduling, and tells the user of progress."""
 
-    def __init__(self, campaign: Campaign, echo: Echo) -> None:
+    def __init__(self, campaign: Campaign, screen: Lines) -> None:
         self.campaign = campaign
-        self.echo = echo
+        self.screen = screen
+        self.echo = screen.say
+        self.states = {row.unit_id: campaign.status(row) for row in campaign.table}
         self.start = time.monotonic()
         self.first_start = 0.0
         self.rows = {row.unit_id: row for row in campaign.table}
         starts = [campaign.note(unit_id, "start").get("order", 0) for unit_id in self.rows]
         self.last_order = max(starts, default=0)
         self.done_here = 0
-        self.left = sum(campaign.outcome(row) is None for row in campaign.table)
-        self.interruptions: dict[str, str] = {}
+        self.left = sum(state == schema.PENDING for state in self.states.values())
+        self.again: set[str] = set()
+        self.losses: dict[str, str] = {}
         self.thread = ThreadPoolExecutor(1)
         self.jobs: list[Future[None]] = []
+        self.owed: list[Assignment] = []
+        self.assets: list[dict[str, Any]] = []
+        self.environment: dict[str, str] = {}
         self.record: Record | None = None
 
     def open(self) -> None:
-        """Open the record, with protocol and allocation in it, before any unit starts."""
-        campaign = self.campaign
-        kept_here = campaign.tracking_uri == local_uri(campaign.folder)
-        artifacts = campaign.folder / "artifacts" if kept_here else None
-        self.record = Record(campaign.tracking_uri, campaign.protocol.name)
-        self.record.register(campaign.protocol, campaign.table, versions(), artifacts)
+        """Open the record, with what is committed in it, before any unit starts.
+
+        A campaign that has been committed goes on where its record is away.
+        """
+        try:
+            self.connect()
+        except Unreachable as error:
+            if not self.campaign.committed():
+                raise ValueError(str(error)) from error
+            self.echo(f"the record is away and will be written when it is back: {error}")
+
+    def connect(self) -> Record:
+        """Reach the record, register the campaign in it, and write what the blocks have once."""
+        if self.record is None:
+            campaign = self.campaign
+            kept_here = campaign.tracking_uri == local_uri(campaign.folder)
+            artifacts = campaign.folder / "artifacts" if kept_here else None
+            self.environment = self.environment or versions()
+            record = Record(campaign.tracking_uri, campaign.protocol.name)
+            tags = campaign.hashes() | {schema.VERSIONS: record.text(self.environment)}
+            record.register(campaign.protocol, campaign.table, tags, artifacts)
+            campaign.note_committed()
+            if self.assets:
+                record.write_assets(self.assets)
+            self.record = record
+        return self.record
 
     def write_assets(self, assets: list[dict[str, Any]]) -> None:
         """Record what the blocks have once, and the units that an earlier run left unrecorded."""
-        assert self.record is not None, "open() comes first"
-        self.record.write_assets(assets)
-        recorded = {unit_id: tags["status"] for unit_id, tags in self.record.units().items()}
-        for row in self.campaign.table:
-            if recorded.get(row.unit_id) != schema.FINISHED and self.campaign.outcome(row):
-                self.jobs.append(self.thread.submit(self.write, row))
+        self.assets = assets
+        self.jobs.append(self.thread.submit(self.catch_up))
+
+    def catch_up(self) -> None:
+        """Write assets, and every unit that has ended and is not recorded as it ended."""
+        try:
+            record = self.connect()
+            record.write_assets(self.assets)
+            recorded = {unit_id: tags["status"] for unit_id, tags in record.units().items()}
+        except Unreachable:
+            self.record = None
+            recorded = {}
+        ended = [row for row in self.campaign.table if self.campaign.status(row) != schema.PENDING]
+        self.write([row for row in ended if recorded.get(row.unit_id) != self.campaign.status(row)])
 
     def started(self, unit_id: str) -> None:
         """Note the realised order of starts; a unit that starts again keeps its first place."""
         self.first_start = self.first_start or time.monotonic()
         if not self.campaign.note(unit_id, "start"):
             self.last_order += 1
-            self.campaign.write_note(
-                unit_id, "start", {"order": self.last_order, "node": platform.node()}
-            )
+            folder = self.campaign.unit_folder(unit_id)
+            write_note(folder, "start", {"order": self.last_order, "time": time.time()})
+        self.states[unit_id] = RUNNING
+        self.show()
 
     def ended(self, unit_id: str) -> None:
-        """Record a unit that finished or failed."""
+        """Record a unit that finished or failed; one that was stopped is as it was."""
         row = self.rows[unit_id]
-        self.jobs.append(self.thread.submit(self.write, row))
+        status = self.states[unit_id] = self.campaign.status(row)
+        if status == schema.PENDING:
+            self.echo(f"{unit_id} stopped; what is done of it is kept")
+            return
+        self.jobs.append(self.thread.submit(self.write, [row]))
         self.done_here += 1
         self.left -= 1
-        elapsed = time.monotonic() - self.first_start
-        remaining = f", about {clock(elapsed / self.done_here * self.left)} left" * (self.left > 0)
-        status = self.campaign.status(row)
+        remaining = f", about {clock(self.seconds_left() or 0)} left" * (self.left > 0)
         place = len(self.rows) - self.left
         self.echo(f"[{place:>{len(str(len(self.rows)))}}/{len(self.rows)}] "
                   f"{unit_id} {status}{remaining}")  # fmt: skip
 
-    def interrupted(self, unit_id: str, error: str) -> None:
-        """Keep what interrupted a unit; the unit stays as it was."""
-        lines = [line for line in error.strip().splitlines() if line.strip()]
-        self.interruptions[unit_id] = lines[-1].strip() if lines else "its process died"
-        self.echo(f"{unit_id} was interrupted: {self.interruptions[unit_id]}")
+        self.show()
 
-    def write(self, row: Assignment) -> None:
-        """Write one unit to the record."""
-        assert self.record is not None, "open() comes first"
+    def seconds_left(self) -> float | None:
+        """Estimate what is left from the units that ended in this run; None before the first."""
+        if not self.done_here:
+            return None
+        return (time.monotonic() - self.first_start) / self.done_here * self.left
+
+    def show(self) -> None:
+        """Show units by arm and state."""
+        states: list[str] = [*schema.STATUSES, RUNNING]
+        counts: dict[str, dict[str, int]] = {
+            arm: dict.fromkeys(states, 0) for arm in self.campaign.protocol.arms
+        }
+        for row in self.campaign.table:
+            counts[row.arm][self.states[row.unit_id]] += 1
+        minutes = max(time.monotonic() - self.first_start, 1e-9) / 60
+        self.screen.show(
+            Progress(
+                counts=counts,
+                seconds_left=self.seconds_left(),
+                per_minute=self.done_here / minutes,
+            )
+        )
+
+    def lost(self, unit_id: str, error: Any) -> None:
+        """Note a unit that ended through no fault of its own; decide whether it runs again.
+
+        A lost process or node, or memory that ran out, is tried again as often as the protocol
+        says, and then the unit has failed. A file that cannot be written is the user's to mend: the
+        unit stays as it was.
+        """
+        cause = getattr(error, "cause", None) or error
+        words = " ".join(str(cause).split())[-300:]
+        self.states[unit_id] = schema.PENDING
+        self.losses[unit_id] = f"{type(cause).__name__}: {words}" if words else "its process died"
+        if isinstance(cause, OSError):
+            self.echo(f"{unit_id} could not go on: {self.losses[unit_id]}")
+            return
+        folder, retries = self.campaign.unit_folder(unit_id), self.campaign.protocol.retries
+        lost = [*self.campaign.note(unit_id, "lost").get("reasons", []), self.losses[unit_id]]
+        write_note(folder, "lost", {"reasons": lost})
+        if len(lost) <= retries:
+            self.again.add(unit_id)
+            self.echo(f"{unit_id} was lost and will run again ({len(lost)} of {retries} times): "
+                      f"{self.losses[unit_id]}")  # fmt: skip
+            return
+        reason = f"lost {len(lost)} times, last by {self.losses.pop(unit_id)}"
+        write_note(folder, schema.FAILED, {"reason": reason})
+        self.ended(unit_id)
+
+    def write(self, rows: list[Assignment]) -> None:
+        """Write units to the record, first those that are owed; keep what it does not take."""
+        rows = [*self.owed, *rows]
+        was_away = bool(self.owed)
+        for index, row in enumerate(rows):
+            try:
+                self.connect().write_unit(*self.content(row))
+            except Unreachable as error:
+                self.record, self.owed = None, rows[index:]
+                if not was_away:
+                    self.echo(f"the record is away, the campaign goes on: {error}")
+                return
+        self.owed = []
+        if was_away:
+            self.echo(f"the record is back; {len(rows)} units were written that it was owed")
+
+    def content(self, row: Assignment) -> tuple[dict[str, str], Any, dict[str, Any]]:
+        """Collect the tags, the outcome and the pictures of a unit that has ended."""
         campaign, spec = self.campaign, self.campaign.spec(row)
-        outcome, start = campaign.outcome(row), campaign.note(row.unit_id, "start")
+        outcome, place = campaign.outcome(row), campaign.note(row.unit_id, "place")
         pictures = {}
         if outcome is not None:
             scored = load_stage(campaign.unit_folder(row.unit_id) / "score.pt", spec.score_hash())
@@ -116,38 +214,42 @@ class Writer:
             "block": row.block,
             "arm": row.arm,
             "status": campaign.status(row),
-            "reason": "" if outcome else campaign.note(row.unit_id, "failure").get("reason", ""),
-            "start_order": str(start.get("order", "")),
-            "node": start.get("node", ""),
+            "reason": ""
+            if outcome
+            else campaign.note(row.unit_id, schema.FAILED).get("reason", ""),
+            "start_order": str(campaign.note(row.unit_id, "start").get("order", "")),
+            "node": place.get("node", ""),
+            "device": place.get("device", ""),
+            "times_lost": str(len(campaign.note(row.unit_id, "lost").get("reasons", []))),
+            "git_commit": self.environment.get("git_commit", ""),
             "evaluation_sha256": spec.block.evaluation_hash(),
             "prior_sha256": ",".join(priors),
         }
-        self.record.write_unit(tags, outcome, pictures)
+        return tags, outcome, pictures
 
     def close(self) -> Summary:
-        """Wait until everything is recorded; raise what went wrong in writing."""
-        assert self.record is not None, "open() comes first"
+        """Wait until everything is recorded or owed; raise what went wrong in writing."""
         self.thread.shutdown()
         for job in self.jobs:
             job.result()
+        end = time.monotonic() + PATIENCE
+        while self.owed and time.monotonic() < end:
+            time.sleep(1)
+            self.write([])
         status = {row.unit_id: self.campaign.status(row) for row in self.campaign.table}
-        finished = sum(value == schema.FINISHED for value in status.values())
-        self.record.close(finished=finished == len(status))
+        counts = list(status.values())
+        if not self.owed:
+            over = schema.PENDING not in counts
+            self.connect().close(nonce=self.campaign.nonce if over else None)
         return Summary(
-            finished=finished,
+            finished=counts.count(schema.FINISHED),
             total=len(status),
             failed={
-                unit_id: self.campaign.note(unit_id, "failure")["reason"]
+                unit_id: self.campaign.note(unit_id, schema.FAILED)["reason"]
                 for unit_id, value in status.items()
                 if value == schema.FAILED
             },
-            interrupted=self.interruptions,
+            lost={u: why for u, why in self.losses.items() if status[u] == schema.PENDING},
+            owed=len(self.owed),
             seconds=time.monotonic() - self.start,
         )
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as people say it: 45 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

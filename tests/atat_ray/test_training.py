@@ -151,7 +151,6 @@ def test_augmentation_keeps_range_and_shape_and_is_drawn_for_each_image(faces):
 
 
 def test_an_augmentation_of_nothing_changes_nothing(faces):
-    nothing = Augmentation(rotation=0, scale=(1, 1), shift=0, flip=False, brightness=0, contrast=0)
     assert torch.allclose(
         augment(faces.images, NOTHING, BatchDraws(generator(1))), faces.images, atol=1e-5
     )

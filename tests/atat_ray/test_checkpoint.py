@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from atat_ray.checkpoint import Checkpoint
+from atat_ray.data.splits import Faces
+from atat_ray.defenses.anti_adversarial import AntiAdversarial
+from atat_ray.models import build_target
+from atat_ray.seeding import generator
+from atat_ray.training import Training, train
+
+TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
+DEFENSE = AntiAdversarial(weight=2.0, epsilon=0.02, steps=2, step_size=0.01, random_start=True)
+
+
+class Killed(Exception):
+    """What a lost process looks like from inside."""
+
+
+@pytest.fixture
+def faces():
+    images = torch.rand(20, 1, 32, 32, generator=generator("faces"))
+    return Faces(images=images, labels=torch.arange(20) % 4)
+
+
+def trained(faces, checkpoint=None, kill_after=None):
+    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+
+    def on_epoch(epoch, curves):
+        if epoch == kill_after:
+            raise Killed
+
+    curves = train(
+        model, faces, DEFENSE, TRAINING, seed=1, checkpoint=checkpoint, on_epoch=on_epoch
+    )
+    return model.state_dict(), curves
+
+
+@pytest.mark.parametrize("kill_after", [0, 1, 3])
+def test_a_training_that_was_cut_off_goes_on_bit_for_bit(faces, tmp_path, kill_after):
+    """The state is kept after an epoch has been told, so that the epoch of the kill runs again."""
+    state, curves = trained(faces)
+
+    def checkpoint():
+        return Checkpoint(tmp_path / "train.pt", "spec", seconds=0)
+
+    with pytest.raises(Killed):
+        trained(faces, checkpoint(), kill_after)
+    kept = checkpoint().load()
+    assert (kept is None) == (kill_after == 0)
+    assert kept is None or len(kept["curves"]) == kill_after
+    resumed_state, resumed = trained(faces, checkpoint())
+    assert resumed == curves
+    assert all(torch.equal(resumed_state[name], state[name]) for name in state)
+    assert not (tmp_path / "train.pt").exists()
+
+
+def test_a_state_of_another_specification_is_not_taken_up(faces, tmp_path):
+    with pytest.raises(Killed):
+        trained(faces, Checkpoint(tmp_path / "train.pt", "one", seconds=0), kill_after=2)
+    _, curves = trained(faces, Checkpoint(tmp_path / "train.pt", "other", seconds=0))
+    assert curves == trained(faces)[1]
+
+
+def test_short_trainings_write_nothing_and_one_worker_writes(faces, tmp_path):
+    trained(faces, Checkpoint(tmp_path / "train.pt", "spec"))
+    trained(faces, Checkpoint(tmp_path / "train.pt", "spec", seconds=0, writes=False))
+    assert list(tmp_path.iterdir()) == []
