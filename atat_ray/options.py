@@ -1,5 +1,23 @@
-"""How dataclasses of options are read from a file."""
+"""How dataclasses of options are read from a file and written down."""
+
+import dataclasses
+from typing import Any
 
 # As ``__pydantic_config__`` of a dataclass: pydantic then refuses keys that it does not have, and
 # infinities. The dataclass itself needs no pydantic, and checks its values in __post_init__.
 STRICT = {"extra": "forbid", "allow_inf_nan": False}
+
+
+def later(default: Any) -> Any:
+    """Declare an option that came after results had been recorded: its default is what was done.
+
+    At that default it is not written, so that hashes and protocols of earlier records stay valid.
+    """
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def written(options: Any) -> dict[str, Any]:
+    """List the options of a dataclass that are written down, by name."""
+    fields = dataclasses.fields(options)
+    pairs = ((field, getattr(options, field.name)) for field in fields)
+    return {f.name: v for f, v in pairs if not ("later" in f.metadata and v == f.default)}

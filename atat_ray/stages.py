@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from atat_ray.options import written
+
 
 def canonical(value: Any) -> Any:
     """Turn a specification of nested dataclasses into what JSON holds, kinds of dataclass named."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {name: canonical(item) for name, item in written(value).items()}
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, dict):
         return {key: canonical(item) for key, item in value.items()}

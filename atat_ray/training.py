@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
-from atat_ray.defenses.base import Defense
+from atat_ray.defenses.base import Course, Defense, begin
 from atat_ray.options import STRICT
 from atat_ray.precision import true_float32
 from atat_ray.seeding import BatchDraws, generator
@@ -107,7 +107,10 @@ def train(
     views = BatchDraws(generator(seed, "augmentation"), rank=rank, world_size=world_size)
     draws = BatchDraws(generator(seed, "defense"), rank=rank, world_size=world_size)
     curves: list[Epoch] = []
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    course = Course(faces=faces, training=training, steps_per_epoch=steps, seed=seed)
+    session = begin(defense, model, course)
+    visible = session.visible(faces.images)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "session": session}
     generators = (order, views.generator, draws.generator)
     if checkpoint is not None:
         curves = restore(checkpoint.load(), parts, generators)
@@ -118,13 +121,14 @@ def train(
             totals: dict[str, Tensor] = {}
             for batch in rows.view(steps, training.batch_size):
                 shard = views.shard(batch).to(faces.labels.device)
-                images = augment(faces.images[shard], training.augmentation, views)
+                images = augment(visible[shard], training.augmentation, views)
                 images = images.contiguous(memory_format=torch.channels_last)
-                terms = defense.loss(model, images, faces.labels[shard], draws)
+                terms = session.loss(model, images, faces.labels[shard], draws)
                 optimizer.zero_grad(set_to_none=True)
                 terms.total.backward()
                 optimizer.step()
                 schedule.step()
+                session.after_step()
                 for name, value in (("loss", terms.total.detach()), *terms.curves.items()):
                     totals[name] = totals.get(name, 0) + value / steps
             means = average(torch.stack(list(totals.values()))).tolist()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from atat_ray.assets import BlockSpec, load_block_prior, load_evaluation
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import IdentitySplit, load_split
-from atat_ray.defenses import Defense
+from atat_ray.defenses import Defense, prepare
 from atat_ray.evaluation import EvaluationModels
 from atat_ray.inversion.ppa import Ppa, Reconstructions, invert
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
@@ -101,14 +101,16 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def new_target(spec: UnitSpec, split: IdentitySplit) -> nn.Module:
-    """Build the untrained target model of a unit."""
-    return build_target(
+def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -> nn.Module:
+    """Build the target model of a unit; ``trained`` if weights are loaded into it next."""
+    model = build_target(
         spec.architecture,
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
         seed=spec.seed("weights"),
     )
+    public = None if trained else split.public
+    return prepare(spec.defense, model, public=public, seed=spec.seed("prepare"))
 
 
 class Undecided(nn.Module):
@@ -132,7 +134,7 @@ def trained_target(
     """Build the trained target model of a unit from its state."""
     if diverged:
         return Undecided(split.num_classes)
-    model = new_target(spec, split)
+    model = new_target(spec, split, trained=True)
     model.load_state_dict(state)
     return model
 

@@ -30,10 +30,19 @@ from atat_ray.evaluation import Evaluation
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import ARCHITECTURES
 from atat_ray.names import unknown
+from atat_ray.options import written
 from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
 from atat_ray.training import Training
 from atat_ray.unit import UnitSpec
+
+
+def write_options(options: Any) -> dict[str, Any]:
+    """Write the options of a dataclass, and of those inside it, as JSON holds them."""
+    return {
+        name: write_options(value) if dataclasses.is_dataclass(value) else value
+        for name, value in written(options).items()
+    }
 
 
 def named(kinds: dict[str, Any], key: str) -> Any:
@@ -45,20 +54,30 @@ def named(kinds: dict[str, Any], key: str) -> Any:
             return value.get(key) if isinstance(value.get(key), str) else None
         return names.get(type(value))
 
-    def drop_key(value: Any) -> Any:
-        return {k: v for k, v in value.items() if k != key} if isinstance(value, dict) else value
+    def expand(value: Any) -> Any:
+        """Drop the key that names the kind, and put the options of a preset in its place."""
+        if not isinstance(value, dict):
+            return value
+        rest = {k: v for k, v in value.items() if k not in (key, "preset")}
+        presets = getattr(kinds[value[key]], "presets", {})
+        if "preset" in value and value["preset"] not in presets:
+            raise unknown("preset", str(value["preset"]), presets)
+        return {**presets.get(value.get("preset"), {}), **rest}
 
     members = tuple(
-        Annotated[kind, BeforeValidator(drop_key), Tag(name)] for name, kind in kinds.items()
+        Annotated[kind, BeforeValidator(expand), Tag(name)] for name, kind in kinds.items()
     )
     union: Any = members[0]
     for member in members[1:]:
         union = union | member
 
     def write(value: Any) -> dict[str, Any]:
-        return {key: names[type(value)], **dataclasses.asdict(value)}
+        return {key: names[type(value)], **write_options(value)}
 
     return Annotated[union, Discriminator(tag), PlainSerializer(write)]
+
+
+DataOptions = Annotated[Data, PlainSerializer(write_options)]
 
 
 class Strict(BaseModel):
@@ -74,7 +93,7 @@ class Block(Strict):
     """
 
     split: int = Field(ge=0, description="number of the identity split")
-    data: Data | None = Field(default=None, description="instead of the protocol's")
+    data: DataOptions | None = Field(default=None, description="instead of the protocol's")
     architecture: str | None = Field(default=None, description="instead of the protocol's")
     node: str | None = Field(
         default=None, description="custom resource of Ray that a node must have to run its units"
@@ -148,12 +167,12 @@ class Protocol(Strict):
     outcome: str
     contrasts: dict[Name, Contrast] = Field(min_length=1)
     alpha: float = Field(gt=0, lt=1)
-    data: Data
+    data: DataOptions
     architecture: str
     training: Training
     evaluation: Evaluation
     inversions: dict[Name, Inversion] = Field(min_length=1)
-    robustness: Robustness
+    robustness: Annotated[Robustness, PlainSerializer(write_options)]
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
     retries: int = Field(
         default=2, ge=0, description="times that a unit is run again after a lost process or node"

@@ -4,9 +4,11 @@ A defense is named in :data:`DEFENSES`. Its dataclass holds the options, checks 
 the loss of one batch; what the paper chose (weight, epsilon, steps) has no default.
 """
 
+from atat_ray.defenses.adversarial import Adversarial
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
-from atat_ray.defenses.base import Defense, LossTerms
+from atat_ray.defenses.base import Defense, LossTerms, prepare
 from atat_ray.defenses.decoy_noise import DecoyNoise
+from atat_ray.defenses.label_smoothing import LabelSmoothing
 from atat_ray.defenses.none import NoDefense
 from atat_ray.names import unknown
 
@@ -14,9 +16,11 @@ DEFENSES: dict[str, type[Defense]] = {
     "none": NoDefense,
     "anti_adversarial": AntiAdversarial,
     "decoy_noise": DecoyNoise,
+    "label_smoothing": LabelSmoothing,
+    "adversarial": Adversarial,
 }
 
-__all__ = ["DEFENSES", "Defense", "LossTerms", "defense_name", "find_defense"]
+__all__ = ["DEFENSES", "Defense", "LossTerms", "defense_name", "find_defense", "prepare"]
 
 
 def find_defense(name: str) -> type[Defense]:

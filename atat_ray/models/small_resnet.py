@@ -17,19 +17,30 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
+        self.scale = 1.0
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.skip = nn.Sequential()
+        self.skip: nn.Module = nn.Sequential()
         if stride != 1 or inputs != outputs:
             self.skip = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
 
+    def scale_skip(self, scale: float) -> None:
+        """Multiply the skip by ``scale`` from now on; at 0 it and its parameters are removed."""
+        self.scale = scale
+        if scale == 0:
+            self.skip = nn.Identity()
+
     def forward(self, maps: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         hidden = relu(self.norm1(self.conv1(maps)))
+        if self.scale == 0:
+            return relu(self.norm2(self.conv2(hidden)))
+        if self.scale != 1:
+            return relu(self.norm2(self.conv2(hidden)) + self.scale * self.skip(maps))
         return relu(self.norm2(self.conv2(hidden)) + self.skip(maps))
 
 
@@ -52,6 +63,18 @@ class SmallResNet(nn.Module):
             BasicBlock(64, 128, 2),
         )
         self.head = nn.Linear(128, num_classes)
+
+    def stages(self) -> list[nn.Module]:
+        """List the modules whose outputs are the stages, from the image on."""
+        return list(self.blocks)
+
+    def skips(self) -> list[list[nn.Module]]:
+        """List the residual blocks of each stage; each has ``scale_skip``."""
+        return [[block] for block in self.blocks]
+
+    def frozen_part(self, stages: int) -> list[nn.Module]:
+        """List the modules up to and with the first ``stages`` stages; 0 is the stem alone."""
+        return [self.stem, self.norm, *self.blocks[:stages]]
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features."""
