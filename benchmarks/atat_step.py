@@ -125,11 +125,14 @@ def ours(model: nn.Module, faces: Faces, batch: int, defense: AntiAdversarial) -
     return step
 
 
-def atat(steps: int, *, random_start: bool = True, adversarial_pass: str = "joint") -> Any:
+def atat(
+    steps: int, *, random_start: bool = True, adversarial_pass: str = "joint", inner: str = "batch"
+) -> AntiAdversarial:
     """Make the defense that is timed."""
     return AntiAdversarial(
         weight=WEIGHT, epsilon=EPSILON, steps=steps, step_size=EPSILON / steps,
         random_start=random_start, adversarial_pass=adversarial_pass,
+        inner_statistics=inner,
     )  # fmt: skip
 
 
@@ -186,6 +189,9 @@ def main() -> None:
         "earlier way, K = 3": separate(new(), faces, batch, 3, classes),
         "two passes, K = 3": ours(new(), faces, batch, atat(3, adversarial_pass="shared")),
         "joint pass, K = 3": ours(new(), faces, batch, atat(3)),
+        "joint pass, running statistics inside, K = 3": ours(
+            new(), faces, batch, atat(3, inner="running")
+        ),
         "single step, two passes": ours(
             new(), faces, batch, atat(1, random_start=False, adversarial_pass="shared")
         ),

@@ -36,12 +36,14 @@ class BasicBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
-        hidden = relu(self.norm1(self.conv1(maps)))
-        if self.scale == 0:
-            return relu(self.norm2(self.conv2(hidden)))
-        if self.scale != 1:
-            return relu(self.norm2(self.conv2(hidden)) + self.scale * self.skip(maps))
-        return relu(self.norm2(self.conv2(hidden)) + self.skip(maps))
+        # In place where nothing else needs the values: memory costs more than arithmetic here.
+        hidden = relu(self.norm1(self.conv1(maps)), inplace=True)
+        hidden = self.norm2(self.conv2(hidden))
+        if self.scale == 1:
+            hidden += self.skip(maps)
+        elif self.scale != 0:
+            hidden += self.scale * self.skip(maps)
+        return relu(hidden, inplace=True)
 
 
 class SmallResNet(nn.Module):
@@ -78,7 +80,7 @@ class SmallResNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features."""
-        maps = relu(self.norm(self.stem(self.normalize(images))))
+        maps = relu(self.norm(self.stem(self.normalize(images))), inplace=True)
         return adaptive_avg_pool2d(self.blocks(maps), 1).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+"""BiDO: features that depend little on the image and much on the label."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from atat_ray.defenses.base import LossTerms, check_weight
+from atat_ray.defenses.gathering import all_rows
+from atat_ray.dependence.hsic import coco, hsic, nocco
+from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
+from atat_ray.models.inner import outputs_of, stages
+from atat_ray.names import unknown
+from atat_ray.options import STRICT
+from atat_ray.seeding import BatchDraws
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nocco": nocco,
+    "coco": coco,
+    "hsic": hsic,
+}
+LEAST = 4  # rows that the unbiased estimator needs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bido:
+    """Options of bilateral dependency optimisation; BiDO** of the paper has a larger image weight.
+
+    Attributes:
+        image_weight: lambda_x, of the dependence between each stage and the image, at least 0.
+        label_weight: lambda_y, of the dependence between each stage and the label, at least 0.
+        measure: "nocco", the one of BiDO; "coco", its other; "hsic", unbiased.
+        bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO.
+    """
+
+    image_weight: float
+    label_weight: float
+    measure: str = "nocco"
+    bandwidth: str = "median"
+
+    summary: ClassVar[str] = "CE + sum over stages Z (a d(Z, X) - b d(Z, Y)), d a dependence"
+    source: ClassVar[str] = "Peng et al., Bilateral dependency optimization, KDD 2022, Eq. 3"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "reference": {"image_weight": 0.05, "label_weight": 0.5, "bandwidth": "fixed"}
+    }
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        check_weight(self.image_weight, "image_weight")
+        check_weight(self.label_weight, "label_weight")
+        if self.measure not in MEASURES:
+            raise unknown("measure of dependence", self.measure, MEASURES)
+        if self.bandwidth not in ("median", "fixed"):
+            raise unknown("bandwidth", self.bandwidth, ("median", "fixed"))
+
+    def kernel(self, rows: Tensor) -> Tensor:
+        """Compute the Gaussian kernel matrix of a batch: (N, ...) -> (N, N)."""
+        if self.bandwidth == "median":
+            return gaussian_kernel(rows)
+        return gaussian_kernel(rows, 5 * rows[0].numel() ** 0.5)
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute the loss of a batch; dependence is that within the batch of all workers."""
+        if len(images) * draws.world_size < LEAST:
+            raise ValueError(
+                f"bido measures dependence within a batch and needs {LEAST} images or more, got "
+                f"{len(images) * draws.world_size}; raise batch_size"
+            )
+        with outputs_of(stages(model, "bido")) as found:
+            logits = model(images)
+        clean = cross_entropy(logits, labels)
+        measure = MEASURES[self.measure]
+        of_images = self.kernel(all_rows(images, draws))
+        of_labels = linear_kernel(all_rows(one_hot(labels, logits.shape[1]).to(logits), draws))
+        kernels = [self.kernel(all_rows(stage, draws)) for stage in found]
+        on_images = sum((measure(k, of_images) for k in kernels), clean.new_zeros(()))
+        on_labels = sum((measure(k, of_labels) for k in kernels), clean.new_zeros(()))
+        return LossTerms(
+            total=clean + self.image_weight * on_images - self.label_weight * on_labels,
+            curves={
+                "clean_loss": clean.detach(),
+                "image_dependence": on_images.detach(),
+                "label_dependence": on_labels.detach(),
+            },
+        )

@@ -1,0 +1,107 @@
+"""NegLS: label smoothing below zero, after a first part of the training without."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from atat_ray.defenses.base import Course, LossTerms, Session
+from atat_ray.defenses.label_smoothing import smoothed_cross_entropy
+from atat_ray.options import STRICT
+from atat_ray.seeding import BatchDraws
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NegLs:
+    """Options of negative label smoothing.
+
+    Attributes:
+        smoothing: alpha that is reached, below 0; the paper's is -0.05.
+        start: share of the epochs without smoothing.
+        full: share of the epochs after which alpha is whole; it grows linearly in between.
+        jump: grow as if towards the end of the training, and jump to the whole at ``full``, as
+            earlier code does.
+    """
+
+    smoothing: float
+    start: float = 0.5
+    full: float = 0.75
+    jump: bool = False
+
+    summary: ClassVar[str] = "CE with labels smoothed below zero, after a start without"
+    source: ClassVar[str] = "Struppek et al., Be careful what you smooth for, ICLR 2024, Eq. 2"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"reference": {"smoothing": -0.05, "jump": True}}
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not self.smoothing < 0:
+            raise ValueError(
+                f"smoothing must be below 0, got {self.smoothing:g}; see label_smoothing"
+            )
+        if not 0 <= self.start <= self.full <= 1:
+            raise ValueError(
+                f"0 <= start <= full <= 1 must hold, shares of the epochs, "
+                f"got {self.start:g} and {self.full:g}"
+            )
+
+    def alpha(self, epoch: int, epochs: int) -> float:
+        """Compute the smoothing of an epoch, from 0, of so many."""
+        first, last = self.start * epochs, self.full * epochs
+        if epoch < first:
+            return 0.0
+        if epoch >= last:
+            return self.smoothing
+        end = epochs if self.jump else last
+        return self.smoothing * min(1.0, (epoch + 1 - first) / (end - first))
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute the loss of a batch at the whole smoothing, which a training ends with."""
+        return smoothed_loss(model, images, labels, self.smoothing)
+
+    def begin(self, model: nn.Module, course: Course) -> Session:
+        """Begin a training, whose smoothing follows its epochs."""
+        return NegLsSession(self, course)
+
+
+def smoothed_loss(model: nn.Module, images: Tensor, labels: Tensor, alpha: float) -> LossTerms:
+    """Compute the smoothed loss; the plain one and alpha stand beside it in the curves."""
+    logits = model(images)
+    clean = cross_entropy(logits, labels)
+    total = clean if alpha == 0 else smoothed_cross_entropy(logits, labels, alpha)
+    return LossTerms(
+        total=total,
+        curves={"clean_loss": clean.detach(), "alpha": clean.detach() * 0 + alpha},
+    )
+
+
+class NegLsSession(Session):
+    """A training that counts its steps."""
+
+    def __init__(self, defense: NegLs, course: Course) -> None:
+        super().__init__(defense)
+        self.options = defense
+        self.course = course
+        self.step = 0
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute the loss of a batch at the smoothing of the present epoch."""
+        epoch = self.step // self.course.steps_per_epoch
+        alpha = self.options.alpha(epoch, self.course.training.epochs)
+        return smoothed_loss(model, images, labels, alpha)
+
+    def after_step(self) -> None:
+        """Count the step."""
+        self.step += 1
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the steps taken."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at a step."""
+        self.step = state["step"]

@@ -1,0 +1,208 @@
+"""Lasso pixel deletion: choose the pixels that matter, delete the others, train on the rest.
+
+First a copy of the network and a weight for each pixel learn together, with a group lasso on the
+weights; pixels whose weight falls below a threshold are deleted for good. With ``adaptive``, once
+more with the penalty of each pixel divided by its weight from the first round (Dinh and Ho 2020).
+Then the network itself is trained from its initial weights on images without these pixels: they
+are deleted before the images are varied, so that no shift or flip brings their content back.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from atat_ray.data.splits import Faces
+from atat_ray.defenses.base import Course, LossTerms, Session, check_weight
+from atat_ray.defenses.none import NoDefense
+from atat_ray.models.inner import FrontEnd, unwrap
+from atat_ray.models.pixel_mask import GRAY, PixelMask, delete
+from atat_ray.options import STRICT
+from atat_ray.seeding import BatchDraws, derive_seed
+
+START = 0.5  # weight of every pixel at the beginning
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelLasso:
+    """Options of pixel deletion.
+
+    Attributes:
+        weight: of the penalty ``sum |W_ij|_2`` beside the mean cross-entropy, at least 0.
+        ridge: of ``sum |W_ij|_2^2``, at least 0.
+        adaptive: choose twice, the second time with adaptive penalties.
+        gamma: power of the weights in adaptive penalties.
+        threshold: pixels of a smaller weight are deleted.
+        settle: share of the steps of each choice in which nothing is deleted.
+        learning_rate: of the pixel weights (Adam); below the threshold, which weights would
+            otherwise step over.
+    """
+
+    weight: float
+    ridge: float = 0.0
+    adaptive: bool = False
+    gamma: float = 1.0
+    threshold: float = 0.02
+    settle: float = 0.1
+    learning_rate: float = 0.01
+
+    summary: ClassVar[str] = "plain training on images without the pixels that a lasso deleted"
+    source: ClassVar[str] = "Reducing information dependency ..., ICLR 2026, unseen pixels"
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "ridge", "gamma"):
+            check_weight(getattr(self, name), name)
+        if not 0 < self.learning_rate < self.threshold < START:
+            raise ValueError(
+                f"0 < learning_rate < threshold < {START} must hold, or weights step over the "
+                f"threshold, got {self.learning_rate:g} and {self.threshold:g}"
+            )
+        if not 0 <= self.settle < 1:
+            raise ValueError(f"settle is a share of the steps in [0, 1), got {self.settle:g}")
+
+    def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
+        """Put a mask before the network, which deletes nothing yet."""
+        return FrontEnd(PixelMask(), model)
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute CE(f(x), y); what the network sees of x is what differs."""
+        return NoDefense().loss(model, images, labels, draws)
+
+    def begin(self, model: nn.Module, course: Course) -> Session:
+        """Choose the pixels, then begin the training without them."""
+        inner = unwrap(model)
+        mask = getattr(inner, "front", None)
+        if not isinstance(mask, PixelMask):
+            raise ValueError(
+                "pixel_lasso needs a model that it prepared; "
+                "call atat_ray.defenses.prepare before training"
+            )
+        penalties = torch.ones(course.faces.images.shape[-2:], device=course.faces.images.device)
+        weights = choose(self, inner.body, course, penalties)
+        if self.adaptive:
+            norms = weights.norm(dim=0)
+            weights = choose(self, inner.body, course, 1 / (norms**self.gamma + 1e-8), norms == 0)
+        mask.deleted = nn.Buffer(weights.norm(dim=0) == 0)
+        if mask.deleted.all():
+            raise ValueError(
+                f"pixel_lasso deleted every pixel at weight {self.weight:g}; use a smaller weight"
+            )
+        return MaskedSession(self, mask)
+
+
+class MaskedSession(Session):
+    """A training on images without their deleted pixels."""
+
+    def __init__(self, defense: PixelLasso, mask: PixelMask) -> None:
+        super().__init__(defense)
+        self.mask = mask
+
+    def visible(self, images: Tensor) -> Tensor:
+        """Delete the pixels before anything moves them."""
+        return delete(images, self.mask.deleted)
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute the loss, and record the share of pixels that are deleted."""
+        terms = super().loss(model, images, labels, draws)
+        share = self.mask.deleted.float().mean()
+        return LossTerms(total=terms.total, curves={**terms.curves, "deleted": share})
+
+
+def choose(
+    options: PixelLasso,
+    body: nn.Module,
+    course: Course,
+    penalties: Tensor,
+    deleted: Tensor | None = None,
+) -> Tensor:
+    """Choose pixels by training a copy of the network; every worker does all of it alike.
+
+    Args:
+        options: of the lasso.
+        body: the untrained network, which is copied.
+        course: its images and schedule.
+        penalties: (H, W), factors of the penalty.
+        deleted: (H, W) bool, pixels that are deleted from the start.
+
+    Returns:
+        (C, H, W) weights, exactly 0 where the pixel is deleted.
+    """
+    from atat_ray.training import train  # which needs defenses itself
+
+    choice = Choice(options, course, penalties, deleted)
+    train(
+        deepcopy(body),
+        course.faces,
+        choice,
+        course.training,
+        seed=derive_seed(course.seed, "choice of pixels"),
+    )
+    return choice.weights.detach() * ~choice.deleted
+
+
+class Choice(Session):
+    """The training of pixel weights beside a network; it is a defense of its own."""
+
+    summary: ClassVar[str] = "the first part of pixel_lasso"
+    source: ClassVar[str] = "see pixel_lasso"
+
+    def __init__(
+        self, options: PixelLasso, course: Course, penalties: Tensor, deleted: Tensor | None
+    ) -> None:
+        super().__init__(self)
+        images = course.faces.images
+        self.options = options
+        self.penalties = penalties
+        self.deleted = torch.zeros_like(penalties).bool() if deleted is None else deleted.clone()
+        self.weights = torch.full_like(images[0], START).requires_grad_()
+        self.optimizer = torch.optim.Adam([self.weights], lr=options.learning_rate)
+        self.settled = options.settle * course.steps_per_epoch * course.training.epochs
+        self.step = 0
+
+    def begin(self, model: nn.Module, course: Course) -> "Choice":
+        """Begin: the training is its own session."""
+        return self
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute ``CE(f(W x), y) + weight sum_ij |W_ij| + ridge sum_ij |W_ij|^2``."""
+        weights = torch.where(self.deleted, torch.zeros_like(self.weights), self.weights)
+        seen = GRAY + weights * (images - GRAY)
+        clean = cross_entropy(model(seen), labels)
+        squared = weights.square().sum(0)
+        norms = torch.where(self.deleted, squared, squared + 1e-20).sqrt()
+        norms = torch.where(self.deleted, torch.zeros_like(norms), norms)
+        penalty = self.options.weight * (self.penalties * norms).sum()
+        penalty = penalty + self.options.ridge * squared.sum()
+        return LossTerms(
+            total=clean + penalty,
+            curves={"clean_loss": clean.detach(), "deleted": self.deleted.float().mean()},
+        )
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Step the pixel weights, and delete those below the threshold for good."""
+        self.step += 1
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.step > self.settled:
+            self.deleted |= self.weights.norm(dim=0) <= self.options.threshold
+        self.weights[:, self.deleted] = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the choice."""
+        return {
+            "weights": self.weights.detach().clone(),
+            "deleted": self.deleted.clone(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }

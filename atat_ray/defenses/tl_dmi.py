@@ -1,0 +1,104 @@
+"""TL-DMI: the first stages come from public images and are never trained on private ones."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from atat_ray.data.splits import Faces
+from atat_ray.defenses.base import LossTerms
+from atat_ray.defenses.none import NoDefense
+from atat_ray.models.inner import ask, head
+from atat_ray.options import STRICT
+from atat_ray.seeding import BatchDraws, derive_seed, seeded
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that keeps its statistics and parameters, whatever mode is asked for."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Freeze a module: no parameter learns, no statistic moves. Returns what takes its place."""
+    if isinstance(module, nn.BatchNorm2d):
+        frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
+        frozen.load_state_dict(module.state_dict())
+        module = frozen.train()
+    for name, child in module.named_children():
+        setattr(module, name, freeze(child))
+    return module.requires_grad_(False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TlDmi:
+    """Options of transfer learning as a defense.
+
+    Attributes:
+        frozen: stages of the network that only public images shape; 0 is the stem alone.
+        public_epochs: passes over the public images before; one-cycle AdamW as for the rest.
+        public_learning_rate: peak, before.
+        public_batch_size: images a step, before.
+    """
+
+    frozen: int
+    public_epochs: int = 40
+    public_learning_rate: float = 0.0015
+    public_batch_size: int = 40
+
+    summary: ClassVar[str] = "first stages learned from public images, then frozen"
+    source: ClassVar[str] = "Ho et al., Model inversion robustness: transfer learning, CVPR 2024"
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if self.frozen < 0 or self.public_epochs < 1:
+            raise ValueError(
+                f"frozen must be 0 or more and public_epochs 1 or more, "
+                f"got {self.frozen} and {self.public_epochs}"
+            )
+
+    def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
+        """Learn initial weights from public images, and freeze the first stages."""
+        stages = ask(model, "stages", "tl_dmi", "named stages")()
+        if self.frozen > len(stages):
+            raise ValueError(
+                f"frozen must be at most the {len(stages)} stages of the network, got {self.frozen}"
+            )
+        if public is not None:
+            self.learn(model, public, seed)
+        parts = {id(part) for part in ask(model, "frozen_part", "tl_dmi", "parts")(self.frozen)}
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if id(child) in parts:
+                    setattr(parent, name, freeze(child))
+        return model
+
+    def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
+        """Train everything but the last layer on the people of the public images, in place."""
+        from atat_ray.training import Training, train  # which needs defenses itself
+
+        scholar = deepcopy(model)
+        last = head(scholar, "tl_dmi")
+        people, labels = public.labels.unique(return_inverse=True)
+        with seeded(derive_seed(seed, "public head")):
+            scholar.head = nn.Linear(last.in_features, len(people))
+        training = Training(
+            epochs=self.public_epochs,
+            batch_size=self.public_batch_size,
+            learning_rate=self.public_learning_rate,
+            weight_decay=0.02,
+        )
+        faces = Faces(images=public.images, labels=labels)
+        train(scholar, faces, NoDefense(), training, seed=derive_seed(seed, "public"))
+        learned = scholar.state_dict()
+        own = {name: value for name, value in model.state_dict().items() if "head." in name}
+        model.load_state_dict({**learned, **own})
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
+    ) -> LossTerms:
+        """Compute CE(f(x), y); what may learn is what differs."""
+        return NoDefense().loss(model, images, labels, draws)

@@ -1,0 +1,46 @@
+"""Kernel matrices of a batch; all on the device of the rows."""
+
+import torch
+from torch import Tensor
+
+
+def squared_distances(rows: Tensor) -> Tensor:
+    """Compute squared L2 distances between all pairs: (N, ...) -> (N, N)."""
+    flat = rows.flatten(1)
+    products = flat @ flat.T
+    norms = products.diagonal()
+    return (norms[:, None] + norms[None, :] - 2 * products).clamp_min(0)
+
+
+def median_bandwidth(rows: Tensor) -> Tensor:
+    """Find the median distance between two different rows: (N, ...) -> scalar.
+
+    The median heuristic of Gretton et al. (2005), which makes a Gaussian kernel indifferent to the
+    scale of the features.
+    """
+    squared = squared_distances(rows.detach())
+    above = torch.triu(torch.ones_like(squared, dtype=torch.bool), diagonal=1)
+    return squared[above].median().sqrt()
+
+
+def gaussian_kernel(rows: Tensor, bandwidth: Tensor | float | None = None) -> Tensor:
+    """Compute ``exp(-|a_i - a_j|^2 / (2 sigma^2))``: (N, ...) -> (N, N).
+
+    Args:
+        rows: one an image.
+        bandwidth: sigma, in units of the rows; the median distance if None.
+    """
+    sigma = median_bandwidth(rows) if bandwidth is None else bandwidth
+    return torch.exp(-squared_distances(rows) / (2 * sigma**2 + 1e-12))
+
+
+def linear_kernel(rows: Tensor) -> Tensor:
+    """Compute inner products: (N, ...) -> (N, N)."""
+    flat = rows.flatten(1)
+    return flat @ flat.T
+
+
+def centred(kernel: Tensor) -> Tensor:
+    """Centre a kernel matrix in feature space: ``H K H`` with ``H = I - 1/N``."""
+    rows = kernel.mean(dim=1, keepdim=True)
+    return kernel - rows - rows.T + kernel.mean()

@@ -1,0 +1,56 @@
+"""A last layer behind a variational information bottleneck."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from atat_ray.seeding import BatchDraws
+
+OFFSET = 5.0  # of the standard deviation's softplus, so that it starts near 0
+
+
+class Bottleneck(nn.Module):
+    """Features to logits through a Gaussian code: ``Linear(mu + sigma n)``, n standard normal."""
+
+    def __init__(self, inputs: int, codes: int, outputs: int, *, seed: int, always: bool) -> None:
+        super().__init__()
+        self.encode = nn.Linear(inputs, 2 * codes)
+        self.decode = nn.Linear(codes, outputs)
+        self.always = always
+        self.generator = torch.Generator().manual_seed(seed)
+        self.draws: BatchDraws | None = None
+
+    @property
+    def out_features(self) -> int:
+        """Count the logits."""
+        return self.decode.out_features
+
+    def moments(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Split what ``encode`` gives into mean and standard deviation: (N, 2k) -> (N, k) twice."""
+        mean, spread = encoded.chunk(2, dim=1)
+        return mean, softplus(spread - OFFSET)
+
+    @contextmanager
+    def drawing(self, draws: BatchDraws) -> Iterator[None]:
+        """Draw the noise from ``draws`` inside the block."""
+        self.draws = draws
+        try:
+            yield
+        finally:
+            self.draws = None
+
+    def noise(self, like: Tensor) -> Tensor:
+        """Draw standard normal noise, by Box and Muller's method from uniform numbers."""
+        draws = self.draws or BatchDraws(self.generator)
+        radius, angle = draws.uniform(0.0, 1.0, like, 2, like.shape[1]).unbind(1)
+        return (-2 * (1 - radius).log()).sqrt() * (2 * torch.pi * angle).cos()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, inputs) -> (N, outputs); with noise in training, and in evaluation if ``always``."""
+        mean, sigma = self.moments(self.encode(features))
+        if self.training or self.always:
+            mean = mean + sigma * self.noise(mean)
+        return self.decode(mean)

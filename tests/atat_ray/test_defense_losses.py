@@ -1,0 +1,438 @@
+"""The loss of every defense, written a second time."""
+
+from math import pi
+
+import pytest
+import torch
+from scipy.optimize import nnls
+from torch import nn
+
+from atat_ray.data.splits import Faces
+from atat_ray.defenses import DEFENSES, prepare
+from atat_ray.defenses.anti_adversarial import AntiAdversarial, draw_reference_decoys
+from atat_ray.defenses.base import Course, begin
+from atat_ray.defenses.neg_ls import NegLs
+from atat_ray.defenses.trap_mid import blend, vary
+from atat_ray.models import build_target
+from atat_ray.models.pixel_mask import delete
+from atat_ray.models.sparse_coding import SparseCoding
+from atat_ray.perturbation import pgd
+from atat_ray.seeding import BatchDraws, generator
+from atat_ray.training import Training
+
+TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
+ATAT = {"weight": 2.0, "epsilon": 0.02, "steps": 2, "step_size": 0.01, "random_start": True}
+
+
+def draws(seed=0):
+    return BatchDraws(generator(seed))
+
+
+@pytest.fixture
+def faces():
+    images = torch.rand(16, 1, 32, 32, generator=generator("faces"))
+    return Faces(images=images, labels=torch.arange(16) % 4)
+
+
+@pytest.fixture
+def batch(faces):
+    return faces.images[:8], faces.labels[:8]
+
+
+def small(defense=None, seed=3):
+    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    return model if defense is None else prepare(defense, model, public=None, seed=seed)
+
+
+def begun(defense, model, faces):
+    return begin(defense, model, Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1))
+
+
+def nll(logits, labels):
+    return -logits.log_softmax(1)[range(len(labels)), labels]
+
+
+def gaussian(rows, sigma):
+    """A Gaussian kernel matrix by a double loop, in float64."""
+    flat = rows.flatten(1).double()
+    return torch.stack(
+        [
+            torch.stack([(-(a - b).square().sum() / (2 * sigma**2)).exp() for b in flat])
+            for a in flat
+        ]
+    )
+
+
+@pytest.mark.parametrize("adversarial_pass", ["shared", "frozen", "joint"])
+@pytest.mark.parametrize("statistics", ["batch", "running", "moving"])
+def test_atat_with_its_options(batch, adversarial_pass, statistics):
+    images, labels = batch
+    options = {**ATAT, "smoothing": 0.3, "inner_statistics": statistics}
+    model, other = small().train(), small().train()
+    terms = AntiAdversarial(**options, adversarial_pass=adversarial_pass).loss(
+        model, images, labels, draws()
+    )
+    again = draws()
+    logits = None if adversarial_pass == "joint" else other(images)
+    decoys = (labels + again.integers(1, 4, labels)) % 4
+    moved = (images + again.uniform(-0.02, 0.02, images, 1, 32, 32)).clamp(0, 1)
+    moved = torch.minimum(torch.maximum(moved, images - 0.02), images + 0.02)
+    momenta = {m: m.momentum for m in other.modules() if isinstance(m, nn.BatchNorm2d)}
+    for layer in momenta:
+        layer.momentum = 0.0 if statistics == "batch" else layer.momentum
+    other.train(statistics != "running")
+    for _ in range(2):
+        moved = moved.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(nll(other(moved), decoys).sum(), moved)
+        moved = moved.detach() - 0.01 * gradient.sign()
+        moved = torch.minimum(torch.maximum(moved, images - 0.02), images + 0.02).clamp(0, 1)
+    other.train()
+    for layer, momentum in momenta.items():
+        layer.momentum = 0.0 if adversarial_pass == "frozen" else momentum
+    if logits is None:
+        both = other(torch.cat([images, moved]))
+        logits, wrong = both[:8], both[8:]
+    else:
+        wrong = other(moved)
+    smooth = 0.7 * nll(wrong, decoys) + 0.3 * -wrong.log_softmax(1).mean(1)
+    expected = nll(logits, labels).mean() + 2 * smooth.mean()
+    assert torch.allclose(terms.total, expected, rtol=1e-4)
+    for name, value in model.state_dict().items():
+        if "running" in name:
+            assert torch.allclose(value, other.state_dict()[name], rtol=1e-4, atol=1e-5), name
+
+
+def test_split_statistics_leave_the_clean_ones_alone(batch):
+    images, labels = batch
+    defense = AntiAdversarial(**ATAT, adversarial_pass="split")
+    model, plain = small(defense).train(), small().train()
+    defense.loss(model, images, labels, draws())
+    plain(images)
+    found = {k.replace("clean.", ""): v for k, v in model.state_dict().items() if "clean." in k}
+    for name, value in plain.state_dict().items():
+        if "running" in name:
+            assert torch.equal(found[name], value), name
+    perturbed = model.state_dict()["norm.perturbed.running_mean"]
+    assert not torch.equal(perturbed, torch.zeros_like(perturbed))
+    with pytest.raises(ValueError, match="needs a model that the defense prepared"):
+        defense.loss(small(), images, labels, draws())
+    with pytest.raises(ValueError, match="needs batch normalisation"):
+        prepare(defense, nn.Linear(2, 2), public=None, seed=0)
+
+
+def test_a_low_pass_perturbation_is_constant_in_its_cells_and_reaches_the_decoy(batch):
+    images, labels = batch
+    images, model = images * 0.8 + 0.1, small().eval()
+    options = {"epsilon": 0.05, "step_size": 0.02, "targeted": True, "random_start": True}
+    moved = pgd(model, images, labels, steps=4, draws=draws(), grid=4, **options)
+    delta = (moved - images).view(8, 1, 4, 8, 4, 8)
+    assert float((delta - delta.mean(dim=(3, 5), keepdim=True)).abs().max()) < 1e-6
+    assert 0 < float(delta.abs().max()) <= 0.05 + 1e-6
+    assert (nll(model(moved), labels) < nll(model(images), labels)).all()
+
+
+def test_reference_decoys_prefer_the_next_class():
+    labels = torch.zeros(20000, dtype=torch.long)
+    shares = draw_reference_decoys(labels, 5, draws()).bincount(minlength=5) / 20000
+    assert shares[0] == 0
+    assert torch.allclose(shares[1:], torch.tensor([0.4, 0.2, 0.2, 0.2]), atol=0.02)
+
+
+def test_label_smoothing(batch):
+    images, labels = batch
+    model = small().eval()
+    terms = DEFENSES["label_smoothing"](smoothing=0.2).loss(model, images, labels, draws())
+    target = torch.full((8, 4), 0.05).scatter_add(1, labels[:, None], torch.full((8, 1), 0.8))
+    expected = -(target * model(images).log_softmax(1)).sum(1).mean()
+    assert torch.allclose(terms.total, expected)
+
+
+@pytest.mark.parametrize("clean_weight", [0.0, 0.5])
+def test_adversarial_training_ascends(batch, clean_weight):
+    images, labels = batch
+    options = {"epsilon": 0.02, "steps": 2, "step_size": 0.01, "random_start": True}
+    model = small().eval()
+    defense = DEFENSES["adversarial"](**options, clean_weight=clean_weight)
+    terms = defense.loss(model, images, labels, draws())
+    moved = pgd(model, images, labels, targeted=False, draws=draws(), **options)
+    expected = nll(model(moved), labels).mean() + clean_weight * nll(model(images), labels).mean()
+    assert torch.allclose(terms.total, expected)
+    assert nll(model(moved), labels).mean() > nll(model(images), labels).mean()
+
+
+def test_mid_is_cross_entropy_and_divergence_from_a_standard_normal(batch):
+    images, labels = batch
+    defense = DEFENSES["mid"](weight=0.1)
+    model = small(defense).train()
+    features = []
+    model.head.register_forward_hook(lambda module, inputs, output: features.append(inputs[0]))
+    terms = defense.loss(model, images, labels, draws())
+    encoded = features[0] @ model.head.encode.weight.T + model.head.encode.bias
+    mean, sigma = encoded[:, :64], nn.functional.softplus(encoded[:, 64:] - 5)
+    u = draws().uniform(0, 1, images, 2, 64)
+    noise = (-2 * (1 - u[:, 0]).log()).sqrt() * (2 * pi * u[:, 1]).cos()
+    logits = (mean + sigma * noise) @ model.head.decode.weight.T + model.head.decode.bias
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(normal(mean, sigma), normal(0.0, 1.0))
+    expected = nll(logits, labels).mean() + 0.1 * divergence.sum(1).mean()
+    assert torch.allclose(terms.total, expected, rtol=1e-4)
+    drawn = model.head.noise(torch.zeros(4000, 64))
+    assert abs(float(drawn.mean())) < 0.01
+    assert abs(float(drawn.std()) - 1) < 0.01
+
+
+@pytest.mark.parametrize("noise", ["training", "always"])
+def test_mid_draws_noise_in_evaluation_only_if_it_is_told_to(batch, noise):
+    model = small(DEFENSES["mid"](weight=0.1, noise=noise)).eval()
+    assert torch.equal(model(batch[0]), model(batch[0])) == (noise == "training")
+
+
+@pytest.mark.parametrize("bandwidth", ["median", "fixed"])
+def test_bido_is_cross_entropy_and_the_dependence_of_each_stage(batch, bandwidth):
+    images, labels = batch
+    model = small().eval()
+    defense = DEFENSES["bido"](image_weight=0.3, label_weight=0.7, bandwidth=bandwidth)
+    terms = defense.loss(model, images, labels, draws())
+
+    def normalised(kernel):
+        h = torch.eye(8, dtype=torch.float64) - 1 / 8
+        return kernel @ h @ torch.linalg.inv(kernel @ h + 8e-5 * torch.eye(8))
+
+    def kernel(rows):
+        distances = [
+            float((a - b).norm()) for i, a in enumerate(rows) for b in rows[:i]
+        ]  # fmt: skip
+        median = sorted(distances)[(len(distances) - 1) // 2]
+        sigma = median if bandwidth == "median" else 5 * rows[0].numel() ** 0.5
+        return normalised(gaussian(rows, sigma))
+
+    one_hot = torch.eye(4, dtype=torch.float64)[labels]
+    of_labels, of_images = normalised(one_hot @ one_hot.T), kernel(images)
+    maps = model.norm(model.stem(images * 2 - 1)).relu()
+    total = nll(model(images), labels).mean().double()
+    for block in model.blocks:
+        maps = block(maps)
+        of_stage = kernel(maps.detach())
+        total = total + 0.3 * (of_stage @ of_images).trace() - 0.7 * (of_stage @ of_labels).trace()
+    assert terms.total.item() == pytest.approx(total.item(), rel=2e-2)
+
+
+def test_bido_refuses_a_batch_too_small_and_a_network_without_stages(batch):
+    images, labels = batch
+    defense = DEFENSES["bido"](image_weight=0.3, label_weight=0.7)
+    with pytest.raises(ValueError, match=r"needs 4 images or more, got 3; raise batch_size"):
+        defense.loss(small(), images[:3], labels[:3], draws())
+    with pytest.raises(ValueError, match=r"bido needs a network with named stages, got Linear"):
+        defense.loss(nn.Linear(2, 2), images, labels, draws())
+
+
+@pytest.mark.parametrize("epochs", [8, 100, 37])
+def test_neg_ls_follows_its_schedule_whatever_the_number_of_epochs(epochs):
+    found = [NegLs(smoothing=-0.4).alpha(e, epochs) for e in range(epochs)]
+    for epoch, alpha in enumerate(found):
+        done = (epoch + 1 - epochs / 2) / (epochs / 4)
+        expected = 0.0 if epoch < epochs / 2 else -0.4 * min(1.0, done)
+        assert alpha == pytest.approx(expected)
+    assert found[-1] == -0.4
+    assert sorted(found, reverse=True) == found
+
+
+def test_the_reference_schedule_of_neg_ls_jumps_at_three_quarters():
+    defense = NegLs(**NegLs.presets["reference"])
+    found = [defense.alpha(e, 100) for e in range(100)]
+    assert found[49] == 0
+    assert found[50] == pytest.approx(-0.05 / 50)
+    assert found[74] == pytest.approx(-0.025)
+    assert found[75] == found[99] == -0.05
+
+
+def test_neg_ls_loss(batch, faces):
+    images, labels = batch
+    model = small().eval()
+    session = begun(NegLs(smoothing=-0.2), model, faces)
+    for step in range(8):
+        alpha = [0.0, 0.0, -0.2, -0.2][step // 2]
+        log_p = model(images).log_softmax(1)
+        expected = ((1 - alpha) * nll(model(images), labels) - alpha * log_p.mean(1)).mean()
+        assert torch.allclose(session.loss(model, images, labels, draws()).total, expected)
+        session.after_step()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "scales"),
+    [
+        ("rolss", {"skips": (1, 1, 1, 0)}, (1, 1, 1, 0)),
+        ("rolss", {"skips": (1, 0.5, 1, 1)}, (1, 0.5, 1, 1)),
+        ("rolss", {"skips": (1, 1, 1, 0), "hidden_share": 0.2}, (1, 1, 0, 0)),
+        ("ssf", {"factor": 0.2}, (1, 1, 1, 0.2)),
+    ],
+)
+def test_skips_are_scaled_stage_by_stage(batch, name, options, scales):
+    images, labels = batch
+    defense = DEFENSES[name](**options)
+    model, plain = small(defense).eval(), small().eval()
+    maps = plain.norm(plain.stem(images * 2 - 1)).relu()
+    for block, scale in zip(plain.blocks, scales, strict=True):
+        hidden = block.norm1(block.conv1(maps)).relu()
+        maps = (block.norm2(block.conv2(hidden)) + scale * block.skip(maps)).relu()
+    expected = nll(plain.head(maps.mean(dim=(2, 3))), labels).mean()
+    assert torch.allclose(defense.loss(model, images, labels, draws()).total, expected, rtol=1e-5)
+    assert not torch.allclose(expected, nll(plain(images), labels).mean(), rtol=1e-5)
+
+
+def test_skip_removal_refuses_networks_without_skips_and_factors_without_effect():
+    with pytest.raises(ValueError, match=r"rolss needs a network with skips, got Linear"):
+        prepare(DEFENSES["rolss"](skips=(1, 0)), nn.Linear(2, 2), public=None, seed=0)
+    with pytest.raises(ValueError, match=r"one factor for each of the 4 stages, got 2"):
+        small(DEFENSES["rolss"](skips=(1, 0)))
+    with pytest.raises(ValueError, match="change nothing"):
+        DEFENSES["rolss"](skips=(1, 1, 1, 1))
+
+
+def test_trap_mid_loss_and_triggers(batch, faces):
+    images, labels = batch
+    defense = DEFENSES["trap_mid"](weight=0.3, blend=0.1)
+    model = small().eval()
+    session = begun(defense, model, faces)
+    before = session.triggers.clone()
+    assert before.shape == (4, 1, 32, 32)
+    terms = session.loss(model, images, labels, draws())
+    after = session.triggers
+    again = draws()
+    classes = again.integers(0, 4, labels)
+    step = (after - before).abs()
+    assert float(step.max()) <= 0.01 + 1e-6
+    assert (step.flatten(1).amax(1) > 0).equal(classes.bincount(minlength=4) > 0)
+    vary(images, again)  # the draws of the step of the triggers
+    trapped = vary(0.9 * images + 0.1 * after[classes], again)
+    expected = 0.7 * nll(model(images), labels) + 0.3 * nll(model(trapped), classes)
+    assert torch.allclose(terms.total, expected.mean(), rtol=1e-4)
+    with pytest.raises(ValueError, match="no loss outside a training"):
+        defense.loss(model, images, labels, draws())
+
+
+def test_triggers_become_likelier_to_work_and_their_images_stay_in_range(batch, faces):
+    images, labels = batch
+    model = small().eval()
+    with torch.no_grad():
+        model.head.weight *= 30  # an untrained network hardly tells images apart
+    session = begun(DEFENSES["trap_mid"](weight=0.3, blend=0.3, step_size=0.1), model, faces)
+
+    def works():
+        with torch.no_grad():
+            return nll(model(blend(images, session.triggers[labels], 0.3)), labels).mean()
+
+    before = works()
+    for turn in range(20):
+        session.loss(model, images, labels, draws(turn))
+    assert works() < before
+    assert session.triggers.min() >= 0
+    assert session.triggers.max() <= 1
+    assert blend(torch.ones(1), torch.zeros(1), 0.25) == 0.75
+
+
+def test_sparse_codes_are_the_minimum_of_their_objective():
+    """By non-negative least squares on the dense dictionary, by another algorithm altogether."""
+    layer = SparseCoding(
+        channels=1, atoms=3, kernel=4, stride=2, threshold=0.3, tau=6.0, iterations=3000,
+        generator=generator("dictionary"),
+    ).double().eval()  # fmt: skip
+    image = torch.rand(1, 1, 8, 8, generator=generator("image")).double()
+    codes = layer(image).flatten()
+    inputs = (image - image.mean()) / image.var(correction=0).sqrt()
+    inputs = nn.functional.pad(inputs, (1, 1, 1, 1)).flatten()
+    columns = []
+    for atom in range(3):
+        for y in range(4):
+            for x in range(4):
+                column = torch.zeros(10, 10, dtype=torch.float64)
+                column[2 * y : 2 * y + 4, 2 * x : 2 * x + 4] = layer.dictionary[atom, 0]
+                columns.append(column.flatten())
+    dense = torch.stack(columns, dim=1)
+
+    def objective(a):
+        return 0.5 * float((inputs - dense @ a).square().sum()) + 0.3 * float(a.sum())
+
+    # |x - D a|^2 / 2 + t sum a = |L' a - L^-1 (D' x - t)|^2 / 2 + const with L L' = D' D
+    gram = dense.T @ dense + 1e-9 * torch.eye(48)
+    lower = torch.linalg.cholesky(gram)
+    right = torch.linalg.solve_triangular(
+        lower, (dense.T @ inputs - 0.3)[:, None], upper=False
+    ).squeeze(1)
+    best = torch.from_numpy(nnls(lower.T.numpy(), right.numpy())[0])
+    assert codes.min() >= 0
+    assert 0 < int((codes > 0).sum()) < 48
+    assert objective(codes) == pytest.approx(objective(best), rel=1e-6)
+
+
+def test_the_dictionary_learns_to_show_the_images():
+    layer = SparseCoding(
+        channels=1, atoms=4, kernel=4, stride=2, threshold=0.2, tau=5.0, iterations=30,
+        generator=generator("dictionary"),
+    ).train()  # fmt: skip
+    images = nn.functional.interpolate(torch.rand(6, 1, 4, 4, generator=generator(1)), size=16)
+
+    def error():
+        layer(images)
+        inputs, codes = layer.last
+        shown = nn.functional.conv_transpose2d(codes, layer.dictionary, stride=2)
+        return float((inputs - shown).square().mean())
+
+    before = error()
+    for _ in range(20):
+        layer(images)
+        layer.learn(layer.change(), 0.1)
+    assert error() < 0.8 * before
+    assert torch.allclose(layer.dictionary.flatten(1).norm(dim=1), torch.ones(4))
+
+
+def test_lasso_penalty_is_the_group_norm(batch, faces):
+    from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
+
+    images, labels = batch
+    penalties = torch.rand(32, 32, generator=generator("penalties"))
+    course = Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1)
+    choice = Choice(PixelLasso(weight=0.2, ridge=0.1), course, penalties, None)
+    with torch.no_grad():
+        choice.weights.copy_(torch.randn(1, 32, 32, generator=generator("weights")))
+    choice.deleted[3, 4] = True
+    model = small().eval()
+    total = choice.loss(model, images, labels, draws()).total
+    weights = choice.weights.detach().clone()
+    weights[:, 3, 4] = 0
+    seen = ((images * 2 - 1) * weights + 1) / 2
+    expected = nll(model(seen), labels).mean().double()
+    for i in range(32):
+        for j in range(32):
+            norm = weights[:, i, j].double().norm()
+            expected = expected + 0.2 * penalties[i, j] * norm + 0.1 * norm**2
+    assert total.item() == pytest.approx(expected.item(), rel=1e-4)
+    total.backward()
+    assert choice.weights.grad.isfinite().all()
+    assert choice.weights.grad[0, 3, 4] == 0
+
+
+def test_a_deleted_pixel_stays_deleted_and_the_choice_goes_on_where_it_was(batch, faces):
+    from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
+
+    images, labels = batch
+    course = Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1)
+    options = PixelLasso(weight=50.0, threshold=0.46, learning_rate=0.05)
+    choice, model = Choice(options, course, torch.ones(32, 32), None), small()
+    seen = []
+    for _ in range(3):
+        choice.loss(model, images, labels, draws()).total.backward()
+        choice.after_step()
+        seen.append(choice.deleted.clone())
+        assert (choice.weights[:, choice.deleted] == 0).all()
+    assert seen[1].any()
+    assert (seen[2] | seen[1]).equal(seen[2])
+    assert torch.equal(
+        delete(torch.full((1, 1, 2, 2), torch.nan), torch.ones(2, 2).bool()),
+        torch.full((1, 1, 2, 2), 0.5),
+    )
+
+
+def test_masks_that_would_step_over_the_threshold_are_refused():
+    with pytest.raises(ValueError, match="weights step over the threshold, got 0.05 and 0.02"):
+        DEFENSES["pixel_lasso"](weight=0.1, learning_rate=0.05)
