@@ -71,7 +71,7 @@ def fit_evaluation_models(
     """Train the evaluation models of a block on the private training images.
 
     Args:
-        split: of the block; only ``train`` is used.
+        split: of the block; only ``recognised`` is used.
         evaluation: their number and schedule.
         seed: of weights, order and augmentation.
     """
@@ -87,8 +87,8 @@ def fit_evaluation_models(
         for index, network in enumerate(models.networks):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             train_seed = derive_seed(seed, "network", index)
-            train(network, split.train, plain, evaluation.training, seed=train_seed)
-    models.lda.fit(split.train)
+            train(network, split.recognised, plain, evaluation.training, seed=train_seed)
+    models.lda.fit(split.recognised)
     return models.eval()
 
 

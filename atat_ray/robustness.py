@@ -4,15 +4,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from atat_ray.data.splits import Faces
 from atat_ray.names import unknown
-from atat_ray.options import STRICT
+from atat_ray.options import STRICT, later
 from atat_ray.perturbation import check_epsilon
 from atat_ray.precision import assert_true_float32, true_float32
+from atat_ray.stages import load_stage, save_stage, specification_hash
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +36,15 @@ ATTACK_SETS = {
     # Agreement with "standard" on one unit of each arm: docs/results/robustness.md.
     "apgd-10": AttackSet(attacks=("apgd-ce", "apgd-dlr"), iterations=10),
     "standard": AttackSet(attacks=("apgd-ce", "apgd-t", "fab-t", "square"), iterations=100),
+    # Its parts, one by one.
+    "apgd-ce": AttackSet(attacks=("apgd-ce",), iterations=100),
+    "apgd-t": AttackSet(attacks=("apgd-t",), iterations=100),
+    "fab-t": AttackSet(attacks=("fab-t",), iterations=100),
+    "square": AttackSet(attacks=("square",), iterations=100),
+    # For networks that draw noise; with eot 20 it is AutoAttack's "rand".
+    "rand": AttackSet(attacks=("apgd-ce", "apgd-dlr"), iterations=100),
 }
+GRADIENT_ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t")  # those that can average gradients
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,10 +54,15 @@ class Robustness:
     Attributes:
         attacks: a key of ATTACK_SETS.
         epsilons: L-infinity radii in pixel units.
+        eot: gradients averaged in each step of APGD (expectation over transformation); above 1 for
+            networks that draw noise.
+        chunk: images attacked at a time, and kept when a measurement is cut off.
     """
 
     attacks: str
     epsilons: tuple[float, ...]
+    eot: int = later(1)
+    chunk: int = later(256)
 
     __pydantic_config__ = STRICT
 
@@ -56,6 +71,14 @@ class Robustness:
             raise unknown("attack set", self.attacks, ATTACK_SETS)
         for epsilon in self.epsilons:
             check_epsilon(epsilon)
+        if self.eot < 1 or self.chunk < 1:
+            raise ValueError(f"eot and chunk must be 1 or more, got {self.eot} and {self.chunk}")
+        others = [a for a in ATTACK_SETS[self.attacks].attacks if a not in GRADIENT_ATTACKS]
+        if self.eot > 1 and others:
+            raise ValueError(
+                f"eot is for attacks that average gradients, and {', '.join(others)} of "
+                f"{self.attacks!r} does not; use rand"
+            )
 
 
 @contextmanager
@@ -70,35 +93,12 @@ def contained() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def resists(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epsilon: float,
-    attacks: str,
-    num_classes: int,
-    seed: int,
-) -> Tensor:
-    """Tell which images stay rightly classified under AutoAttack.
-
-    Args:
-        model: images in [0, 1] to logits; attacked in evaluation mode.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) long.
-        epsilon: L-infinity radius in pixel units.
-        attacks: a key of ATTACK_SETS.
-        num_classes: number of logits, at least 4.
-        seed: of random starts.
-
-    Returns:
-        (N,) bool.
+def check_attacked(images: Tensor, epsilon: float, num_classes: int) -> None:
+    """Refuse what AutoAttack would silently misread.
 
     Raises:
         ValueError: images outside [0, 1], too few classes, TF32 on.
     """
-    from pyautoattack import AutoAttack
-
     check_epsilon(epsilon)
     assert_true_float32(images)
     low, high = float(images.min()), float(images.max())
@@ -109,14 +109,28 @@ def resists(
         )
     if num_classes < 4:
         raise ValueError(f"AutoAttack's DLR losses need 4 classes or more, got {num_classes}")
-    settings = ATTACK_SETS[attacks]
-    was_training = model.training
-    model.eval()
+
+
+def run_attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: str,
+    *,
+    epsilon: float,
+    settings: AttackSet,
+    num_classes: int,
+    seed: int,
+    eot: int,
+) -> Tensor:
+    """Run one attack of AutoAttack; tell which images resist it: (N,) bool."""
+    from pyautoattack import AutoAttack
+
     with contained():
         runner = AutoAttack(
             model,
             version="custom",
-            attacks=list(settings.attacks),  # type: ignore[arg-type]
+            attacks=[attack],  # type: ignore[arg-type]
             device=images.device,
             eps=epsilon,
             norm="Linf",
@@ -125,21 +139,98 @@ def resists(
         runner.verbose = False
         runner.apgd.n_restarts = runner.fab.n_restarts = 1
         runner.apgd.n_iter = runner.apgd_targeted.n_iter = settings.iterations
+        runner.apgd.eot_iter = runner.apgd_targeted.eot_iter = eot
         targets = min(settings.target_classes, num_classes - 1)
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = targets
         perturbed, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
     moved = float((perturbed - images).abs().max())
     assert moved <= epsilon + 1e-6, f"AutoAttack moved a pixel by {moved}, epsilon is {epsilon}"
     with torch.no_grad():
-        right = model(perturbed).argmax(1) == labels
+        return model(perturbed).argmax(1) == labels
+
+
+def resists(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    attacks: str,
+    num_classes: int,
+    seed: int,
+    eot: int = 1,
+    chunk: int = 256,
+    keep: tuple[Path, str] | None = None,
+) -> Tensor:
+    """Tell which images stay rightly classified under AutoAttack, each attack on those left.
+
+    Args:
+        model: images in [0, 1] to logits; attacked in evaluation mode.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) long.
+        epsilon: L-infinity radius in pixel units.
+        attacks: a key of ATTACK_SETS.
+        num_classes: number of logits, at least 4.
+        seed: of random starts.
+        eot: gradients averaged in each step of APGD.
+        chunk: images attacked at a time.
+        keep: folder, and a hash of all that the model depends on. What an attack finds on a chunk
+            is kept there, and not computed again.
+
+    Returns:
+        (N,) bool.
+
+    Raises:
+        ValueError: images outside [0, 1], too few classes, TF32 on.
+    """
+    check_attacked(images, epsilon, num_classes)
+    settings = ATTACK_SETS[attacks]
+    was_training = model.training
+    model.eval()
+    parts = []
+    for number, rows in enumerate(torch.arange(len(images)).split(chunk)):
+        x, y = images[rows], labels[rows]
+        with torch.no_grad():
+            left = model(x).argmax(1) == y
+        for attack in settings.attacks:
+            options = {"epsilon": epsilon, "num_classes": num_classes, "seed": seed, "eot": eot}
+            key = specification_hash(keep and keep[1], attack, settings, options, number, chunk)
+            path = keep and keep[0] / f"{epsilon:g}-{attack}-{number}.pt"
+            kept = path and load_stage(path, key)
+            if kept:
+                left = kept["left"].to(left.device)
+            elif left.any():
+                found = run_attack(
+                    model, x[left], y[left], attack, settings=settings, **options
+                )  # fmt: skip
+                left = left.clone()
+                left[left.clone()] = found
+            if path and not kept:
+                save_stage(path, key, {"left": left.cpu()})
+        parts.append(left)
     model.train(was_training)
-    return right
+    return torch.cat(parts)
 
 
 def robust_accuracies(
-    model: nn.Module, faces: Faces, robustness: Robustness, *, num_classes: int, seed: int
+    model: nn.Module,
+    faces: Faces,
+    robustness: Robustness,
+    *,
+    num_classes: int,
+    seed: int,
+    keep: tuple[Path, str] | None = None,
 ) -> dict[float, float]:
-    """Measure robust accuracy at each epsilon (pixel units) of the settings."""
+    """Measure robust accuracy at each epsilon (pixel units) of the settings.
+
+    Args:
+        model: images in [0, 1] to logits.
+        faces: images and labels; the private test images.
+        robustness: the settings.
+        num_classes: number of logits.
+        seed: of random starts.
+        keep: folder and hash for what is done already; see :func:`resists`.
+    """
     with true_float32():
         return {
             epsilon: float(
@@ -151,6 +242,9 @@ def robust_accuracies(
                     attacks=robustness.attacks,
                     num_classes=num_classes,
                     seed=seed,
+                    eot=robustness.eot,
+                    chunk=robustness.chunk,
+                    keep=keep,
                 )
                 .float()
                 .mean()

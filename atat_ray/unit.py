@@ -6,6 +6,7 @@ A stage that is done is never done again: its file has the hash of all that it d
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -308,9 +309,11 @@ def robustness_stage(spec: UnitSpec, folder: Path) -> dict[str, Any]:
             spec.robustness,
             num_classes=split.num_classes,
             seed=spec.seed("robustness"),
+            keep=(folder / "robustness-parts", specification),
         )
         payload = {"robust_acc": robust, "seconds": time.perf_counter() - start}
         save_stage(path, specification, payload)
+        shutil.rmtree(folder / "robustness-parts", ignore_errors=True)
     return payload
 
 

@@ -1,12 +1,12 @@
 """Datasets, and the part of a unit's specification that names one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atat_ray.data.orl_faces import load_orl_faces
-from atat_ray.data.splits import Faces, IdentitySplit, split_identities
+from atat_ray.data.splits import Faces, IdentitySplit, permuted_labels, split_identities
 from atat_ray.names import unknown
-from atat_ray.options import STRICT
+from atat_ray.options import STRICT, later
 
 DATASETS = {"orl_faces": load_orl_faces}
 
@@ -23,6 +23,8 @@ class Data:
         num_train: training images of each private person; the others test.
         size: side of the square images in pixels, a multiple of 16.
         root: folder of the files; the one that the installed package ships if not given.
+        random_labels: whether the target model's training labels are shuffled over the images; the
+            evaluation models still learn who is on each.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Data:
     num_train: int
     size: int
     root: str | None = None
+    random_labels: bool = later(False)
 
     __pydantic_config__ = STRICT
 
@@ -53,6 +56,9 @@ def load_split(data: Data, split: int) -> IdentitySplit:
     """
     root = None if data.root is None else Path(data.root).expanduser()
     images, people = DATASETS[data.name](root, size=data.size)
-    return split_identities(
+    divided = split_identities(
         images, people, split=split, num_private=data.num_private, num_train=data.num_train
     )
+    if not data.random_labels:
+        return divided
+    return replace(divided, train=permuted_labels(divided.train, split=split))

@@ -31,13 +31,16 @@ class IdentitySplit:
     """A dataset cut into private people, whose model is attacked, and public people.
 
     Attributes:
-        train: training images of the private people, labels 0..num_classes-1.
+        train: training images of the private people, labels 0..num_classes-1; who is on them,
+            unless the labels were permuted.
+        recognised: the same images, labelled by who is on them: what evaluation models learn.
         test: their test images, same labels.
         public: images of the public people, in nobody's training set: what a prior may see.
         people: (num_classes,) the person behind each label.
     """
 
     train: Faces
+    recognised: Faces
     test: Faces
     public: Faces
     people: Tensor
@@ -91,7 +94,22 @@ def split_identities(
 
     return IdentitySplit(
         train=faces(train),
+        recognised=faces(train),
         test=faces(test),
         public=faces([(people == person).nonzero().flatten() for person in public]),
         people=private,
     )
+
+
+def permuted_labels(faces: Faces, *, split: int) -> Faces:
+    """Shuffle labels over the images, one for each: as many of every label, and no meaning.
+
+    Whoever learns them learns images by heart (the paper's experiment on rote memorisation).
+
+    Args:
+        faces: images with true labels.
+        split: number of the split; its generator is seeded with 2000 + split.
+    """
+    generator = torch.Generator().manual_seed(2000 + split)
+    order = torch.randperm(len(faces), generator=generator).to(faces.labels.device)
+    return Faces(images=faces.images, labels=faces.labels[order])

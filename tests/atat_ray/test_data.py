@@ -141,3 +141,21 @@ def test_a_damaged_file_is_named(copy, content, message):
     (copy / "s3" / "4.pgm").write_bytes(content)
     with pytest.raises(ValueError, match=rf"s3/4\.pgm.*{message}"):
         load_orl_faces(copy)
+
+
+def test_random_labels_are_shuffled_over_images_and_evaluation_keeps_the_true_ones():
+    plain = load_split(Data(**DATA), 3)
+    shuffled = load_split(Data(**DATA, random_labels=True), 3)
+    assert torch.equal(shuffled.train.images, plain.train.images)
+    assert torch.equal(shuffled.train.labels.bincount(), plain.train.labels.bincount())
+    same = (shuffled.train.labels == plain.train.labels).float().mean()
+    assert same < 0.2
+    together = plain.train.labels[:, None] == plain.train.labels
+    still = shuffled.train.labels[:, None] == shuffled.train.labels
+    assert still[together].float().mean() < 0.35  # images of a person, not classes, are moved
+    for split in (plain, shuffled):
+        assert torch.equal(split.recognised.labels, plain.train.labels)
+        assert torch.equal(split.recognised.images, plain.train.images)
+    assert torch.equal(shuffled.test.labels, plain.test.labels)
+    again = load_split(Data(**DATA, random_labels=True), 3)
+    assert torch.equal(again.train.labels, shuffled.train.labels)

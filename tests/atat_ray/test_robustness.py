@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import atat_ray.robustness as robustness_module
 from atat_ray.data.splits import Faces
 from atat_ray.robustness import ATTACK_SETS, Robustness, resists, robust_accuracies
 from atat_ray.seeding import generator
@@ -50,8 +51,11 @@ def by_hand(model, faces, epsilon, attacks, seed):
         return model(perturbed).argmax(1) == faces.labels
 
 
-@pytest.mark.parametrize("epsilon", [0.08, 0.1, 0.12])
-@pytest.mark.parametrize("attacks", sorted(ATTACK_SETS))
+@pytest.mark.parametrize(
+    ("attacks", "epsilon"),
+    [(name, 0.1) for name in sorted(ATTACK_SETS)]
+    + [(name, epsilon) for name in ("apgd-10", "standard") for epsilon in (0.08, 0.12)],
+)
 def test_resisting_images_are_those_of_pyautoattack_by_hand(model, faces, epsilon, attacks):
     trace = sys.gettrace()
     with torch.random.fork_rng(devices=[]):
@@ -108,7 +112,88 @@ def test_what_autoattack_would_silently_misread_is_refused(model, faces, change,
 
 
 def test_settings_are_checked():
-    with pytest.raises(ValueError, match=r"unknown attack set 'apgd'.*apgd-10, standard"):
+    with pytest.raises(ValueError, match=r"unknown attack set 'apgd'.*apgd-10, .*standard"):
         Robustness(attacks="apgd", epsilons=(0.1,))
     with pytest.raises(ValueError, match="at most 1, got 2"):
         Robustness(attacks="standard", epsilons=(0.1, 2.0))
+
+
+class Killed(Exception):
+    """What a lost process looks like from inside."""
+
+
+@pytest.mark.parametrize("chunk", [24, 10])
+def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
+    model, faces, tmp_path, monkeypatch, chunk
+):
+    settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=chunk)
+    options = {"num_classes": CLASSES, "seed": 3}
+    expected = robust_accuracies(model, faces, settings, **options)
+    true_attack, calls = robustness_module.run_attack, []
+
+    def measure(kill_at):
+        def counting(*words, **more):
+            if len(calls) == kill_at:
+                raise Killed
+            calls.append((more["epsilon"], words[3]))
+            return true_attack(*words, **more)
+
+        monkeypatch.setattr(robustness_module, "run_attack", counting)
+        return robust_accuracies(
+            model, faces, settings, **options, keep=(tmp_path / "parts", "hash")
+        )
+
+    with pytest.raises(Killed):
+        measure(3)
+    assert measure(None) == expected
+    runs = len(calls)
+    assert len(set(calls)) == 4  # two attacks at two epsilons
+    assert runs == 4 * (1 if chunk == 24 else 3)
+    assert measure(None) == expected
+    assert len(calls) == runs
+    other = robust_accuracies(
+        model, faces, settings, **options, keep=(tmp_path / "parts", "of another model")
+    )
+    assert other == expected
+    assert len(calls) == 2 * runs
+
+
+@pytest.mark.slow
+def test_the_parts_of_the_ensemble_are_each_weaker_than_all_of_it(model, faces):
+    options = {"epsilon": 0.1, "num_classes": CLASSES, "seed": 3}
+    found = {
+        name: resists(model, faces.images, faces.labels, attacks=name, **options)
+        for name in ("apgd-ce", "apgd-t", "fab-t", "square", "standard")
+    }
+    for name in ("apgd-ce", "apgd-t", "fab-t", "square"):
+        assert (found["standard"] <= found[name]).all(), name
+    assert found["standard"].equal(torch.stack(list(found.values())).all(dim=0))
+
+
+class Noisy(nn.Module):
+    """A network that draws noise and counts how often it is asked."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.calls = model, 0
+        self.generator = generator("noise")
+
+    def forward(self, images):
+        self.calls += 1
+        return self.model(images + 0.3 * torch.randn(images.shape, generator=self.generator))
+
+
+def test_networks_that_draw_noise_are_attacked_on_average_gradients(model, faces):
+    calls, share = [], []
+    for eot in (1, 20):
+        noisy = Noisy(model)
+        found = resists(
+            noisy, faces.images, faces.labels, epsilon=0.1, attacks="rand", num_classes=CLASSES,
+            seed=3, eot=eot,
+        )  # fmt: skip
+        calls.append(noisy.calls)
+        share.append(float(found.float().mean()))
+    assert calls[1] > 10 * calls[0]
+    assert share[1] <= share[0]
+    with pytest.raises(ValueError, match="fab-t, square of 'standard' does not; use rand"):
+        Robustness(attacks="standard", epsilons=(0.1,), eot=20)
