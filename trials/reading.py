@@ -159,7 +159,7 @@ def allowed_keys(location: tuple[Any, ...]) -> list[str]:
         kind = TAGGED.get(part) or step_into(kind, part)
     keys = fields_of(kind)
     if kind in DEFENSES.values():
-        return ["defense", *keys]
+        return ["defense", *(["preset"] if getattr(kind, "presets", None) else []), *keys]
     return ["name", *keys] if kind in PRIORS.values() else list(keys)
 
 

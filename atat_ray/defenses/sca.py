@@ -24,7 +24,7 @@ def widen_first(body: nn.Module, atoms: int, channels: int) -> None:
     for parent in body.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
-                wide = nn.Conv2d(
+                wide = type(child)(
                     child.in_channels * atoms // channels,
                     child.out_channels,
                     child.kernel_size,  # type: ignore[arg-type]
@@ -55,11 +55,11 @@ class Sca:
     """
 
     threshold: float
-    atoms: int = 8
-    kernel: int = 6
+    atoms: int = 6
+    kernel: int = 4
     stride: int = 2
     tau: float = 5.0
-    iterations: int = 15
+    iterations: int = 10
     dictionary_rate: float = 0.01
     channels: int = 1
 

@@ -1,0 +1,192 @@
+"""Make docs/results/orl-defenses.md of a campaign of the protocol orl-defenses.
+
+    .venv/bin/atat run orl-defenses
+    .venv/bin/python benchmarks/orl_defenses.py runs/orl-defenses
+
+Takes the outcomes of all finished units, measures what the record does not hold (dependence of
+features, pictures; kept in the folder of each unit), and writes the page with its table, the table
+as CSV, and three figures with one mark a unit.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+import torch
+
+from atat_ray.defenses import defense_name
+from atat_ray.measures import measure_stage
+from atat_ray.unit import read_outcome
+from trials.campaign import Campaign, load
+
+matplotlib.use("Agg")
+ROBUST = 0.0025  # the epsilon of the second figure, pixel units
+LEAKAGE = "standard/att_acc_1"
+FIGURES = {
+    "clean": ("clean_acc", "clean accuracy"),
+    "robust": (f"robust_acc/{ROBUST:g}", f"robust accuracy at epsilon {ROBUST:g}"),
+    "hsic": ("cka_x", "CKA of stages and images (unbiased HSIC, normalised)"),
+}
+COLUMNS = {
+    "units": "units",
+    "clean_acc": "clean",
+    LEAKAGE: "AttAcc@1",
+    "strong/att_acc_1": "AttAcc@1, strong",
+    "standard/delta_eval": "delta",
+    "standard/target_confidence": "target's confidence",
+    "standard/evaluation_confidence": "evaluator's confidence",
+    f"robust_acc/{ROBUST:g}": f"robust @{ROBUST:g}",
+    "hsic_x": "HSIC(X), 1e-3",
+    "cka_x": "CKA(X)",
+    "nocco_x": "nocco(X)",
+    "coverage": "coverage",
+    "frechet": "Frechet",
+    "knowledge": "knowledge",
+    "train_seconds": "training, s",
+}
+
+
+def rows_of(campaign: Campaign) -> list[dict[str, Any]]:
+    """Collect one row for each finished unit."""
+    rows = []
+    for assigned in campaign.table:
+        spec, folder = campaign.spec(assigned), campaign.unit_folder(assigned.unit_id)
+        outcome = read_outcome(spec, folder)
+        if outcome is None:
+            continue
+        print(f"{assigned.unit_id} {assigned.arm}", flush=True)
+        measured = measure_stage(spec, campaign.assets, folder)
+        robust = {f"robust_acc/{name}": value for name, value in outcome["robust_acc"].items()}
+        row = {
+            "unit": assigned.unit_id,
+            "block": assigned.block,
+            "arm": assigned.arm,
+            "defense": defense_name(spec.defense),
+            "clean_acc": outcome["clean_acc"],
+            "train_acc": outcome["train_acc"],
+            "diverged": outcome["diverged"],
+            "train_seconds": outcome["seconds"]["train"],
+            **outcome["inversions"],
+            **robust,
+            **measured["dependence"],
+            **measured["pictures"]["standard"],
+        }
+        row["hsic_x"] = 1e3 * row.get("hsic_x", float("nan"))
+        rows.append(row)
+    return rows
+
+
+def table_of(units: pd.DataFrame) -> str:
+    """Write the means of each arm as a Markdown table, in the order of the protocol."""
+    order = units["arm"].drop_duplicates().tolist()
+    numbers = [name for name in COLUMNS if name != "units"]
+    means = units.groupby("arm")[numbers].mean().loc[order]
+    counts = units.groupby("arm").size()
+    lines = ["| arm | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for arm, row in means.iterrows():
+        cells = [f"{row[name]:.3f}" for name in numbers]
+        lines.append(f"| {arm} | {counts[arm]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(units: pd.DataFrame, column: str, label: str, path: Path) -> None:
+    """Draw leakage against one column, one mark a unit, colour and shape of its defense."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    colours, shapes = pyplot.get_cmap("tab20"), "osD^v<>PX*phd8"
+    for number, (name, part) in enumerate(units.groupby("defense", sort=False)):
+        axes.scatter(
+            part[column], part[LEAKAGE], s=28, alpha=0.8, label=str(name),
+            color=colours(number % 20), marker=shapes[number % len(shapes)],
+        )  # fmt: skip
+    axes.set_xlabel(label)
+    axes.set_ylabel("leakage: AttAcc@1, standard attack")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def within_blocks(units: pd.DataFrame, column: str) -> float:
+    """Compute the rank correlation of leakage and a column after each block's ranks."""
+    ranks = units.groupby("block")[[LEAKAGE, column]].rank(pct=True)
+    return float(ranks[LEAKAGE].corr(ranks[column]))
+
+
+def findings(units: pd.DataFrame) -> str:
+    """Say what can be read off the numbers, by rules and not by eye."""
+    lines = ["Rank correlation with AttAcc@1 over units, within blocks (descriptive, no test):", ""]
+    for column, label in FIGURES.values():
+        lines.append(f"- {label}: {within_blocks(units, column):+.2f}")
+    lines.append(f"- nocco, what earlier work calls HSIC: {within_blocks(units, 'nocco_x'):+.2f}")
+    control = units[units["defense"] == "none"]
+    clean, leak = control["clean_acc"].mean(), control[LEAKAGE].mean()
+    lines += ["", f"The control has clean accuracy {clean:.3f} and AttAcc@1 {leak:.3f}. Arms whose "
+              "mean AttAcc@1 is no lower than its did not help at that strength:", ""]  # fmt: skip
+    means = units.groupby("arm", sort=False)[[LEAKAGE, "clean_acc"]].mean()
+    useless = [str(arm) for arm, row in means.iterrows() if row[LEAKAGE] >= leak]
+    useless = [arm for arm in useless if arm not in set(control["arm"])]
+    lines.append(", ".join(useless) or "none")
+    near = means[(means["clean_acc"] >= clean - 0.03) & (means[LEAKAGE] < leak)]
+    best = near.sort_values(LEAKAGE).head(5)
+    lines += ["", "Lowest AttAcc@1 among arms within 3 points of the control's clean accuracy:", ""]
+    lines += [f"- {arm}: {row[LEAKAGE]:.3f} at clean {row['clean_acc']:.3f}"
+              for arm, row in best.iterrows()] or ["- none"]  # fmt: skip
+    below = units[units["clean_acc"] < 0.5]["arm"].value_counts()
+    lines += ["", "Units that hardly classify (clean accuracy below 0.5), whose leakage means "
+              "nothing by itself:", ""]  # fmt: skip
+    lines += [f"- {arm}: {count}" for arm, count in below.items()] or ["- none"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the page, the table and the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the campaign")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    campaign = load(options.folder)
+    units = pd.DataFrame(rows_of(campaign))
+    if units.empty:
+        parser.error(f"no unit in {options.folder} is finished; run `atat run orl-defenses`")
+    options.out.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^a-z0-9-]", "-", campaign.protocol.name)
+    units.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+    images = []
+    for key, (column, label) in FIGURES.items():
+        draw(units, column, label, options.out / f"{name}-{key}.png")
+        images.append(f"![leakage against {label}]({name}-{key}.png)")
+    unfinished = len(campaign.table) - len(units)
+    text = f"""# Every defense on the ORL faces
+
+Protocol `{campaign.protocol.name}`, {len(units)} finished units of {len(campaign.table)}
+({unfinished} unfinished), {len(campaign.protocol.blocks)} blocks. Made by
+
+    .venv/bin/atat run {campaign.protocol.name}
+    .venv/bin/python benchmarks/orl_defenses.py runs/{campaign.protocol.name}
+
+{findings(units)}
+
+{chr(10).join(images)}
+
+## Means of each arm
+
+Dependence is that of the four stages on the private training images, without augmentation; all
+epsilons are in pixel units. One row a unit: [{name}.csv]({name}.csv).
+
+{table_of(units)}
+"""
+    (options.out / f"{name}.md").write_text(text)
+    print(options.out / f"{name}.md")
+
+
+if __name__ == "__main__":
+    main()
