@@ -17,7 +17,7 @@ import matplotlib
 import pandas as pd
 import torch
 
-from atat_ray.defenses import defense_name
+from atat_ray.defenses import DEFENSES, defense_name
 from atat_ray.measures import measure_stage
 from atat_ray.unit import read_outcome
 from trials.campaign import Campaign, load
@@ -80,7 +80,7 @@ def rows_of(campaign: Campaign) -> list[dict[str, Any]]:
 
 
 def table_of(units: pd.DataFrame) -> str:
-    """Write the means of each arm as a Markdown table, in the order of the protocol."""
+    """Write the means of each arm as a Markdown table, arms of one defense together."""
     order = units["arm"].drop_duplicates().tolist()
     numbers = [name for name in COLUMNS if name != "units"]
     means = units.groupby("arm")[numbers].mean().loc[order]
@@ -155,6 +155,9 @@ def main() -> None:
     torch.set_num_threads(1)
     campaign = load(options.folder)
     units = pd.DataFrame(rows_of(campaign))
+    if not units.empty:
+        place = units["defense"].map(list(DEFENSES).index)
+        units = units.iloc[(place.astype(str).str.zfill(2) + units["arm"]).argsort()]
     if units.empty:
         parser.error(f"no unit in {options.folder} is finished; run `atat run orl-defenses`")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,14 @@ from torch import distributed, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation
-from atat_ray.defenses import DEFENSES, prepare
+from atat_ray.defenses import DEFENSES, defense_name, prepare
 from atat_ray.defenses.tl_dmi import FrozenBatchNorm2d
 from atat_ray.distributed import mean_over_workers, share_batch_norm
 from atat_ray.models import build_target
 from atat_ray.seeding import generator
 from atat_ray.training import Training, accuracy, train
 from trials.protocol import Protocol
+from trials.reading import read_protocol
 
 WORKERS = 2
 PGD = {"epsilon": 0.02, "steps": 2, "step_size": 0.01, "random_start": True}
@@ -96,6 +97,11 @@ def logits(model):
 
 def test_every_defense_is_among_the_cases():
     assert {name for name, _ in CASES.values()} == DEFENSES.keys() - {"none"}
+
+
+def test_the_shipped_comparison_has_every_defense_at_three_strengths():
+    arms = [defense_name(arm) for arm in read_protocol("orl-defenses").arms.values()]
+    assert {name: arms.count(name) for name in DEFENSES if arms.count(name) < 3} == {"none": 1}
 
 
 @pytest.fixture(scope="module")
