@@ -15,7 +15,8 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit
 
-from analysis.effects import NotEstimable, contrasted
+from analysis.checks import NotEstimable
+from analysis.effects import contrasted
 from analysis.labels import unit_of
 
 _MAX_SCORE = 1e-4

@@ -256,8 +256,8 @@ def test_an_outcome_at_the_bound_drops_the_beta_regression_and_says_why(
 def test_sampled_allocations_are_said_to_be_sampled(
     record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.randomisation.ENUMERATION_LIMIT", 10)
-    monkeypatch.setattr("analysis.randomisation.DRAWS", 999)
+    monkeypatch.setattr("analysis.design.ENUMERATION_LIMIT", 10)
+    monkeypatch.setattr("analysis.design.DRAWS", 999)
     report = write_report(record, tmp_path)
     assert "randomisation p" in report.verdict
     assert "4,900, sampled" in report.page.read_text(encoding="utf-8")
