@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +16,7 @@ class NotEstimable(ValueError):
     """The table does not hold what the estimator needs; the message says what is missing."""
 
 
-def named(values: pd.Series | list[str]) -> str:
+def named(values: Any) -> str:
     """List names for a message: the first few, then how many more."""
     texts = [str(v) for v in values]
     more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
@@ -46,7 +48,7 @@ def check_range(table: pd.DataFrame, outcome: str) -> None:
     """Refuse a fraction outside [0, 1]; distances and durations are not bounded here."""
     if unit_of(outcome).name != "pp":
         return
-    values = pd.to_numeric(table[outcome], errors="coerce").to_numpy(dtype=float)
+    values = np.asarray(table[outcome], dtype=float)
     outside = (values < 0) | (values > 1)
     if outside.any():
         rows = table["unit_id"][outside]
@@ -58,7 +60,7 @@ def check_range(table: pd.DataFrame, outcome: str) -> None:
 
 def finite(table: pd.DataFrame, outcome: str) -> np.ndarray:
     """Return the outcome as floats, (n,); name the units where it is missing."""
-    values = pd.to_numeric(table[outcome], errors="coerce").to_numpy(dtype=float)
+    values = np.asarray(table[outcome], dtype=float)
     missing = table["unit_id"][~np.isfinite(values)]
     if len(missing):
         raise NotEstimable(f"{outcome} is missing for {named(missing)}")
@@ -79,10 +81,10 @@ def as_received(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
 def check_clusters(table: pd.DataFrame, cluster: str) -> None:
     """Refuse clusters that lie in two arms or two blocks: the cluster is what was randomised."""
     for column in ("arm", "block"):
-        values = table.groupby(cluster)[column].nunique()
-        across = values.index[values > 1]
+        pairs = table[[cluster, column]].drop_duplicates()
+        across = list(pairs.loc[pairs.duplicated(subset=[cluster]), cluster].drop_duplicates())
         if len(across):
             raise ValueError(
-                f"{cluster} {named(list(across))} lies in more than one {column}; a cluster is "
+                f"{cluster} {named(across)} lies in more than one {column}; a cluster is "
                 f"randomised as a whole and has one {column}"
             )

@@ -26,7 +26,7 @@ def draws_for(n: int) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """The re-allocations of units with arm ``z`` (n,) of 0 and 1 and block number ``block`` (n,)."""
+    """The re-allocations of units with arm ``z`` (0 or 1) and block number ``block``, both (n,)."""
 
     z: np.ndarray
     block: np.ndarray

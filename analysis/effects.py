@@ -25,6 +25,7 @@ __all__ = [
     "arm_means",
     "block_weights",
     "contrasted",
+    "design_of",
     "difference_in_means",
 ]
 
@@ -194,6 +195,13 @@ def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> 
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
     finite(table, outcome)
     return table
+
+
+def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
+    """Return the arm's indicator and one indicator a block, (n, 1 + blocks)."""
+    z = (table["arm"] == arm).to_numpy(dtype=float)
+    block = pd.factorize(table["block"])[0]
+    return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
 
 
 def _neyman(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:

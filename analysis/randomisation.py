@@ -81,8 +81,7 @@ def randomisation_tests(
     studentised: bool = False,
 ) -> dict[str, Randomisation]:
     """Test several outcomes of the same units by the same re-allocations; see the single test."""
-    for outcome in outcomes:
-        table = contrasted(units, outcome, arm=arm, against=against)
+    table = [contrasted(units, o, arm=arm, against=against) for o in outcomes][-1]
     scales = np.array([unit_of(o).scale for o in outcomes])
     y = scales * table[outcomes].to_numpy(dtype=float)
     z = (table["arm"] == arm).to_numpy(dtype=float)
