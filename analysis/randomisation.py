@@ -81,9 +81,19 @@ def randomisation_tests(
     studentised: bool = False,
 ) -> dict[str, Randomisation]:
     """Test several outcomes of the same units by the same re-allocations; see the single test."""
-    table = [contrasted(units, o, arm=arm, against=against) for o in outcomes][-1]
-    scales = np.array([unit_of(o).scale for o in outcomes])
-    y = scales * table[outcomes].to_numpy(dtype=float)
+    keys = ["unit_id", "block", "arm"]
+    narrow = [[c for c in (*keys, o) if c in units] for o in outcomes]  # wide tables copy slowly
+    tables = [
+        contrasted(units[columns], o, arm=arm, against=against)
+        for columns, o in zip(narrow, outcomes, strict=True)
+    ]
+    table = tables[0]
+    y = np.column_stack(
+        [
+            unit_of(o).scale * t[o].to_numpy(dtype=float)
+            for o, t in zip(outcomes, tables, strict=True)
+        ]
+    )
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = pd.factorize(table["block"])[0]
     replay = Replay(z=z, block=block, seed=seed)
