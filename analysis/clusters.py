@@ -104,19 +104,23 @@ def cr2(y: np.ndarray, x: np.ndarray, cluster: np.ndarray) -> tuple[float, float
     """
     inverse = np.linalg.inv(x.T @ x)
     residual = y - x @ (inverse @ (x.T @ y))
-    weights = np.zeros((int(cluster.max()) + 1, len(y)))  # one row a cluster: p_g over its rows
-    for g in range(len(weights)):
-        rows = np.flatnonzero(cluster == g)
+    order = np.argsort(cluster, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1)
+    square, score, projected = np.zeros(len(members)), np.zeros(len(members)), []
+    for g, rows in enumerate(members):
         values, vectors = np.linalg.eigh(np.eye(len(rows)) - x[rows] @ inverse @ x[rows].T)
         kept = values > 1e-10  # a generalised inverse where the cluster alone decides a coefficient
         root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
-        weights[g, rows] = inverse[0] @ x[rows].T @ root
-    variance = float(np.sum((weights @ residual) ** 2))
-    # B = W (I - H) W', and I - H is a projection
-    projected = weights @ x
-    cross = weights @ weights.T - projected @ inverse @ projected.T
-    df = float(np.trace(cross) ** 2 / np.sum(cross**2))
-    return float(inverse[0] @ (x.T @ y)), variance, df
+        weight = inverse[0] @ x[rows].T @ root
+        square[g], score[g] = weight @ weight, weight @ residual[rows]
+        projected.append(weight @ x[rows])
+    # B = diag(square) - P inverse P', as I - H is a projection
+    taken = np.array(projected)
+    shared = np.einsum("gi,ij,gj->g", taken, inverse, taken)
+    inner = inverse @ taken.T @ taken
+    of_square = np.sum(square**2) - 2 * square @ shared + np.trace(inner @ inner)
+    df = float((square.sum() - shared.sum()) ** 2 / of_square)
+    return float(inverse[0] @ (x.T @ y)), float(np.sum(score**2)), df
 
 
 def cluster_means(table: pd.DataFrame, outcome: str, *, cluster: str = "unit_id") -> pd.DataFrame:

@@ -84,7 +84,7 @@ def randomisation_tests(
     keys = ["unit_id", "block", "arm"]
     narrow = [[c for c in (*keys, o) if c in units] for o in outcomes]  # wide tables copy slowly
     tables = [
-        contrasted(units[columns], o, arm=arm, against=against)
+        contrasted(units.loc[:, columns], o, arm=arm, against=against)
         for columns, o in zip(narrow, outcomes, strict=True)
     ]
     table = tables[0]
