@@ -200,7 +200,7 @@ def _frame(blocks: int, per_arm: int) -> pd.DataFrame:
         for arm in (_AGAINST, _ARM)
         for i in range(per_arm)
     ]
-    return pd.DataFrame(rows, columns=["unit_id", "block", "arm"]).astype(object)  # fast masks
+    return pd.DataFrame(rows, columns=["unit_id", "block", "arm"]).astype(object)
 
 
 def _deviations(pilot: pd.DataFrame, outcome: str) -> tuple[np.ndarray, np.ndarray]:
