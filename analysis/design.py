@@ -15,12 +15,12 @@ import numpy as np
 ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
 DRAWS = 99_999  # where few units are drawn; see draws_for
 _LEAST_DRAWS = 9_999
-_BUDGET = 20_000_000  # units drawn in all
+_BUDGET = 10_000_000  # units drawn in all
 _CHUNK = 4_000_000  # units drawn at a time, which bounds memory
 
 
 def draws_for(n: int) -> int:
-    """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 200 units."""
+    """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 100 units."""
     return min(DRAWS, max(_LEAST_DRAWS, _BUDGET // max(n, 1)))
 
 

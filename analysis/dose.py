@@ -50,7 +50,7 @@ def dose_response(
     """Test for a trend over the arms of ``doses`` and fit a line with block indicators.
 
     Jonckheere (1954), Terpstra (1952): pairs of units of different dose in one block, counted by
-    sign. Both p-values permute arms within blocks, (1 + b) / (1 + B) with B = 9,999. The slope has
+    sign. Both p-values permute arms within blocks, (1 + b) / (1 + B) with B = 9,999, fewer above 1,000 units. The slope has
     the HC2 error of OLS with t(n - k).
 
     Raises:
@@ -95,8 +95,9 @@ def _centre(values: np.ndarray, block: np.ndarray) -> np.ndarray:
 
 
 def _permutations(dose: np.ndarray, block: np.ndarray, generator: np.random.Generator):
-    """Return the observed doses and DRAWS permutations within blocks, (1 + DRAWS, n)."""
-    drawn = np.tile(dose, (1 + DRAWS, 1))
+    """Return the observed doses and DRAWS permutations within blocks, fewer of many units."""
+    draws = min(DRAWS, max(999, 10_000_000 // len(dose)))
+    drawn = np.tile(dose, (1 + draws, 1))
     for b in range(block.max() + 1):
         rows = np.flatnonzero(block == b)
         drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
@@ -104,14 +105,23 @@ def _permutations(dose: np.ndarray, block: np.ndarray, generator: np.random.Gene
 
 
 def _jonckheere(y: np.ndarray, doses: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Count concordant less discordant pairs within blocks for each row of ``doses`` (a, n)."""
+    """Count concordant less discordant pairs within blocks for each row of ``doses`` (a, n).
+
+    Units are sorted by outcome, so that a running count of each dose tells how many lower outcomes
+    had it; ties of the outcome count nothing.
+    """
+    levels = np.unique(doses[0])
     total = np.zeros(len(doses))
     for b in range(block.max() + 1):
         rows = np.flatnonzero(block == b)
-        for i, first in enumerate(rows[:-1]):
-            rest = rows[i + 1 :]
-            rise = np.sign(doses[:, rest] - doses[:, [first]])
-            total += rise @ np.sign(y[rest] - y[first])
+        rows = rows[np.argsort(y[rows], kind="stable")]
+        first = np.searchsorted(y[rows], y[rows], side="left")  # how many are strictly below
+        drawn = doses[:, rows]
+        for level in levels:
+            below = np.zeros((len(doses), len(rows) + 1), dtype=np.int32)
+            np.cumsum(drawn == level, axis=1, out=below[:, 1:])
+            count = below[:, first]
+            total += np.sum(count * np.sign(drawn - level), axis=1)
     return total
 
 

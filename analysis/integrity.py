@@ -79,7 +79,7 @@ def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray
     """Return arm numbers as run and permuted within blocks, (1 + draws, n)."""
     arm = pd.factorize(units["arm"])[0]
     block = pd.factorize(units["block"])[0]
-    draws = min(_DRAWS, max(999, 20_000_000 // max(len(arm), 1)))
+    draws = min(_DRAWS, max(999, 10_000_000 // max(len(arm), 1)))
     drawn = np.tile(arm, (1 + draws, 1))
     for b in range(block.max() + 1):
         rows = np.flatnonzero(block == b)
