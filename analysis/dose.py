@@ -50,8 +50,8 @@ def dose_response(
     """Test for a trend over the arms of ``doses`` and fit a line with block indicators.
 
     Jonckheere (1954), Terpstra (1952): pairs of units of different dose in one block, counted by
-    sign. Both p-values permute arms within blocks, (1 + b) / (1 + B) with B = 9,999, fewer above 1,000 units. The slope has
-    the HC2 error of OLS with t(n - k).
+    sign. Both p-values permute arms within blocks, (1 + b) / (1 + B) with B = 9,999, fewer above
+    1,000 units. The slope has the HC2 error of OLS with t(n - k).
 
     Raises:
         NotEstimable: fewer than three doses, or an outcome is missing.

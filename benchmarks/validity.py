@@ -58,26 +58,30 @@ def welch(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def replayed_p(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return plain and studentised randomisation p of all draws, from one set of re-allocations."""
+    """Return plain and studentised randomisation p of all draws.
+
+    Sampled re-allocations are drawn anew for every 100 draws, as one set would favour its own side.
+    """
     n = y.shape[1] // 2
-    if comb(2 * n, n) <= 20_000:
+    exact, rng = comb(2 * n, n) <= 20_000, np.random.default_rng(seed)
+    drawn = np.empty(0)
+    if exact:
         z = np.repeat([1.0, 0.0], n)
         replay = Replay(z=z, block=np.zeros(2 * n, dtype=int), seed=seed)
         drawn = replay.treated_sums(np.eye(2 * n))[0]
-    else:
-        rng = np.random.default_rng(seed)
-        drawn = np.vstack([np.repeat([1.0, 0.0], n), np.zeros((DRAWS, 2 * n))])
-        drawn[1:] = rng.permuted(np.tile(drawn[0], (DRAWS, 1)), axis=1)
     plain, studentised = np.empty(len(y)), np.empty(len(y))
-    for start in range(0, len(y), 500):
-        part = y[start : start + 500] - y[start : start + 500].mean(axis=1, keepdims=True)
+    for start in range(0, len(y), 100):
+        part = y[start : start + 100] - y[start : start + 100].mean(axis=1, keepdims=True)
+        if not exact:
+            drawn = np.tile(np.repeat([1.0, 0.0], n), (1 + DRAWS, 1))
+            drawn[1:] = rng.permuted(drawn[1:], axis=1)
         first, square = drawn @ part.T, drawn @ (part**2).T
         total, total_square = part.sum(axis=1), (part**2).sum(axis=1)
         difference = np.abs(2 * first - total) / n
         spread = square - first**2 / n + total_square - square - (total - first) ** 2 / n
         t = difference / np.sqrt(np.maximum(spread, 1e-15))
-        plain[start : start + 500] = np.mean(difference >= difference[0] - 1e-12, axis=0)
-        studentised[start : start + 500] = np.mean(t >= t[0] * (1 - 1e-9), axis=0)
+        plain[start : start + 100] = np.mean(difference >= difference[0] - 1e-12, axis=0)
+        studentised[start : start + 100] = np.mean(t >= t[0] * (1 - 1e-9), axis=0)
     return plain, studentised
 
 
@@ -167,8 +171,8 @@ by itself. In one block with equal numbers the studentised test is the same test
 then rises with the difference in every allocation; it differs in blocks and with unequal numbers.
 Welch's interval suffers from the skewness of the imprecise arm where there are few runs.
 
-The Wald test of the Beta regression is shown for contrast only: with few runs the maximum-likelihood
-precision is biased up, so it rejects too often and its interval is too narrow; with unequal
+The Wald test of the Beta regression is shown for contrast only: with few runs the precision by
+maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with unequal
 precisions its model is wrong as well, and the small-sample correction does not repair that.
 """
 
