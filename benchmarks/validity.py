@@ -172,8 +172,8 @@ then rises with the difference in every allocation; it differs in blocks and wit
 Welch's interval suffers from the skewness of the imprecise arm where there are few runs.
 
 The Wald test of the Beta regression is shown for contrast only: with few runs the precision by
-maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with unequal
-precisions its model is wrong as well, and the small-sample correction does not repair that.
+maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with
+unequal precisions its model is wrong as well, and the small-sample correction does not repair that.
 """
 
 

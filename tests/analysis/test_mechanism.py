@@ -79,11 +79,11 @@ def test_a_weak_first_stage_gives_an_unbounded_set() -> None:
 
 
 def test_anderson_rubin_covers_at_its_level_and_least_squares_is_biased() -> None:
-    found = [wald_ratio(trial(seed=s, arms="ct"), LEAKAGE, ROBUST, **PAIR) for s in range(150)]
+    found = [wald_ratio(trial(seed=s, arms="ct"), LEAKAGE, ROBUST, **PAIR) for s in range(100)]
     assert 0.90 < np.mean([0.5 in f.anderson_rubin for f in found]) < 0.99
     weak = [
         wald_ratio(trial(seed=s, arms="ct", strength=0.02), LEAKAGE, ROBUST, **PAIR)
-        for s in range(150)
+        for s in range(100)
     ]
     assert np.mean([0.5 in f.anderson_rubin for f in weak]) > 0.90
     assert np.mean([f.ols_slope for f in weak]) > 0.7

@@ -13,7 +13,7 @@ from analysis.power import simulate, smallest_p, units_for_width
 def test_power_agrees_with_the_t_test_where_outcomes_are_nearly_normal() -> None:
     sd = np.sqrt(0.5 * 0.5 / 101)
     found = simulate(
-        blocks=1, per_arm=7, control=0.5, treatment=0.4, precision=100, trials=400, seed=1
+        blocks=1, per_arm=7, control=0.5, treatment=0.4, precision=100, trials=250, seed=1
     )
     theory = TTestIndPower().power(0.1 / sd, 7, 0.05)
     assert found.power == pytest.approx(theory, abs=4 * found.power_se + 0.02)
@@ -35,14 +35,14 @@ def test_a_design_that_no_data_can_decide_says_so() -> None:
 def test_units_for_a_width_give_that_width_when_simulated() -> None:
     options = {"blocks": 2, "control": 0.8, "treatment": 0.6, "precision": 60.0}
     n = units_for_width(12.0, **options)
-    assert simulate(per_arm=n, trials=200, **options).width <= 12.0 * 1.03
-    assert simulate(per_arm=n - 1, trials=200, **options).width > 12.0 * 0.97
+    assert simulate(per_arm=n, trials=120, **options).width <= 12.0 * 1.03
+    assert simulate(per_arm=n - 1, trials=120, **options).width > 12.0 * 0.97
     with pytest.raises(ValueError, match="positive number of percentage points, got 0"):
         units_for_width(0.0, **options)
 
 
 def test_counts_failures_and_blocks_are_simulated() -> None:
-    base = {"blocks": 2, "per_arm": 3, "control": 0.7, "treatment": 0.6, "trials": 120}
+    base = {"blocks": 2, "per_arm": 3, "control": 0.7, "treatment": 0.6, "trials": 80}
     plain = simulate(**base, precision=200)
     counted = simulate(**base, precision=200, reconstructions=20)
     assert counted.width > 1.3 * plain.width  # binomial noise comes on top
