@@ -85,8 +85,7 @@ def examine(record: Record, results: Results) -> Examination:
     robust = [c for c in robust_columns_of(list(units.columns)) if len(units[c].unique()) > 1]
     complete = units.dropna(subset=robust)
     counted = with_counts(record, results)
-    trained_apart = not results.same_training
-    mechanism = robust if trained_apart else []
+    mechanism = [] if results.same_training else robust
     wald = [
         attempt(f"Wald ratio on {m}", wald_ratio, complete, outcome, m, **pair, level=level)
         for m in mechanism
@@ -109,13 +108,7 @@ def examine(record: Record, results: Results) -> Examination:
         models=_models(attempt, counted, results, pair),
         clustered=attempt("CR2 over classes", _clustered, record, results, pair),
         attrition=attempt("bounds", attrition, _all_units(record, outcome), outcome, **pair),
-        integrity=check_integrity(
-            record.units,
-            units,
-            arms=list(results.arms),
-            per_arm=protocol["units_per_arm"],
-            seed=seed,
-        ),
+        integrity=_integrity(record, results),
         max_t={
             c.name: found
             for c in results.contrasts
@@ -141,6 +134,12 @@ def examine(record: Record, results: Results) -> Examination:
         heterogeneity=attempt("effects by class", _classes, record, results, pair),
         notes=tuple(attempt.notes),
     )
+
+
+def _integrity(record: Record, results: Results) -> Integrity:
+    per_arm, seed = record.protocol["units_per_arm"], record.protocol["seed"]
+    arms = list(results.arms)
+    return check_integrity(record.units, results.analysed, arms=arms, per_arm=per_arm, seed=seed)
 
 
 def with_counts(record: Record, results: Results) -> pd.DataFrame:

@@ -87,21 +87,19 @@ def class_heterogeneity(
     spread2 = max(0.0, float(np.sum(raw**2)) / (len(raw) - len(parts)) - noise2)
     factor = spread2 / (spread2 + noise2) if spread2 + noise2 > 0 else 0.0
     adjusted = benjamini_hochberg(np.concatenate(p_values))
-    found, i = [], 0
-    for part, effect, p in zip(parts, effects, p_values, strict=True):
-        centre = float(effect.mean())
-        for j, name in enumerate(part.names):
-            found.append(
-                ClassEffect(
-                    block=part.name,
-                    name=name,
-                    raw=float(effect[j]),
-                    shrunken=centre + factor * (float(effect[j]) - centre),
-                    p=float(p[j]),
-                    adjusted_p=float(adjusted[i]),
-                )
-            )
-            i += 1
+    left = iter(adjusted)
+    found = [
+        ClassEffect(
+            block=part.name,
+            name=name,
+            raw=float(raw_effect),
+            shrunken=float(effect.mean() + factor * (raw_effect - effect.mean())),
+            p=float(alone),
+            adjusted_p=float(next(left)),
+        )
+        for part, effect, p in zip(parts, effects, p_values, strict=True)
+        for name, raw_effect, alone in zip(part.names, effect, p, strict=True)
+    ]
     return Heterogeneity(
         arm=arm,
         against=against,

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from analysis.checks import NotEstimable, check_units
+from analysis.checks import NotEstimable
 from analysis.design import ENUMERATION_LIMIT, draws_for
+from analysis.draws import AGAINST, ARM, deviations_of, draw_outcomes, frame_of
 from analysis.effects import difference_in_means
 from analysis.labels import unit_of
 from analysis.randomisation import randomisation_test, randomisation_tests
 
-_ARM, _AGAINST = "treatment", "control"
 _AT_ONCE = 20_000_000  # statistics held in memory at a time
 
 
@@ -96,12 +96,12 @@ def simulate(
     """
     _check(blocks, per_arm, control, treatment, precision, failure_rate)
     generator = np.random.default_rng(seed)
-    frame = _frame(blocks, per_arm)
+    frame = frame_of(blocks, per_arm)
     spread = (precision, precision if treatment_precision is None else treatment_precision)
-    deviations = None if pilot is None else _deviations(pilot, outcome)
+    deviations = None if pilot is None else deviations_of(pilot, outcome)
 
     def draw(mean: float) -> np.ndarray:
-        return _draw(
+        return draw_outcomes(
             frame,
             (control, mean),
             spread if mean != control else (precision, precision),
@@ -116,28 +116,7 @@ def simulate(
     with_effect = _judge(frame, draw(treatment), lost, alpha, seed)
     without = _judge(frame, draw(control), lost, alpha, seed, intervals=False)
     effect = unit_of(outcome).scale * (treatment - control)
-    covered = ((with_effect.low <= effect) & (effect <= with_effect.high))[
-        with_effect.low > -np.inf
-    ]
-    power = float(np.mean(with_effect.p <= alpha))
-    size = float(np.mean(without.p <= alpha))
-    coverage = float(np.mean(covered)) if len(covered) else float("nan")
-    return Power(
-        blocks=blocks,
-        per_arm=per_arm,
-        units=len(frame),
-        trials=trials,
-        effect=effect,
-        power=power,
-        power_se=_share_se(power, trials),
-        size=size,
-        size_se=_share_se(size, trials),
-        coverage=coverage,
-        coverage_se=_share_se(coverage, trials),
-        width=float(np.nanmean(with_effect.high - with_effect.low)),
-        smallest_p=smallest_p(blocks, per_arm),
-        alpha=alpha,
-    )
+    return _power(with_effect, without, blocks, per_arm, effect=effect, alpha=alpha)
 
 
 def smallest_p(blocks: int, per_arm: int) -> float:
@@ -181,6 +160,39 @@ class _Judged:
     high: np.ndarray
 
 
+def _power(
+    with_effect: _Judged,
+    without: _Judged,
+    blocks: int,
+    per_arm: int,
+    *,
+    effect: float,
+    alpha: float,
+) -> Power:
+    """Count what the judged trials showed."""
+    low, high, trials = with_effect.low, with_effect.high, len(with_effect.p)
+    covered = ((low <= effect) & (effect <= high))[np.isfinite(low)]
+    power = float(np.mean(with_effect.p <= alpha))
+    size = float(np.mean(without.p <= alpha))
+    coverage = float(np.mean(covered)) if len(covered) else float("nan")
+    return Power(
+        blocks=blocks,
+        per_arm=per_arm,
+        units=2 * blocks * per_arm,
+        trials=trials,
+        effect=effect,
+        power=power,
+        power_se=_share_se(power, trials),
+        size=size,
+        size_se=_share_se(size, trials),
+        coverage=coverage,
+        coverage_se=_share_se(coverage, trials),
+        width=float(np.mean((high - low)[np.isfinite(low)])) if len(covered) else float("nan"),
+        smallest_p=smallest_p(blocks, per_arm),
+        alpha=alpha,
+    )
+
+
 def _check(
     blocks: int, per_arm: int, control: float, treatment: float, precision: float, failure: float
 ) -> None:
@@ -191,65 +203,6 @@ def _check(
         raise ValueError(f"a design needs 2 units an arm or more, got {blocks} x {per_arm}")
     if not (precision > 0 and 0 <= failure < 1):
         raise ValueError(f"need precision > 0, failure_rate in [0, 1), got {precision}, {failure}")
-
-
-def _frame(blocks: int, per_arm: int) -> pd.DataFrame:
-    rows = [
-        (f"b{b}/{arm}/{i}", f"b{b}", arm)
-        for b in range(blocks)
-        for arm in (_AGAINST, _ARM)
-        for i in range(per_arm)
-    ]
-    return pd.DataFrame(rows, columns=["unit_id", "block", "arm"]).astype(object)
-
-
-def _deviations(pilot: pd.DataFrame, outcome: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each arm's deviations from its block means, inflated to be unbiased."""
-    check_units(pilot, outcome)
-    found: list[np.ndarray] = []
-    for arm in (_AGAINST, _ARM):
-        rows = pilot.loc[(pilot["arm"] == arm) & pilot[outcome].notna()]
-        parts = [
-            (v - v.mean()) * np.sqrt(len(v) / (len(v) - 1))
-            for _, inside in rows.groupby("block")
-            if len(v := inside[outcome].to_numpy(dtype=float)) > 1
-        ]
-        if not parts:
-            raise ValueError(f"a pilot needs two units of {arm} in a block, it has {len(rows)}")
-        found.append(np.concatenate(parts))
-    return found[0], found[1]
-
-
-def _draw(
-    frame: pd.DataFrame,
-    means: tuple[float, float],
-    precisions: tuple[float, float],
-    generator: np.random.Generator,
-    *,
-    trials: int,
-    block_sd: float,
-    reconstructions: int | None,
-    deviations: tuple[np.ndarray, np.ndarray] | None,
-) -> np.ndarray:
-    """Draw outcomes, (units, trials)."""
-    arm = (frame["arm"] == _ARM).to_numpy(dtype=int)
-    block = pd.factorize(frame["block"])[0]
-    shift = block_sd * generator.normal(size=(block.max() + 1, trials))[block]
-    base = np.array(means)[arm][:, None]
-    mean = 1 / (1 + (1 - base) / base * np.exp(-shift))
-    if deviations is not None:
-        extra = np.where(
-            arm[:, None] == 1,
-            generator.choice(deviations[1], size=mean.shape),
-            generator.choice(deviations[0], size=mean.shape),
-        )
-        y = np.clip(mean + extra, 0, 1)
-    else:
-        phi = np.array(precisions)[arm][:, None]
-        y = generator.beta(mean * phi, (1 - mean) * phi)
-    return (
-        y if reconstructions is None else generator.binomial(reconstructions, y) / reconstructions
-    )
 
 
 def _judge(
@@ -264,7 +217,7 @@ def _judge(
     """Analyse every trial; whole ones share one replay of the allocation."""
     trials = y.shape[1]
     p, low, high = np.ones(trials), np.full(trials, np.nan), np.full(trials, np.nan)
-    pair = {"arm": _ARM, "against": _AGAINST, "level": 1 - alpha}
+    pair = {"arm": ARM, "against": AGAINST, "level": 1 - alpha}
     names = [f"trial {i}" for i in range(trials)]
     table = pd.concat([frame, pd.DataFrame(y, columns=names)], axis=1)
     whole = [i for i in range(trials) if not lost[:, i].any()]

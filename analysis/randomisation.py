@@ -81,8 +81,7 @@ def randomisation_tests(
     studentised: bool = False,
 ) -> dict[str, Randomisation]:
     """Test several outcomes of the same units by the same re-allocations; see the single test."""
-    keys = ["unit_id", "block", "arm"]
-    narrow = [[c for c in (*keys, o) if c in units] for o in outcomes]  # wide tables copy slowly
+    narrow = [[c for c in ("unit_id", "block", "arm", o) if c in units] for o in outcomes]
     tables = [
         contrasted(units.loc[:, columns], o, arm=arm, against=against)
         for columns, o in zip(narrow, outcomes, strict=True)
