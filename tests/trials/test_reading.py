@@ -62,7 +62,7 @@ BAD = {
     "a key of two lines": (
         lambda c: c["arms"].update({"a\nb": {"defense": "none"}}),
         "names are made of",
-        '"a\\nb"',
+        "? 'a",
     ),
     "an unknown defense": (
         put("arms/treatment/defense", "anti-adversarial"),

@@ -64,11 +64,10 @@ def runs_of(folder):
 
 
 def test_an_untouched_campaign_agrees(folder):
-    checks = verify(load(folder))
-    assert len(checks) == 5
+    compared = [check.what for check in verify(load(folder))]
     assert problems(folder) == {}
-    assert "(6 units)" in checks[0].what
-    assert "6 recorded units" in checks[-1].what
+    assert any("(6 units)" in what for what in compared)
+    assert any("6 recorded units" in what for what in compared)
 
 
 def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
