@@ -2,12 +2,15 @@
 
 import hmac
 import json
+import re
 from collections import Counter
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from scipy.stats import chisquare
 
+import trials
 from trials.allocation import (
     Assignment,
     differences,
@@ -126,6 +129,22 @@ def test_a_stored_table_that_other_languages_can_check(three_arms, monkeypatch):
     protocol = three_arms(units_per_arm=2, blocks={"split-0": {"split": 0}})
     protocol = protocol.model_copy(update={"arms": dict(sorted(protocol.arms.items()))})
     assert to_csv(draw(protocol, "20261124")) == VECTOR
+
+
+def test_the_documented_vector_is_what_is_drawn(tiny_protocol, monkeypatch):
+    monkeypatch.setattr(Protocol, "sha256", lambda self: 64 * "0")
+    text = (Path(trials.__file__).parents[1] / "docs" / "allocation.md").read_text()
+    documented = re.findall(
+        r"^\| (split-\S+) \| `([0-9a-f]+)\.\.\.` \| (\w+) \|$", text, re.MULTILINE
+    )
+    protocol = tiny_protocol(units_per_arm=2, blocks={"split-0": {"split": 0}})
+    drawn = draw(protocol, "20261124")
+    assert [(unit_id, arm) for unit_id, _, arm in documented] == [
+        (row.unit_id, row.arm) for row in drawn
+    ]
+    for unit_id, beginning, _ in documented:
+        message = f"{64 * '0'}|split-0|{unit_id}".encode()
+        assert hmac.digest(b"20261124", message, "sha256").hex().startswith(beginning)
 
 
 def test_the_table_is_a_function_of_protocol_and_nonce(three_arms):
