@@ -13,13 +13,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("campaign", help="name of the MLflow experiment")
     parser.add_argument("--tracking-uri", required=True, help="sqlite:///FILE or http://HOST:PORT")
     parser.add_argument("--out", type=Path, help="folder of the report (default: report/CAMPAIGN)")
+    parser.add_argument(
+        "--no-log", action="store_true", help="leave the record as it is: no artifacts, no look"
+    )
     options = parser.parse_args(arguments)
 
     from analysis.report import conclude
 
     folder = options.out or Path("report") / options.campaign
     try:
-        report = conclude(options.tracking_uri, options.campaign, folder)
+        report = conclude(options.tracking_uri, options.campaign, folder, log=not options.no_log)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

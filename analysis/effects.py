@@ -15,11 +15,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.checks import NotEstimable, as_received, check_units, finite
 from analysis.labels import unit_of
 
-
-class NotEstimable(ValueError):
-    """The table does not hold what the estimator needs; the message says what is missing."""
+__all__ = [
+    "ArmMean",
+    "Difference",
+    "NotEstimable",
+    "arm_means",
+    "block_weights",
+    "contrasted",
+    "design_of",
+    "difference_in_means",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +67,13 @@ class Difference:
     level: float
     unit: str
     method: str
+    as_treated: bool = False  # arms as received, which nobody randomised
 
     def __str__(self) -> str:
+        how = "as treated, not randomised; " if self.as_treated else ""
         return (
             f"{self.arm} - {self.against}: {self.estimate:+.3g} {self.unit} "
-            f"({self.level:.0%} interval {self.low:+.3g} to {self.high:+.3g}; {self.method}, "
+            f"({self.level:.0%} interval {self.low:+.3g} to {self.high:+.3g}; {how}{self.method}, "
             f"{self.df:.1f} df, n = {self.n_arm} + {self.n_against})"
         )
 
@@ -81,7 +91,7 @@ def arm_means(
         rows = units.loc[units["arm"] == arm]
         if rows.empty:
             continue
-        values = unit.scale * _finite(rows, outcome)
+        values = unit.scale * finite(rows, outcome)
         n, mean = len(values), float(values.mean())
         sd = float(values.std(ddof=1)) if n > 1 else None
         half = None if sd is None else stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)
@@ -102,7 +112,13 @@ def arm_means(
 
 
 def difference_in_means(
-    units: pd.DataFrame, outcome: str, *, arm: str, against: str, level: float = 0.95
+    units: pd.DataFrame,
+    outcome: str,
+    *,
+    arm: str,
+    against: str,
+    level: float = 0.95,
+    received: str | None = None,
 ) -> Difference:
     r"""Estimate the average effect of ``arm`` against ``against``, with an HC2 interval.
 
@@ -118,9 +134,9 @@ def difference_in_means(
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
     """
-    table = contrasted(units, outcome, arm=arm, against=against)
+    table = contrasted(as_received(units, received), outcome, arm=arm, against=against)
     unit = unit_of(outcome)
-    y = unit.scale * _finite(table, outcome)
+    y = unit.scale * finite(table, outcome)
     z = (table["arm"] == arm).to_numpy()
     block = pd.factorize(table["block"])[0]
     cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
@@ -129,7 +145,8 @@ def difference_in_means(
         method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
     else:
         estimate, variance, df = _additive_hc2(y, z, block)
-        method = "OLS with block indicators, HC2, t(n - k)"
+        pairs = max(cell.sum() for cell in cells) == 1
+        method = "matched pairs, t" if pairs else "OLS with block indicators, HC2, t(n - k)"
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
     half = float(stats.t.ppf((1 + level) / 2, df) * np.sqrt(variance))
@@ -148,6 +165,7 @@ def difference_in_means(
         level=level,
         unit=unit.name,
         method=method,
+        as_treated=received is not None,
     )
 
 
@@ -165,6 +183,7 @@ def block_weights(z: np.ndarray, block: np.ndarray) -> np.ndarray:
 
 def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
     """Keep the units of the two arms in blocks that hold both; refuse what cannot be compared."""
+    check_units(units, outcome)
     for name in (arm, against):
         n = int(np.count_nonzero(units["arm"] == name))
         if n < 2:
@@ -174,17 +193,15 @@ def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> 
     table = table.loc[both]
     if table.empty:
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
-    _finite(table, outcome)
+    finite(table, outcome)
     return table
 
 
-def _finite(table: pd.DataFrame, outcome: str) -> np.ndarray:
-    """Return the outcome as floats; name the units where it is missing."""
-    values = table[outcome].to_numpy(dtype=float)
-    missing = table["unit_id"][~np.isfinite(values)]
-    if len(missing):
-        raise NotEstimable(f"{outcome} is missing for {', '.join(missing)}")
-    return values
+def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
+    """Return the arm's indicator and one indicator a block, (n, 1 + blocks)."""
+    z = (table["arm"] == arm).to_numpy(dtype=float)
+    block = pd.factorize(table["block"])[0]
+    return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
 
 
 def _neyman(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:

@@ -23,6 +23,7 @@ from analysis.results import Comparison
 _INK = "#010203"  # replaced by currentColor
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_MANY = 2_000  # points above which a figure holds them as a picture
 _WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -68,7 +69,15 @@ def outcome_figure(
                 values = scale * inside[outcome].to_numpy(dtype=float)
                 height = [top - 1 - j] * len(values)
                 axes.plot(
-                    values, height, linestyle="", ms=4.5, mew=0.6, mec=_INK, alpha=0.8, **mark
+                    values,
+                    height,
+                    linestyle="",
+                    ms=4.5,
+                    mew=0.6,
+                    mec=_INK,
+                    alpha=0.8,
+                    rasterized=len(units) > _MANY,
+                    **mark,
                 )
                 axes.annotate(
                     str(block),
@@ -129,7 +138,8 @@ def scatter_figure(
                 x = 100 * inside[accuracy].to_numpy(dtype=float)
                 y = unit_of(outcome).scale * inside[outcome].to_numpy(dtype=float)
                 mark = _mark(arms, arm)
-                axes.plot(x, y, linestyle="", ms=5, mew=0.6, mec=_INK, alpha=0.8, label=arm, **mark)
+                points = {"linestyle": "", "ms": 5, "mew": 0.6, "mec": _INK, "alpha": 0.8, **mark}
+                axes.plot(x, y, label=arm, rasterized=len(units) > _MANY, **points)
             axes.set_xlabel(f"{short_label(accuracy)}, %", fontsize=8)
             axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         for axes in list(grid.flat)[len(accuracies) :]:

@@ -8,17 +8,16 @@ Where units failed, the finished ones are re-allocated: exact if failing does no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
-from math import comb, prod
 
 import numpy as np
 import pandas as pd
 
+from analysis.checks import NotEstimable
+from analysis.design import Replay
 from analysis.effects import block_weights, contrasted
 from analysis.labels import unit_of
 
-ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
-DRAWS = 99_999
+_REACH = 60  # doublings and halvings in the search for an end of a studentised interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,17 +31,20 @@ class Randomisation:
     p: float
     allocations: int  # of the registered design
     exact: bool  # every allocation was enumerated
+    draws: int  # sampled allocations; 0 where exact
     smallest_p: float  # attainable by this design (or by this number of draws)
     low: float  # interval for a constant additive effect, by inverting the test;
     high: float  # infinite where the design cannot exclude any effect
     level: float
     unit: str
+    studentised: bool  # the difference was divided by its Neyman error in every allocation
 
     def __str__(self) -> str:
-        how = "exact" if self.exact else f"{DRAWS:,} draws"
+        how = "exact" if self.exact else f"{self.draws:,} draws"
+        kind = "studentised, " if self.studentised else ""
         return (
             f"{self.arm} - {self.against}: {self.statistic:+.3g} {self.unit}, p = {self.p:.4g} "
-            f"({how} over {self.allocations:,} allocations, smallest attainable "
+            f"({kind}{how} over {self.allocations:,} allocations, smallest attainable "
             f"{self.smallest_p:.2g})"
         )
 
@@ -55,40 +57,79 @@ def randomisation_test(
     against: str,
     seed: int,
     level: float = 0.95,
+    studentised: bool = False,
 ) -> Randomisation:
     """Compare the observed difference with those of all re-allocations within blocks.
 
-    Above ENUMERATION_LIMIT allocations, DRAWS are sampled from ``seed`` and the observed one is
-    counted among them: p = (1 + b) / (1 + B) (Phipson & Smyth 2010).
+    Above ENUMERATION_LIMIT allocations, some are sampled from ``seed`` and the observed one is
+    counted among them: p = (1 + b) / (1 + B) (Phipson & Smyth 2010). ``studentised`` divides the
+    difference by its Neyman error (Welch's t in one block), which keeps the size for equal means
+    also where spreads differ (Janssen 1997; Chung & Romano 2013).
     """
-    table = contrasted(units, outcome, arm=arm, against=against)
-    unit = unit_of(outcome)
-    y = unit.scale * table[outcome].to_numpy(dtype=float)
+    kwargs = {"arm": arm, "against": against, "seed": seed, "level": level}
+    return randomisation_tests(units, [outcome], **kwargs, studentised=studentised)[outcome]
+
+
+def randomisation_tests(
+    units: pd.DataFrame,
+    outcomes: list[str],
+    *,
+    arm: str,
+    against: str,
+    seed: int,
+    level: float = 0.95,
+    studentised: bool = False,
+) -> dict[str, Randomisation]:
+    """Test several outcomes of the same units by the same re-allocations; see the single test."""
+    narrow = [[c for c in ("unit_id", "block", "arm", o) if c in units] for o in outcomes]
+    tables = [
+        contrasted(units.loc[:, columns], o, arm=arm, against=against)
+        for columns, o in zip(narrow, outcomes, strict=True)
+    ]
+    table = tables[0]
+    y = np.column_stack(
+        [
+            unit_of(o).scale * t[o].to_numpy(dtype=float)
+            for o, t in zip(outcomes, tables, strict=True)
+        ]
+    )
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = pd.factorize(table["block"])[0]
-    sizes = [(int((block == b).sum()), int(z[block == b].sum())) for b in range(block.max() + 1)]
-    allocations = prod(comb(n, k) for n, k in sizes)
-    exact = allocations <= ENUMERATION_LIMIT
-    generator = None if exact else np.random.default_rng(seed)
-    reference, overlap = _reallocate(y, z, block, generator)
-    observed = float(reference[np.argmax(overlap)])  # only it overlaps itself wholly
-    p = float(np.mean(np.abs(reference) >= abs(observed) - _tolerance(y)))
-    low, high = _invert(reference, overlap, observed, 1 - level, _tolerance(y))
-    mirrored = all(n == 2 * k for n, k in sizes)  # then T and -T are equally likely
-    return Randomisation(
-        arm=arm,
-        against=against,
-        outcome=outcome,
-        statistic=observed,
-        p=p,
-        allocations=allocations,
-        exact=exact,
-        smallest_p=(2 if mirrored else 1) / allocations if exact else 1 / (1 + DRAWS),
-        low=low,
-        high=high,
-        level=level,
-        unit=unit.name,
-    )
+    replay = Replay(z=z, block=block, seed=seed)
+    weights = block_weights(z, block)
+    if studentised and min(min(k, n - k) for n, k in replay.sizes) < 2:
+        raise NotEstimable("a studentised test needs two units of each arm in every block")
+    centred = y - np.vstack([y[block == b].mean(axis=0) for b in range(block.max() + 1)])[block]
+    columns = np.column_stack([z, centred, centred**2, centred * z[:, None]])
+    sums = replay.treated_sums(columns)
+    m, found = len(outcomes), {}
+    for j, outcome in enumerate(outcomes):
+        picked = [0, 1 + j, 1 + m + j, 1 + 2 * m + j]
+        walk = _Walk(
+            replay=replay,
+            weights=weights,
+            sums=[s[:, picked] for s in sums],
+            totals=[columns[block == b][:, picked].sum(axis=0) for b in range(len(weights))],
+            tolerance=_tolerance(y[:, j]),
+        )
+        p, low, high = walk.studentised(1 - level) if studentised else walk.plain(1 - level)
+        found[outcome] = Randomisation(
+            arm=arm,
+            against=against,
+            outcome=outcome,
+            statistic=walk.observed,
+            p=p,
+            allocations=replay.allocations,
+            exact=replay.exact,
+            draws=replay.draws,
+            smallest_p=replay.smallest_p,
+            low=low,
+            high=high,
+            level=level,
+            unit=unit_of(outcome).name,
+            studentised=studentised,
+        )
+    return found
 
 
 def _tolerance(y: np.ndarray) -> float:
@@ -96,33 +137,96 @@ def _tolerance(y: np.ndarray) -> float:
     return 1e-9 * max(float(np.ptp(y)), float(np.abs(y).max()), 1e-300)
 
 
-def _reallocate(
-    y: np.ndarray, z: np.ndarray, block: np.ndarray, generator: np.random.Generator | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the statistic under each re-allocation, of the outcome and of the observed arm.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Walk:
+    """Statistics of one outcome over all re-allocations, for any subtracted effect.
 
-    The statistic is linear in its data, so on ``y - theta * z`` it is the first minus theta times
-    the second: all that inverting the test takes.
+    ``sums`` holds the treated sums of z, y, y^2 and y z of each block, ``totals`` those of all its
+    units. On ``y - theta z`` all of them are polynomials in theta, so no grid is drawn again.
     """
-    reference, overlap = np.zeros(1), np.zeros(1)
-    for b, weight in enumerate(block_weights(z, block)):
-        inside = block == b
-        n, treated = int(inside.sum()), int(z[inside].sum())
-        if generator is None:
-            drawn = np.zeros((comb(n, treated), n))
-            chosen = np.array(list(combinations(range(n), treated)))
-            np.put_along_axis(drawn, chosen, 1.0, axis=1)
+
+    replay: Replay
+    weights: np.ndarray
+    sums: list[np.ndarray]
+    totals: list[np.ndarray]
+    tolerance: float
+
+    def _difference(self, column: int) -> np.ndarray:
+        parts = [
+            w * (s[:, column] / k - (t[column] - s[:, column]) / (n - k))
+            for w, s, t, (n, k) in zip(
+                self.weights, self.sums, self.totals, self.replay.sizes, strict=True
+            )
+        ]
+        return self.replay.combine(parts)
+
+    @property
+    def observed(self) -> float:
+        """The blocked difference of the allocation that was carried out."""
+        return float(self._difference(1)[self._own])
+
+    @property
+    def _own(self) -> int:
+        return int(np.argmax(self._difference(0)))  # only the observed one overlaps itself wholly
+
+    def plain(self, alpha: float) -> tuple[float, float, float]:
+        """Return p and the interval by the difference itself."""
+        reference, overlap = self._difference(1), self._difference(0)
+        observed = float(reference[np.argmax(overlap)])
+        p = float(np.mean(np.abs(reference) >= abs(observed) - self.tolerance))
+        return (p, *_invert(reference, overlap, observed, alpha, self.tolerance))
+
+    def studentised(self, alpha: float) -> tuple[float, float, float]:
+        """Return p and the interval by difference over Neyman error; ends by bisection."""
+        own = self._own
+        p = self._p(0.0, own)
+        if self.replay.smallest_p > alpha:
+            return p, -np.inf, np.inf
+        start = self.observed
+        reach = max(100 * self.tolerance, abs(start) / 64, 1e-12)
+        ends = [self._end(start, sign * reach, own, alpha) for sign in (-1.0, 1.0)]
+        return p, ends[0], ends[1]
+
+    def _p(self, theta: float, own: int) -> float:
+        """Return the share of allocations with |t| at least that of the observed one."""
+        differences, variances = [], []
+        for w, s, t, (n, k) in zip(
+            self.weights, self.sums, self.totals, self.replay.sizes, strict=True
+        ):
+            first = s[:, 1] - theta * s[:, 0]
+            square = s[:, 2] - 2 * theta * s[:, 3] + theta**2 * s[:, 0]
+            all_first = t[1] - theta * t[0]
+            all_square = t[2] - 2 * theta * t[3] + theta**2 * t[0]
+            rest, rest_square = all_first - first, all_square - square
+            differences.append(w * (first / k - rest / (n - k)))
+            spread = (square - first**2 / k) / (k - 1) / k
+            rest_spread = (rest_square - rest**2 / (n - k)) / (n - k - 1) / (n - k)
+            variances.append(w**2 * (spread + rest_spread))
+        difference = np.abs(self.replay.combine(differences))
+        variance = np.maximum(self.replay.combine(variances), self.tolerance**2)
+        difference = np.where(difference <= self.tolerance, 0.0, difference)
+        t_values = difference / np.sqrt(variance)
+        return float(np.mean(t_values >= t_values[own] * (1 - 1e-9)))
+
+    def _end(self, start: float, step: float, own: int, alpha: float) -> float:
+        """Walk from the estimate until the test rejects, then halve the bracket."""
+        inside, outside = start, start + step
+        for _ in range(_REACH):
+            if self._p(outside, own) <= alpha + 1e-12:
+                break
+            inside, step = outside, 2 * step
+            outside = start + step
         else:
-            sampled = generator.permuted(np.tile(z[inside], (DRAWS, 1)), axis=1)
-            drawn = np.vstack([z[inside], sampled])
-        contrast = weight * (drawn / treated - (1 - drawn) / (n - treated))
-        of_y, of_z = contrast @ y[inside], contrast @ z[inside]
-        if generator is None:
-            reference = np.add.outer(reference, of_y).ravel()
-            overlap = np.add.outer(overlap, of_z).ravel()
-        else:
-            reference, overlap = reference + of_y, overlap + of_z
-    return reference, overlap
+            return float(np.copysign(np.inf, step))
+        for _ in range(_REACH):
+            if abs(outside - inside) <= max(1e-7 * abs(outside), self.tolerance):
+                break
+            middle = (inside + outside) / 2
+            if self._p(middle, own) <= alpha + 1e-12:
+                outside = middle
+            else:
+                inside = middle
+        return float(outside)
 
 
 def _invert(

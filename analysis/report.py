@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import figures, schema, tables, wording
+from analysis import detail, figures, findings, schema, tables, wording
+from analysis.examine import Examination, examine
+from analysis.export import document, table_csv, write
 from analysis.labels import inversions_of, label, robust_columns_of
+from analysis.logbook import log_report, looks_taken
+from analysis.pictures import CLASSES_SHOWN, strips
 from analysis.results import Results, analyse
 from analysis.runs import Record, load
+from analysis.tables import Table
 
-_CLASSES_SHOWN = 24
+_UNITS_SHOWN = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,50 +32,80 @@ class Report:
     units: Path
     classes: Path
     effects: Path
+    markdown: Path
+    tables: Path  # folder of one CSV a table
+
+    @property
+    def files(self) -> list[Path]:
+        """The files beside the page."""
+        beside = [self.units, self.classes, self.effects, self.markdown]
+        return [*beside, *sorted(self.tables.glob("*.csv"))]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Strip:
-    """Reconstructions of one arm over nearest training images, one PNG a class, as data URIs."""
-
-    arm: str
-    unit_id: str
-    cells: tuple[tuple[str, str], ...]  # (class, data URI)
-    note: str  # why there are none; empty otherwise
-
-
-def conclude(tracking_uri: str, campaign: str, folder: Path | str) -> Report:
+def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool = True) -> Report:
     """Read a campaign from the MLflow at ``tracking_uri`` and write its report.
 
+    ``log`` stores the report as artifacts of the campaign's run and notes the look in its tags.
+
     Raises:
-        ValueError: there is no such campaign, or its record was altered.
+        ValueError: there is no such campaign, or its record was altered or takes no writing.
     """
-    return write_report(load(tracking_uri, campaign), folder)
+    record = load(tracking_uri, campaign)
+    results = analyse(record)
+    report = _write_all(record, results, Path(folder))
+    if log:
+        log_report(tracking_uri, record, results, [report.page, *report.files])
+    return report
 
 
 def write_report(record: Record, folder: Path | str) -> Report:
-    """Analyse ``record``; write the page and ``units.csv``, ``classes.csv``, ``effects.csv``.
+    """Analyse ``record`` and write the page, ``tables.md`` and the tables as CSV.
 
     The same record gives the same bytes.
     """
-    results = analyse(record)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    return _write_all(record, analyse(record), Path(folder))
+
+
+def _write_all(record: Record, results: Results, folder: Path) -> Report:
+    exam = examine(record, results)
     report = Report(
         verdict=" ".join(wording.verdict(results)),
         page=folder / "report.html",
         units=folder / "units.csv",
         classes=folder / "classes.csv",
         effects=folder / "effects.csv",
+        markdown=folder / "tables.md",
+        tables=folder / "tables",
     )
-    _write(report.units, _csv(record.units))
-    _write(report.classes, _csv(record.classes))
-    _write(report.effects, _csv(tables.effects_frame(results)))
-    _write(report.page, render(record, results))
+    report.tables.mkdir(parents=True, exist_ok=True)
+    named = {**_main_tables(results), **detail.all_tables(results, exam)}
+    write(report.units, _csv(record.units))
+    write(report.classes, _csv(record.classes))
+    write(report.effects, _csv(tables.effects_frame(results)))
+    write(report.markdown, document(record.campaign, report.verdict, named))
+    for name, table in named.items():
+        write(report.tables / f"{name}.csv", table_csv(table))
+    write(report.page, render(record, results, exam))
     return report
 
 
-def render(record: Record, results: Results) -> str:
+def _main_tables(results: Results) -> dict[str, Table]:
+    """Name the tables of the registered comparisons that have rows."""
+    found = {
+        "flow": tables.flow_table(results),
+        "means": tables.means_table(results, results.outcome),
+        "contrasts": tables.contrasts_table(_on_primary(results), results.level),
+        "beta": tables.beta_table(_on_primary(results), results.level),
+        "associations": tables.association_table(results),
+        "slopes": tables.slope_table(results),
+    }
+    for contrast in results.contrasts:
+        found[f"secondary_{contrast.name}"] = tables.secondary_table(results, contrast)
+        found[f"robust_{contrast.name}"] = tables.robust_table(results, contrast)
+    return {name: table for name, table in found.items() if table.rows}
+
+
+def render(record: Record, results: Results, exam: Examination) -> str:
     """Return the page as HTML text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -86,53 +118,13 @@ def render(record: Record, results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters["minus"] = _minus
-    context = {**_text(record, results), **_numbers(record, results)}
+    context = {
+        **_text(record, results),
+        **_numbers(record, results),
+        **_examined(record, results, exam),
+    }
     drawn = {name: Markup(svg) for name, svg in _figures(results).items()}
     return environment.get_template("report.html.j2").render(**context, figures=drawn)
-
-
-def strips(record: Record, results: Results) -> list[Strip]:
-    """Choose by rule and cut up: each arm's first finished unit, by unit_id, of the first block."""
-    inversion = results.outcome.partition("/")[0]
-    block = record.allocation["block"].iloc[0]
-    chosen: list[Strip] = []
-    for arm in results.arms:
-        here = results.analysed
-        here = here.loc[(here["arm"] == arm) & (here["block"] == block)].sort_values("unit_id")
-        if here.empty:
-            note = f"no finished unit in block {block}"
-            chosen.append(Strip(arm=arm, unit_id="", cells=(), note=note))
-            continue
-        unit_id = str(here["unit_id"].iloc[0])
-        try:
-            cells, note = _cells(record, unit_id, inversion), ""
-        except ValueError as error:
-            cells, note = (), str(error)
-        chosen.append(Strip(arm=arm, unit_id=unit_id, cells=cells, note=note))
-    return chosen
-
-
-def _cells(record: Record, unit_id: str, inversion: str) -> tuple[tuple[str, str], ...]:
-    """Cut the unit's picture into one PNG a class."""
-    from PIL import Image
-
-    classes = record.classes
-    mine = classes[(classes["unit_id"] == unit_id) & (classes["inversion"] == inversion)]
-    names = [str(c) for c in mine["class"]]
-    with Image.open(io.BytesIO(record.picture(unit_id, inversion))) as picture:
-        if not names or picture.width % len(names):
-            raise ValueError(
-                f"the picture of {unit_id} is {picture.width} pixels wide, which does not divide "
-                f"into {len(names)} classes"
-            )
-        width = picture.width // len(names)
-        cells: list[tuple[str, str]] = []
-        for i, name in enumerate(names[:_CLASSES_SHOWN]):
-            buffer = io.BytesIO()
-            picture.crop((i * width, 0, (i + 1) * width, picture.height)).save(buffer, "PNG")
-            encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-            cells.append((name, f"data:image/png;base64,{encoded}"))
-    return tuple(cells)
 
 
 def _text(record: Record, results: Results) -> dict[str, Any]:
@@ -147,7 +139,7 @@ def _text(record: Record, results: Results) -> dict[str, Any]:
         "aa": results.same_training,
         "outcome": label(results.outcome),
         "level": f"{results.level:.0%}",
-        "primary_name": str(results.contrasts[0]),
+        "reference": results.contrasts[0].against,
         "arms": {
             arm: ", ".join(f"{key} {value}" for key, value in options.items())
             for arm, options in record.protocol["arms"].items()
@@ -164,7 +156,7 @@ def _text(record: Record, results: Results) -> dict[str, Any]:
                 for note in c.notes
             )
         ),
-        "classes_shown": _CLASSES_SHOWN,
+        "classes_shown": CLASSES_SHOWN,
     }
 
 
@@ -188,11 +180,36 @@ def _numbers(record: Record, results: Results) -> dict[str, Any]:
         "associations": tables.association_table(results),
         "slopes": tables.slope_table(results),
         "strips": strips(record, results),
-        "unit_rows": tables.units_table(record.units, results),
+        "unit_rows": tables.units_table(record.units.head(_UNITS_SHOWN), results),
+        "unit_count": len(record.units),
+        "flow_arms": results.flow.rows,
+        "total": results.flow.total,
+        "block_count": record.allocation["block"].nunique(),
         "tags": record.tags,
         "versions": _versions(record.tags["versions"]),
         "assets": tables.assets_table(record.assets),
         "protocol": json.dumps(record.protocol, indent=2, ensure_ascii=False),
+    }
+
+
+def _examined(record: Record, results: Results, exam: Examination) -> dict[str, Any]:
+    """Collect the sentences and tables of the secondary analyses."""
+    return {
+        "detail": detail.all_tables(results, exam),
+        "sensitivity": findings.sensitivity_sentence(results, exam),
+        "diagnostics": detail.diagnostics(results),
+        "attrition": findings.attrition_sentence(results, exam),
+        "margins": findings.margin_sentences(exam),
+        "matched": findings.matched_sentence(results, exam),
+        "instruments": findings.mechanism_sentences(results, exam),
+        "model": findings.model_sentence(exam),
+        "families": [f"{name}: {model}" for name, model in exam.families.items()],
+        "dose": str(exam.dose) if exam.dose else "",
+        "classes": findings.classes_sentence(results, exam),
+        "missing": list(exam.notes),
+        "mediation_assumes": next(iter(exam.mediation.values())).assumes if exam.mediation else (),
+        "looks": looks_taken(record, results),
+        "undecided": results.undecided,
     }
 
 
@@ -241,10 +258,3 @@ def _minus(text: str) -> str:
 
 def _csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace ``path`` at once, so that no reader sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
 from analysis import schema
@@ -13,7 +14,8 @@ from analysis.beta import BetaEffect, beta_effect
 from analysis.effects import ArmMean, Difference, NotEstimable, arm_means, difference_in_means
 from analysis.flow import Flow, count_flow
 from analysis.labels import inversions_of, robust_columns_of
-from analysis.randomisation import Randomisation, randomisation_test
+from analysis.looks import Look, plan_looks
+from analysis.randomisation import Randomisation, randomisation_test, randomisation_tests
 from analysis.runs import Record
 from analysis.tradeoff import Association, Explained, associate, explain
 
@@ -43,7 +45,7 @@ class Comparison:
     difference: Difference | None
     randomisation: Randomisation | None
     beta: BetaEffect | None  # of the primary outcome only
-    alpha: float
+    alpha: float  # p needed; 0 at a look that was not planned, so that nothing is decided
     notes: tuple[str, ...]
 
     @property
@@ -67,6 +69,8 @@ class Results:
     associations: tuple[Association, ...]  # of the primary outcome with each accuracy
     explained: dict[str, Explained]  # by robust-accuracy column
     same_training: bool  # the arms of the primary contrast are trained alike (A/A)
+    looks: tuple[Look, ...]  # that the protocol planned; none if it planned none
+    look: Look | None  # the planned one that these data are at
 
     @property
     def primary(self) -> Comparison:
@@ -90,6 +94,11 @@ class Results:
         """Whether units of the allocation are still pending."""
         return self.flow.total.pending > 0
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the data are looked at between the planned looks, where nothing is decided."""
+        return self.interim and self.look is None
+
     def on(self, contrast: Contrast, outcome: str) -> Comparison:
         """Return the comparison of one contrast on one outcome."""
         return self.comparisons[contrast.name, outcome]
@@ -105,25 +114,62 @@ def analyse(record: Record) -> Results:
         units = units.assign(**{outcome: float("nan")})
     analysed = units.loc[(units["status"] == schema.FINISHED) & units[outcome].notna()]
     outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
+    flow = count_flow(units, outcome, arms)
+    looks = planned_looks(protocol)
+    look = _this_look(looks, units)
+    needed = look.threshold if look else (0.0 if flow.total.pending else alpha)
     return Results(
         outcome=outcome,
         alpha=alpha,
         arms=tuple(arms),
         contrasts=contrasts,
-        flow=count_flow(units, outcome, arms),
+        flow=flow,
         analysed=analysed,
         means={
             o: arm_means(analysed.dropna(subset=[o]), o, arms, level=1 - alpha) for o in outcomes
         },
         comparisons={
-            (c.name, o): _compare(analysed, c, o, alpha=alpha, seed=seed, with_beta=o == outcome)
+            (c.name, o): comparison
             for c in contrasts
-            for o in outcomes
+            for o, comparison in _compare(
+                analysed, c, outcomes, level=1 - alpha, alpha=needed, seed=seed
+            ).items()
         },
         associations=_associations(analysed, outcome),
         explained=_explained(analysed, outcome),
         same_training=_trained_alike(protocol["arms"], contrasts[0]),
+        looks=looks,
+        look=look,
     )
+
+
+def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
+    """Read the looks that the protocol declares under ``looks``: finished blocks and spending.
+
+    Raises:
+        ValueError: the design could never stop at one of them.
+    """
+    declared = protocol.get("looks")
+    if not declared:
+        return ()
+    plan = plan_looks(
+        list(declared["blocks"]),
+        blocks=len(protocol["blocks"]),
+        per_arm=protocol["units_per_arm"],
+        alpha=protocol["alpha"],
+        spending=declared["spending"],
+    )
+    return tuple(plan)
+
+
+def _this_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:
+    """Return the planned look whose blocks are whole while no unit of another has ended."""
+    pending = units["status"] == schema.PENDING
+    states = [set(pending[units["block"] == b]) for b in units["block"].unique()]
+    whole, untouched = [s == {False} for s in states], [s == {True} for s in states]
+    if not all(w or u for w, u in zip(whole, untouched, strict=True)):
+        return None
+    return next((look for look in looks if look.blocks == sum(whole)), None)
 
 
 def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ...]:
@@ -152,33 +198,50 @@ def _outcomes(columns: list[str]) -> list[str]:
 def _compare(
     units: pd.DataFrame,
     contrast: Contrast,
-    outcome: str,
+    outcomes: list[str],
     *,
+    level: float,
     alpha: float,
     seed: int,
-    with_beta: bool,
-) -> Comparison:
-    """Run each estimator that the data allow; keep the reasons of the others."""
-    notes: list[str] = []
-    arms = {"arm": contrast.arm, "against": contrast.against, "level": 1 - alpha}
+) -> dict[str, Comparison]:
+    """Run each estimator that the data allow on each outcome; keep the reasons of the others.
 
-    def attempt(estimator: Callable[..., _Result], **options: Any) -> _Result | None:
-        try:
-            return estimator(units, outcome, **arms, **options)
-        except NotEstimable as reason:
-            if str(reason) not in notes:
-                notes.append(str(reason))
-            return None
+    ``outcomes`` starts with the primary one. Outcomes without a gap share one replay.
+    """
+    pair = {"arm": contrast.arm, "against": contrast.against, "level": level}
+    mine = units.loc[units["arm"].isin([contrast.arm, contrast.against])]
+    whole = [o for o in outcomes if np.isfinite(np.asarray(mine[o], dtype=float)).all()]
+    try:
+        replayed = randomisation_tests(mine, whole, **pair, seed=seed) if whole else {}
+    except NotEstimable:
+        replayed = {}
+    found: dict[str, Comparison] = {}
+    for outcome in outcomes:
+        notes: list[str] = []
 
-    return Comparison(
-        contrast=contrast,
-        outcome=outcome,
-        difference=attempt(difference_in_means),
-        randomisation=attempt(randomisation_test, seed=seed),
-        beta=attempt(beta_effect) if with_beta else None,
-        alpha=alpha,
-        notes=tuple(notes),
-    )
+        def attempt(
+            estimator: Callable[..., _Result],
+            outcome: str = outcome,
+            notes: list[str] = notes,
+            **options: Any,
+        ) -> _Result | None:
+            try:
+                return estimator(mine, outcome, **pair, **options)
+            except NotEstimable as reason:
+                if str(reason) not in notes:
+                    notes.append(str(reason))
+                return None
+
+        found[outcome] = Comparison(
+            contrast=contrast,
+            outcome=outcome,
+            difference=attempt(difference_in_means),
+            randomisation=replayed.get(outcome) or attempt(randomisation_test, seed=seed),
+            beta=attempt(beta_effect) if outcome == outcomes[0] else None,
+            alpha=alpha,
+            notes=tuple(notes),
+        )
+    return found
 
 
 def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:

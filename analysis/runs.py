@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_PAGE = 200
+_PAGE = 1000
 _PARENT_TAG = "mlflow.parentRunId"
 _WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 _ANSWER_SECONDS = 5.0
@@ -40,6 +40,7 @@ class Record:
     assets: list[dict[str, Any]]
     tags: dict[str, str]  # schema.CAMPAIGN_TAGS of the parent run
     read_artifact: Callable[[str, str], bytes]  # (unit_id, path in the unit's run) -> content
+    parent_run: str = ""  # MLflow id of the campaign's run
 
     def picture(self, unit_id: str, inversion: str) -> bytes:
         """Return the PNG of a unit's reconstructions over their nearest training images."""
@@ -58,6 +59,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     allocation_csv = _artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
     protocol_json = _artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
     tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
+    tags[schema.LOOKS_TAG] = parent.data.tags.get(schema.LOOKS_TAG, "")
     _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
     _check_hash(schema.PROTOCOL_FILE, protocol_json, tags["protocol_sha256"])
 
@@ -66,7 +68,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     units = _unit_table(allocation, runs)
 
     def read_artifact(unit_id: str, path: str) -> bytes:
-        return _artifact(client, runs[unit_id].info.run_id, path)
+        return _run_artifact(client, runs[unit_id], path)
 
     return Record(
         campaign=campaign,
@@ -77,6 +79,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
         assets=_assets(client, parent.info.run_id),
         tags=tags,
         read_artifact=read_artifact,
+        parent_run=parent.info.run_id,
     )
 
 
@@ -156,6 +159,16 @@ def _parent_run(client: MlflowClient, experiment_id: str, campaign: str) -> Run:
             "it is not a campaign of this platform, or two were recorded under one name"
         )
     return parents[0]
+
+
+def _run_artifact(client: MlflowClient, run: Run, path: str) -> bytes:
+    """Read an artifact; straight from the disk where the store keeps it there."""
+    place = urlsplit(run.info.artifact_uri or "")
+    if place.scheme in ("", "file"):
+        local = Path(unquote(place.path)) / path
+        if local.is_file():
+            return local.read_bytes()
+    return _artifact(client, run.info.run_id, path)
 
 
 def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
@@ -241,10 +254,18 @@ def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
 def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.DataFrame:
     """Stack the class tables of the finished units under the columns unit_id, block, arm."""
     columns = [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
-    parts: list[pd.DataFrame] = []
-    for row in units.loc[units["status"] == schema.FINISHED].to_dict("records"):
-        part = pd.read_csv(io.BytesIO(read(row["unit_id"], schema.CLASSES_FILE)))
-        parts.append(part.assign(**{k: row[k] for k in schema.ALLOCATION_COLUMNS}))
-    if not parts:
+    finished = units.loc[units["status"] == schema.FINISHED]
+    texts: dict[str, list[str]] = {}  # rows by header; one parser call for each, not for each unit
+    for i, unit_id in enumerate(finished["unit_id"]):
+        header, _, body = read(unit_id, schema.CLASSES_FILE).decode("utf-8").partition("\n")
+        rows = (f"{i},{row}" for row in body.splitlines() if row)
+        texts.setdefault(header.strip(), []).extend(rows)
+    if not any(texts.values()):
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).loc[:, columns]
+    parts = [
+        pd.read_csv(io.StringIO("\n".join([f"row,{header}", *rows])))
+        for header, rows in texts.items()
+    ]
+    table = pd.concat(parts, ignore_index=True).sort_values("row", kind="stable")
+    keys = finished[list(schema.ALLOCATION_COLUMNS)].iloc[table["row"]].reset_index(drop=True)
+    return pd.concat([keys, table.reset_index(drop=True)], axis=1).loc[:, columns]

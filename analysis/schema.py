@@ -54,6 +54,11 @@ UNIT_TAGS = (
     "evaluation_sha256",  # of the block's evaluation models
     "prior_sha256",  # of the block's priors
 )
+# On the parent run, written by the report: JSON list of the looks taken, in order, each with
+# ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p, or null).
+LOOKS_TAG = "looks"
+REPORT_FOLDER = "report"  # artifacts of the parent run: the latest page and its tables
+
 FINISHED, FAILED, PENDING = "finished", "failed", "pending"
 STATUSES = (FINISHED, FAILED, PENDING)
 

@@ -100,7 +100,7 @@ def beta_table(comparisons: list[Comparison], level: float) -> Table:
         (
             str(c.contrast),
             f"{number(b.coefficient, 3, signed=True)} ({number(b.se, 3)})",
-            number(b.odds_ratio, 3),
+            "" if b.odds_ratio is None else number(b.odds_ratio, 3),
             number(b.estimate, 1, signed=True),
             interval(b.low, b.high, 1),
             interval(b.small_sample_low, b.small_sample_high, 1),

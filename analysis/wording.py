@@ -56,6 +56,12 @@ def _primary_sentence(results: Results) -> str:
     if comparison.difference is None or comparison.randomisation is None:
         return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
     runs = _runs(results, comparison)
+    if results.undecided:
+        planned = "at this point" if results.looks else "in the protocol"
+        return (
+            f"no look was planned {planned}, so nothing is decided yet; so far {what} of "
+            f"{contrast.arm} and {contrast.against} differs by {evidence(comparison)}, over {runs}."
+        )
     if results.same_training:
         found = (
             "a difference was found although both were trained alike"
@@ -95,6 +101,8 @@ def _runs(results: Results, comparison: Comparison) -> str:
 
 
 def _second_sentence(results: Results) -> str:
+    if results.undecided and results.primary.difference is not None:
+        return "The numbers below will change, and none of them supports a claim."
     if results.same_training:
         return _aa_sentence(results)
     if results.mechanism is not None:

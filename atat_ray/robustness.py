@@ -33,7 +33,7 @@ class AttackSet:
 
 
 ATTACK_SETS = {
-    # Agreement with "standard" on one unit of each arm: docs/results/robustness.md.
+    # benchmarks/robustness.py compares it with "standard" on one unit of each arm.
     "apgd-10": AttackSet(attacks=("apgd-ce", "apgd-dlr"), iterations=10),
     "standard": AttackSet(attacks=("apgd-ce", "apgd-t", "fab-t", "square"), iterations=100),
     # Its parts, one by one.

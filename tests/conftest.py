@@ -94,7 +94,7 @@ def local_ray() -> Iterator[None]:
     """Start a Ray of our own with two CPUs for the whole session, and end it."""
     import ray
 
-    from trials.running import RAY_ENVIRONMENT
+    from trials.devices import RAY_ENVIRONMENT
 
     os.environ.update(RAY_ENVIRONMENT)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)

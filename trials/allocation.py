@@ -2,7 +2,7 @@
 
 ``docs/allocation.md`` writes the algorithm down for other languages, with a test vector. In short:
 within each stratum (a block or, with ``design: pairs``, a matched set) the units are put in the
-order of HMAC-SHA256 digests, and the arms are dealt to that order.
+order of HMAC-SHA256 digests, and the arms, sorted by name, are dealt to that order.
 
     key     = the nonce, ASCII: the protocol's seed in decimal, or 64 secret hex digits
     message = protocol SHA-256 in hex, stratum, unit id, joined by "|", UTF-8
@@ -12,6 +12,7 @@ import csv
 import hashlib
 import hmac
 import io
+from collections import Counter
 from dataclasses import dataclass
 
 from analysis.schema import ALLOCATION_COLUMNS
@@ -48,21 +49,22 @@ class Stratum:
 
 def strata(protocol: Protocol) -> list[Stratum]:
     """List the strata of a protocol: its blocks, or the matched sets in them."""
-    dealt = tuple(arm for arm in protocol.arms for _ in range(protocol.units_of(arm)))
+    arms = sorted(protocol.arms)  # the record's JSON keeps no order, so none is read from it
+    dealt = tuple(arm for arm in arms for _ in range(protocol.units_of(arm)))
     found = []
-    for block in protocol.blocks:
+    for block in sorted(protocol.blocks):
         if protocol.design == "blocked":
             found.append(
                 Stratum(name=block, block=block, unit_ids=numbered(block, len(dealt)), arms=dealt)
             )
             continue
-        count = len(dealt) // len(protocol.arms)
+        count = len(dealt) // len(arms)
         found += [
             Stratum(
                 name=name,
                 block=block,
-                unit_ids=numbered(name, len(protocol.arms)),
-                arms=tuple(protocol.arms),
+                unit_ids=numbered(name, len(arms)),
+                arms=tuple(arms),
                 seed_name=name,
             )
             for name in numbered(f"{block}-set", count)
@@ -115,7 +117,11 @@ def from_csv(text: str) -> list[Assignment]:
         raise ValueError(
             f"an allocation has the columns {', '.join(ALLOCATION_COLUMNS)}, got {rows.fieldnames}"
         )
-    return [Assignment(**row) for row in rows]
+    table = list(rows)
+    broken = [row for row in table if None in row or None in row.values()]
+    if broken:
+        raise ValueError(f"a row of an allocation has three fields, got {broken[0]}")
+    return [Assignment(**row) for row in table]
 
 
 def sha256(text: str) -> str:
@@ -126,9 +132,12 @@ def sha256(text: str) -> str:
 def differences(recorded: list[Assignment], drawn: list[Assignment]) -> list[str]:
     """Say in words where a recorded allocation is not the one that the protocol draws."""
     mine = {row.unit_id: row for row in recorded}
-    words = []
-    if len(mine) != len(recorded):
-        words.append("a unit stands twice in the recorded allocation")
+    count = Counter(row.unit_id for row in recorded)
+    words = [
+        f"unit {unit_id} stands {'twice' if n == 2 else f'{n} times'}"
+        for unit_id, n in count.items()
+        if n > 1
+    ]
     for row in drawn:
         other = mine.pop(row.unit_id, None)
         if other is None:

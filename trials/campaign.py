@@ -81,6 +81,19 @@ class Campaign:
         """List the units that have neither finished nor failed for good."""
         return [row for row in self.table if self.status(row) == schema.PENDING]
 
+    def check_table(self) -> None:
+        """Refuse a table that is not what protocol and nonce draw.
+
+        Raises:
+            ValueError: the message names the first difference.
+        """
+        tampered = allocation.differences(self.table, allocation.draw(self.protocol, self.nonce))
+        if tampered:
+            raise ValueError(
+                f"{self.folder / schema.ALLOCATION_FILE} is not what the protocol draws: "
+                f"{tampered[0]}; see `atat verify`, and put it back as it was"
+            )
+
     def committed(self) -> bool:
         """Tell whether the record has had the hashes of this campaign."""
         return (self.folder / "committed.json").exists()
@@ -153,12 +166,7 @@ def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaig
                 f"the record of {folder} is kept at {campaign.tracking_uri}, got {tracking_uri}; "
                 "leave the address out to go on"
             )
-        tampered = allocation.differences(campaign.table, allocation.draw(protocol, campaign.nonce))
-        if tampered:
-            raise ValueError(
-                f"{folder / schema.ALLOCATION_FILE} is not what the protocol draws: {tampered[0]}; "
-                "see `atat verify`, and put it back as it was"
-            )
+        campaign.check_table()
         return campaign
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no campaign; choose another with --out")
@@ -177,6 +185,9 @@ def load(folder: Path) -> Campaign:
     try:
         content = json.loads((folder / CAMPAIGN_FILE).read_text())
         protocol, nonce = Protocol.model_validate(content["protocol"]), content["nonce"]
+        uri = content["tracking_uri"]
+        if not isinstance(nonce, str) or not isinstance(uri, str | None):
+            raise ValueError("nonce and tracking_uri are texts")
         path = folder / schema.ALLOCATION_FILE
         if not path.exists():
             write_whole(path, allocation.to_csv(allocation.draw(protocol, nonce)).encode())
@@ -194,7 +205,7 @@ def load(folder: Path) -> Campaign:
         nonce=nonce,
         table=table,
         folder=folder.absolute(),
-        tracking_uri=content["tracking_uri"] or local_uri(folder),
+        tracking_uri=uri or local_uri(folder),
     )
 
 

@@ -39,7 +39,11 @@ def plan(options: Namespace) -> int:
         for group in groups:
             one, other = (group.arms.count(arm) for arm in (contrast.arm, contrast.against))
             allocations *= comb(one + other, one)
-        floor = min(1.0, 2 / allocations)
+        even = all(
+            group.arms.count(contrast.arm) == group.arms.count(contrast.against) for group in groups
+        )
+        # With equal numbers the mirror image of an allocation is as extreme; else it is alone.
+        floor = min(1.0, (2 if even else 1) / allocations)
         print(f"  smallest two-sided exact p: {floor:.2g} ({allocations:,} allocations)")
         if floor > protocol.alpha:
             print(f"  warning: it cannot be below alpha = {protocol.alpha:g}; add units or blocks")
@@ -74,7 +78,9 @@ def resume(options: Namespace) -> int:
     from trials.campaign import load
 
     check_at_a_time(options)
-    return go_on(load(folder_of(options)), options)
+    campaign = load(folder_of(options))
+    campaign.check_table()
+    return go_on(campaign, options)
 
 
 def check_at_a_time(options: Namespace) -> None:
@@ -131,6 +137,7 @@ def status(options: Namespace) -> int:
     from trials.campaign import load
 
     campaign = load(folder_of(options))
+    campaign.check_table()
     states = {row.unit_id: campaign.status(row) for row in campaign.table}
     counts = Counter((row.arm, states[row.unit_id]) for row in campaign.table)
     reasons = {

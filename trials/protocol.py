@@ -132,9 +132,12 @@ def expand_levels(arms: Any) -> Any:
             for key, value in (arm.items() if isinstance(arm, dict) else ())
             if isinstance(value, dict) and isinstance(value.get("levels"), list)
         }
+        for key, levels in factors.items():
+            if not levels or any(levels.count(level) > 1 for level in levels):
+                raise ValueError(f"{name}: levels of {key} must be different values, got {levels}")
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
-            words = "".join(f"-{key}-{value}" for key, value in chosen.items())
+            words = "".join(f"-{key}-{value}".lower() for key, value in chosen.items())
             expanded[f"{name}{words}"] = {**arm, **chosen} if factors else arm
     return expanded
 
@@ -191,6 +194,10 @@ class Protocol(Strict):
             if architecture is not None and architecture not in ARCHITECTURES:
                 raise unknown("architecture", architecture, ARCHITECTURES)
         self.check_counts()
+        if "primary" not in self.contrasts:
+            raise ValueError(
+                f"contrasts needs one named primary, which decides; got {', '.join(self.contrasts)}"
+            )
         for contrast in self.contrasts.values():
             for arm in (contrast.arm, contrast.against):
                 if arm not in self.arms:

@@ -55,8 +55,11 @@ def read_protocol(name: str) -> Protocol:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+        repeated = repeated_key(nodes)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the protocol {path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # a date that is none, a list in itself
+        raise ValueError(f"{path}: not a protocol: {str(error).splitlines()[0]}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else f"{path}"
@@ -64,7 +67,6 @@ def read_protocol(name: str) -> Protocol:
         raise ValueError(f"{place}: not YAML: {problem}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a protocol is a mapping of keys; see {SHIPPED / 'orl-rct.yaml'}")
-    repeated = repeated_key(nodes)
     if repeated is not None:
         raise ValueError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value} stands twice")
     return check_protocol(content, str(path), nodes)
@@ -109,8 +111,8 @@ def explain(error: ValidationError, source: str, nodes: Any) -> str:
     complaints = error.errors()
     first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
     problem = first or complaints[0]
-    location = [part for part in problem["loc"] if part not in TAGGED]
-    where = ".".join(str(part) for part in location)
+    location = without_tags(problem["loc"])
+    where = " ".join(".".join(str(part) for part in location).split())
     place = f"{source}:{line_of(nodes, location)}" if location and nodes else source
     kind, given = problem["type"], problem.get("input")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -120,12 +122,23 @@ def explain(error: ValidationError, source: str, nodes: Any) -> str:
         return f"{place}: {explain_tag(where, given, kind, problem)}"
     if kind == "missing":
         return f"{place}: {where} is missing{near_miss(problem, location)}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
     if kind == "value_error":
         return f"{place}: {where}: {message}" if where else f"{place}: {message}"
     if kind == "string_pattern_mismatch":
         message = "names are made of a-z, 0-9, - and _, and start with a letter or digit"
     return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {given!r}"
+
+
+def without_tags(location: tuple[Any, ...]) -> list[Any]:
+    """Drop what pydantic puts into a location for the members of a union."""
+    parts = list(location)
+    if parts[:1] == ["units_per_arm"]:
+        return parts[:1]
+    tag = {"arms": 2, "inversions": 3}.get(str(parts[0])) if parts else None
+    if tag is not None and len(parts) > tag and parts[tag] in TAGGED:
+        del parts[tag]
+    return parts
 
 
 def prefixed(where: str, key: str) -> str:
@@ -167,7 +180,9 @@ def step_into(kind: Any, part: Any) -> Any:
     """Find the type of a field, or of a mapping's values."""
     if typing.get_origin(kind) is dict:
         return typing.get_args(kind)[1]
-    return fields_of(kind).get(part, kind)
+    found = fields_of(kind).get(part, kind)
+    members = [member for member in typing.get_args(found) if dataclasses.is_dataclass(member)]
+    return members[0] if members else found  # of ``Data | None``
 
 
 def fields_of(kind: Any) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -21,6 +21,9 @@ import pandas as pd
 from analysis import schema
 from trials.allocation import Assignment, to_csv
 from trials.protocol import Protocol, canonical_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -44,11 +47,12 @@ def reaching(method: Function) -> Function:
     def call(*words: Any, **options: Any) -> Any:
         from mlflow.exceptions import MlflowException
         from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             return method(*words, **options)
-        except (MlflowException, RequestException) as error:
-            raise Unreachable(" ".join(str(error).split())[:300]) from error
+        except (MlflowException, RequestException, SQLAlchemyError) as error:
+            raise Unreachable(f"{words[0].uri}: {' '.join(str(error).split())[:300]}") from error
 
     return call  # type: ignore[return-value]
 
@@ -60,7 +64,10 @@ def check_answers(uri: str, *, timeout: float = 5.0) -> None:
         Unreachable: nobody listens there.
         ValueError: the address is of no kind that MLflow knows.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise ValueError(f"the MLflow address {uri!r} is none: {error}") from error
     if parts.scheme.partition("+")[0] not in STORES:
         raise ValueError(
             f"the MLflow address {uri!r} is of no known kind; "
@@ -88,21 +95,25 @@ class Record:
 
     def __init__(self, uri: str, campaign: str) -> None:
         check_answers(uri)
-        from mlflow import MlflowClient
-
-        for name in ("alembic", "mlflow"):  # what they say of each database and run
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self.client = MlflowClient(tracking_uri=uri)
         self.uri = uri
         self.campaign = campaign
         self.experiment_id = ""
         self.parent_id = ""
 
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """Open the store; where it is a file that is not there, MLflow makes it."""
+        from mlflow import MlflowClient
+
+        for name in ("alembic", "mlflow"):  # what they say of each database and run
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return MlflowClient(tracking_uri=self.uri)
+
     @reaching
     def attach(self) -> bool:
         """Find the campaign's experiment and parent run; tell whether they are there."""
-        path = urlsplit(self.uri).path[1:]
-        if self.uri.startswith("sqlite") and not Path(path).exists():
+        path = Path(self.uri.removeprefix("sqlite:///"))
+        if self.uri.startswith("sqlite:///") and not path.exists():
             return False  # MLflow would make it
         experiment = self.client.get_experiment_by_name(self.campaign)
         if experiment is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from atat_ray.assets import make_evaluation, make_prior
+from atat_ray.assets import BlockSpec, make_evaluation, make_prior
 from atat_ray.data import load_split
 from atat_ray.unit import UnitSpec, pick_device, run_unit, train_here
 from trials.allocation import Assignment
@@ -43,7 +43,8 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
     if not campaign.pending():
         echo(f"all {len(campaign.table)} units have ended; checking the record")
         writer.open()
-        writer.write_assets([make(*words) for make, *words in asset_calls(campaign)])
+        assets = [make_assets(block, campaign.assets) for block in campaign.blocks()]
+        writer.write_assets([asset for made in assets for asset in made])
         return writer.close()
     for block in campaign.blocks():
         load_split(block.data, block.split)  # data that cannot be read end the run here
@@ -54,13 +55,14 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
 
     try:
         wait_for_room(ray, campaign.protocol, echo)
-        remote = ray.remote(num_cpus=1)(call_alone)
+        # A process for each block, which ends with it and gives its memory back.
+        remote = ray.remote(num_cpus=1, max_calls=1)(make_assets)
         echo(f"making evaluation models and priors of {len(campaign.blocks())} blocks")
-        assets = [remote.remote(*call) for call in asset_calls(campaign)]
+        assets = [remote.remote(block, campaign.assets) for block in campaign.blocks()]
         import ray.tune  # while the assets are made
 
         opening.result()
-        writer.write_assets(ray.get(assets))
+        writer.write_assets([asset for made in ray.get(assets) for asset in made])
         with stop_on_signals(campaign.stop_file, echo):
             run_passes(ray, campaign, writer, at_a_time)
     except RayTaskError as error:
@@ -129,21 +131,16 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def asset_calls(campaign: Campaign) -> list[tuple[Any, ...]]:
-    """List the calls that make what the blocks have once; each is a no-op where it is made."""
-    calls: list[tuple[Any, ...]] = []
-    for block in campaign.blocks():
-        calls.append((make_evaluation, block, campaign.assets))
-        calls += [(make_prior, block, name, campaign.assets) for name in block.priors]
-    return calls
+def make_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
+    """Make what a block has once, unless it is there; describe it.
 
-
-def call_alone(function: Callable[..., Any], *words: Any) -> Any:
-    """Call a function with one thread of torch, so that results do not depend on the machine."""
+    With one thread of torch, so that results do not depend on the machine.
+    """
     import torch
 
     torch.set_num_threads(1)
-    return function(*words)
+    priors = [make_prior(block, name, folder) for name in block.priors]
+    return [make_evaluation(block, folder), *priors]
 
 
 def run_one(

@@ -41,6 +41,7 @@ def run_units(
     def resources(config: dict[str, Any]) -> Any:
         return tune.PlacementGroupFactory([own_share(need_of(config["unit_id"]))])
 
+    lost: list[Any] = []
     tune.Tuner(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
@@ -50,9 +51,11 @@ def run_units(
             max_concurrent_trials=at_a_time,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(storage), callbacks=[tell(events)], verbose=0
+            name="tune", storage_path=str(storage), callbacks=[tell(events, lost)], verbose=0
         ),
     ).fit()
+    for trial in lost:  # Tune keeps the error after it has told its callbacks
+        events.lost(trial.config["unit_id"], trial.get_pickled_error() or trial.get_error())
 
 
 def own_share(need: Need) -> dict[str, float]:
@@ -88,8 +91,8 @@ def queue_of(unit_ids: Iterator[str], stop: Path) -> Any:
     return Queue()
 
 
-def tell(events: Any) -> Any:
-    """Make the Tune callback that tells ``events`` of every unit that starts and ends."""
+def tell(events: Any, lost: list[Any]) -> Any:
+    """Make the Tune callback that tells ``events`` of every unit and collects the lost ones."""
     from ray import tune
 
     class Tell(tune.Callback):
@@ -103,6 +106,6 @@ def tell(events: Any) -> Any:
             events.ended(trial.config["unit_id"])
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            events.lost(trial.config["unit_id"], trial.get_error())
+            lost.append(trial)
 
     return Tell()

@@ -41,8 +41,11 @@ def parse_defense(words: list[str]) -> dict[str, Any]:
     for word in settings:
         if "=" not in word:
             raise ValueError(f"options of a defense are KEY=VALUE, got {word!r}")
-    pairs = (word.split("=", 1) for word in settings)
-    return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
+    try:
+        pairs = [word.split("=", 1) for word in settings]
+        return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
+    except yaml.YAMLError as error:
+        raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
 
 
 def train(options: Namespace, echo: Callable[[str], None]) -> int:
@@ -59,7 +62,11 @@ def train(options: Namespace, echo: Callable[[str], None]) -> int:
         "seed": options.seed,
         "blocks": {UNIT: {"split": options.split}},
         "arms": base["arms"] | {UNIT: defense},
+        "design": "blocked",
+        "units_per_arm": 1,
     }
+    if any(isinstance(value, dict) for value in defense.values()):
+        raise ValueError(f"one model takes one value for each option, not levels: {defense}")
     protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
     path = folder / MODEL_FILE
     if path.exists() and json.loads(path.read_text()) != protocol.canonical():
@@ -84,7 +91,11 @@ def load(folder: Path) -> UnitSpec:
     path = folder / MODEL_FILE
     if not path.exists():
         raise ValueError(f"{folder} holds no model; make one with `atat train {folder}`")
-    protocol = check_protocol(json.loads(path.read_text()), str(path))
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}; make the model again") from error
+    protocol = check_protocol(content, str(path))
     return protocol.unit_spec(UNIT, UNIT, UNIT)
 
 

@@ -22,7 +22,12 @@ def verify(campaign: Campaign) -> list[Check]:
         ValueError: the record cannot be read.
     """
     drawn = allocation.draw(campaign.protocol, campaign.nonce)
+    promised = campaign.protocol.nonce == "secret" or campaign.nonce == str(campaign.protocol.seed)
     checks = [
+        Check(
+            what="the nonce is what the protocol says",
+            problems=[] if promised else [f"the nonce is {campaign.nonce}, not the seed"],
+        ),
         Check(
             what=f"allocation.csv is what protocol and nonce draw ({len(drawn)} units)",
             problems=allocation.differences(campaign.table, drawn),
@@ -62,7 +67,12 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
     tags, table = record.registered()
     arms = {row.unit_id: row.arm for row in drawn}
     units = record.units()
+    ended = [row.unit_id for row in drawn if campaign.outcome(row) is not None]
     return [
+        Check(
+            what="every finished unit is in the record",
+            problems=[f"unit {unit_id} is not" for unit_id in ended if unit_id not in units],
+        ),
         Check(
             what="protocol, nonce and allocation have the hashes that the record was committed to",
             problems=compare(campaign.hashes(), tags),

@@ -107,6 +107,7 @@ def allocate(protocol: dict[str, Any], rng: np.random.Generator) -> pd.DataFrame
 
 def pytest_configure(config: pytest.Config) -> None:
     # MLflow 3.17 on SQLAlchemy 2.1 warns about itself when it opens its database
+    config.addinivalue_line("markers", "browser: opens the report in headless Chromium")
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy")
 
 

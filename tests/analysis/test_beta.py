@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.beta import beta_effect, fit_beta
+from analysis.beta import beta_effect, fit_beta, precision_test, quantile_residuals
 from analysis.effects import NotEstimable
 
 OUTCOME = "standard/att_acc_1"
@@ -35,31 +35,94 @@ PRATER = [
 ]
 
 
-def test_food_expenditure_matches_betareg() -> None:
-    """Griffiths, Hill & Judge (1993), Table 15.4, as fitted in Ferrari & Cribari-Neto (2004)."""
+def food() -> tuple[np.ndarray, np.ndarray]:
+    """Griffiths, Hill & Judge (1993), Table 15.4: share of income on food, income, persons."""
     path = files("statsmodels") / "othermod/tests/results/foodexpenditure.csv"
     with path.open() as file:
         data = pd.read_csv(file)
     x = np.column_stack([np.ones(len(data)), data["income"], data["persons"]])
-    fit = fit_beta((data["food"] / data["income"]).to_numpy(), x)
+    return (data["food"] / data["income"]).to_numpy(), x
+
+
+def gasoline() -> tuple[np.ndarray, np.ndarray]:
+    """Prater (1956): yield on temperature and one indicator a batch."""
+    data = pd.DataFrame(PRATER, columns=["batch", "temperature", "yield"])
+    batches = pd.get_dummies(data["batch"]).to_numpy(dtype=float)
+    return data["yield"].to_numpy() / 100, np.column_stack([data["temperature"], batches])
+
+
+def test_food_expenditure_matches_betareg() -> None:
+    """R's betareg 3.2 on FoodExpenditure, as in Ferrari & Cribari-Neto (2004), Sec. 4."""
+    fit = fit_beta(*food())
     np.testing.assert_allclose(fit.coefficients, [-0.62254806, -0.01229884, 0.1184621], atol=5e-8)
     np.testing.assert_allclose(fit.se, [0.22385354, 0.00303558, 0.03534067], atol=5e-8)
     assert fit.phi == pytest.approx(35.60975, abs=5e-6)
     assert fit.phi_se == pytest.approx(8.07960, abs=5e-6)
     assert fit.loglik == pytest.approx(45.33351, abs=5e-6)
+    assert fit.score < 1e-6
 
 
 def test_gasoline_yield_matches_betareg() -> None:
-    """Cribari-Neto & Zeileis (2010), Table 1: yield on batch and temperature, n = 32."""
-    data = pd.DataFrame(PRATER, columns=["batch", "temperature", "yield"])
-    batches = pd.get_dummies(data["batch"]).to_numpy(dtype=float)
-    x = np.column_stack([data["temperature"], batches])
-    fit = fit_beta(data["yield"].to_numpy() / 100, x)
+    """Cribari-Neto & Zeileis (2010), Table 1 (R's betareg): n = 32, constant precision."""
+    fit = fit_beta(*gasoline())
     assert fit.coefficients[0] == pytest.approx(0.01096687, abs=5e-9)
     assert fit.se[0] == pytest.approx(0.00041265, abs=5e-9)
     assert fit.phi == pytest.approx(440.27839, abs=5e-5)
     assert fit.phi_se == pytest.approx(110.02562, abs=5e-5)
     assert fit.loglik == pytest.approx(84.79756, abs=5e-6)
+    assert fit_beta(*gasoline(), information="observed").se[0] == pytest.approx(0.0004077, abs=5e-9)
+
+
+def test_precision_submodels_match_betareg() -> None:
+    """Cribari-Neto & Zeileis (2010), Sec. 4: log(phi) on temperature, and food's on persons."""
+    y, x = gasoline()
+    z = np.column_stack([np.ones(len(y)), x[:, 0]])
+    fit = fit_beta(y, x, precision=z)
+    assert fit.precision_coefficients[1] == pytest.approx(0.01457032, abs=5e-8)
+    assert fit.precision_se[1] == pytest.approx(0.00361828, abs=5e-8)
+    assert fit.loglik == pytest.approx(86.97707, abs=5e-6)
+    found = precision_test(y, x, z)
+    assert (found.statistic, found.df) == (pytest.approx(4.35901, abs=5e-5), 1)
+    assert found.p == pytest.approx(0.0368, abs=5e-5)
+    y, x = food()
+    persons = precision_test(y, x, x[:, [0, 2]])
+    assert persons.statistic == pytest.approx(7.70289, abs=5e-5)
+    assert persons.p == pytest.approx(0.00551, abs=5e-6)
+    with pytest.raises(ValueError, match="phi is not one number"):
+        _ = fit.phi
+
+
+def test_links_change_the_scale_and_hardly_the_effect(table: MakeTable) -> None:
+    units = table(8, 2)
+    logit = beta_effect(units, OUTCOME, **PAIR)
+    for link in ("probit", "cloglog", "loglog", "cauchit"):
+        other = beta_effect(units, OUTCOME, **PAIR, link=link)
+        assert other.estimate == pytest.approx(logit.estimate, abs=1.5)
+        assert (other.link, other.odds_ratio) == (link, None)
+        assert other.coefficient != pytest.approx(logit.coefficient, rel=0.01)
+
+
+def test_unknown_links_and_robust_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown link 'log'; known: cauchit, cloglog, logit"):
+        fit_beta(*food(), link="log")
+    with pytest.raises(ValueError, match="expected, observed, got 'HC3'"):
+        fit_beta(*food(), information="HC3")
+
+
+def test_quantile_residuals_are_standard_normal_under_the_model() -> None:
+    rng = np.random.default_rng(1)
+    x = np.column_stack([np.ones(2000), rng.normal(size=2000)])
+    mean = 1 / (1 + np.exp(-x @ np.array([0.5, 0.7])))
+    y = rng.beta(20 * mean, 20 * (1 - mean))
+    assert stats.kstest(quantile_residuals(fit_beta(y, x), y, x), "norm").pvalue > 0.05
+
+
+def test_the_unit_that_fits_worst_is_named(table: MakeTable) -> None:
+    units = table(8, 2)
+    units.loc[units["unit_id"] == "b1/a3", OUTCOME] = 0.05
+    found = beta_effect(units, OUTCOME, **PAIR)
+    assert found.largest_unit == "b1/a3"
+    assert found.largest_residual < -3
 
 
 def test_likelihood_is_at_its_maximum(table: MakeTable) -> None:

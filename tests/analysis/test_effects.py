@@ -10,7 +10,9 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from analysis.beta import beta_effect
 from analysis.effects import NotEstimable, arm_means, block_weights, difference_in_means
+from analysis.randomisation import randomisation_test
 
 OUTCOME = "standard/att_acc_1"
 PAIR = {"arm": "a", "against": "b"}
@@ -133,3 +135,53 @@ def test_distances_keep_their_own_unit(table: MakeTable) -> None:
     found = difference_in_means(units, "standard/delta_eval", **PAIR)
     assert (found.unit, abs(found.estimate) < 1) == ("L2", True)
     assert "L2" in str(found)
+
+
+def test_matched_pairs_give_the_paired_t_interval(table: MakeTable) -> None:
+    units = table(per_cell=1, blocks=7)
+    a, b = (100 * units.loc[units["arm"] == arm, OUTCOME].to_numpy() for arm in "ab")
+    paired = stats.ttest_rel(a, b)
+    bounds = paired.confidence_interval(0.95)
+    found = difference_in_means(units, OUTCOME, **PAIR)
+    assert found.method == "matched pairs, t"
+    assert (found.df, found.low, found.high) == pytest.approx((6, bounds.low, bounds.high))
+
+
+def test_units_count_in_their_allocated_arm_unless_a_column_is_named(table: MakeTable) -> None:
+    units = table().assign(received=lambda t: t["arm"])
+    units.loc[0, "received"] = "b"
+    intended = difference_in_means(units, OUTCOME, **PAIR)
+    assert (intended.n_arm, intended.as_treated) == (8, False)
+    treated = difference_in_means(units, OUTCOME, **PAIR, received="received")
+    assert (treated.n_arm, treated.n_against, treated.as_treated) == (7, 9, True)
+    assert "not randomised" in str(treated)
+    with pytest.raises(ValueError, match="lacks the columns used"):
+        difference_in_means(units, OUTCOME, **PAIR, received="used")
+
+
+def bad_tables(units: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
+    twice = pd.concat([units, units.iloc[:1]])
+    high = units.assign(**{OUTCOME: units[OUTCOME].where(units.index != 2, 1.2)})
+    missing = units.assign(**{OUTCOME: units[OUTCOME].where(units.index != 2)})
+    return {
+        "no block": (units.drop(columns="block"), "lacks the columns block; it has unit_id, arm"),
+        "no outcome": (units.drop(columns=OUTCOME), f"lacks the columns {OUTCOME}"),
+        "twice": (twice, "one row a unit: b0/a0 occurs more than once"),
+        "above one": (high, r"fraction in \[0, 1\], got 1.2 for b0/a2; were percentages"),
+        "missing": (missing, f"{OUTCOME} is missing for b0/a2"),
+        "empty arm": (units[units["arm"] == "b"], "a has 0 finished units"),
+    }
+
+
+@pytest.mark.parametrize(
+    "fault", ["no block", "no outcome", "twice", "above one", "missing", "empty arm"]
+)
+@pytest.mark.parametrize("estimator", [difference_in_means, randomisation_test, beta_effect])
+def test_a_bad_table_is_one_clear_error(
+    table: MakeTable, fault: str, estimator: Callable[..., object]
+) -> None:
+    units, message = bad_tables(table())[fault]
+    more = {"seed": 1} if estimator is randomisation_test else {}
+    with pytest.raises(ValueError, match=message) as caught:
+        estimator(units, OUTCOME, **PAIR, **more)
+    assert "\n" not in str(caught.value)

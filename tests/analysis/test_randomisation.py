@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import randomisation
+from analysis import design
+from analysis.checks import NotEstimable
 from analysis.effects import difference_in_means
 from analysis.randomisation import randomisation_test
 
@@ -80,7 +81,7 @@ def test_statistic_is_the_reported_difference(table: MakeTable) -> None:
 def test_p_ignores_block_levels_row_order_and_scale(table: MakeTable) -> None:
     units = table(3, 2, means=(0.78, 0.8))
     p = randomisation_test(units, OUTCOME, **PAIR).p
-    moved = units.assign(**{OUTCOME: units[OUTCOME] + 5.0 * (units["block"] == "b1")})
+    moved = units.assign(**{OUTCOME: units[OUTCOME] - 0.5 * (units["block"] == "b1")})
     assert randomisation_test(moved, OUTCOME, **PAIR).p == pytest.approx(p)
     assert randomisation_test(units.sample(frac=1, random_state=1), OUTCOME, **PAIR).p == p
     scaled = units.assign(**{OUTCOME: 1e-7 * units[OUTCOME]})
@@ -141,12 +142,84 @@ def test_sampling_agrees_with_enumeration(
 ) -> None:
     units = table(4, 2, means=(0.76, 0.8), seed=3)
     exact = randomisation_test(units, OUTCOME, **PAIR)
-    monkeypatch.setattr(randomisation, "ENUMERATION_LIMIT", 100)
+    monkeypatch.setattr(design, "ENUMERATION_LIMIT", 100)
     sampled = randomisation_test(units, OUTCOME, **PAIR)
     again = randomisation_test(units, OUTCOME, **PAIR)
     assert not sampled.exact
     assert sampled == again
     assert sampled.p == pytest.approx(exact.p, abs=0.005)
     assert (sampled.low, sampled.high) == pytest.approx((exact.low, exact.high), abs=0.3)
-    assert sampled.smallest_p == 1 / (1 + randomisation.DRAWS)
+    assert sampled.smallest_p == 1 / (1 + sampled.draws)
     assert sampled.p >= sampled.smallest_p
+
+
+def test_large_designs_draw_fewer_allocations_but_never_below_9999() -> None:
+    assert [design.draws_for(n) for n in (16, 100, 500, 10_000)] == [99_999, 99_999, 20_000, 9_999]
+
+
+def welch_p(units: pd.DataFrame, shift: float = 0.0) -> float:
+    """Replay Welch's t one allocation at a time, with scipy; shift as in brute_force."""
+    treated = (units["arm"] == "a").to_numpy()
+    y = units[OUTCOME].to_numpy() - shift * treated
+    values = []
+    for chosen in combinations(range(len(y)), int(treated.sum())):
+        mask = np.zeros(len(y), dtype=bool)
+        mask[list(chosen)] = True
+        values.append(abs(stats.ttest_ind(y[mask], y[~mask], equal_var=False).statistic))
+    own = abs(stats.ttest_ind(y[treated], y[~treated], equal_var=False).statistic)
+    return float(np.mean(np.array(values) >= own * (1 - 1e-9)))
+
+
+def test_studentised_p_and_interval_equal_welchs_t_replayed(table: MakeTable) -> None:
+    units = table(4, 1, means=(0.7, 0.78), seed=7).drop(index=0)
+    found = randomisation_test(units, OUTCOME, **PAIR, studentised=True, level=0.9)
+    assert found.p == pytest.approx(welch_p(units))
+    assert found.low < found.statistic < found.high
+    for effect in (found.low, found.high):
+        inward = 0.01 * (found.statistic - effect)
+        assert welch_p(units, (effect + inward) / 100) > 0.1
+        assert welch_p(units, (effect - inward) / 100) <= 0.1
+    assert "studentised" in str(found)
+
+
+def test_studentised_statistic_is_the_difference_over_its_neyman_error(table: MakeTable) -> None:
+    units = table(3, 2, means=(0.7, 0.78), seed=8)
+    found = randomisation_test(units, OUTCOME, **PAIR, studentised=True)
+    blocks = [units.index[units["block"] == b] for b in ("b0", "b1")]
+    values, own = [], 0.0
+    for first, second in product(combinations(blocks[0], 3), combinations(blocks[1], 3)):
+        arm = pd.Series("b", index=units.index)
+        arm[[*first, *second]] = "a"
+        fit = difference_in_means(units.assign(arm=arm), OUTCOME, arm="a", against="b")
+        values.append(abs(fit.estimate / fit.se))
+        own = values[-1] if (arm == units["arm"]).all() else own
+    assert found.p == pytest.approx(np.mean(np.array(values) >= own - 1e-9))
+
+
+def test_studentised_test_keeps_its_size_where_the_plain_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Equal means, unequal spread and numbers: the sharp null is false, the weak one true."""
+    monkeypatch.setattr(design, "ENUMERATION_LIMIT", 1)
+    monkeypatch.setattr(design, "DRAWS", 199)
+    rng = np.random.default_rng(0)
+    arm = np.repeat(["a", "b"], [12, 24])
+    plain = studentised = 0
+    for _ in range(300):
+        y = np.concatenate([rng.normal(0.5, 0.06, 12), rng.normal(0.5, 0.01, 24)]).clip(0, 1)
+        frame = pd.DataFrame({"unit_id": range(36), "block": "x", "arm": arm, OUTCOME: y})
+        plain += randomisation_test(frame, OUTCOME, **PAIR).p <= 0.05
+        studentised += randomisation_test(frame, OUTCOME, **PAIR, studentised=True).p <= 0.05
+    assert plain / 300 > 0.12
+    assert studentised / 300 < 0.085
+
+
+def test_matched_pairs_are_the_sign_flip_test(table: MakeTable) -> None:
+    units = table(1, 7, means=(0.72, 0.78), seed=3)
+    a, b = (units.loc[units["arm"] == arm, OUTCOME].to_numpy() for arm in "ab")
+    flips = np.array(list(product([1, -1], repeat=7))) @ (a - b) / 7
+    found = randomisation_test(units, OUTCOME, **PAIR)
+    assert found.allocations == 2**7
+    assert found.p == pytest.approx(np.mean(np.abs(flips) >= abs((a - b).mean()) - 1e-12))
+    with pytest.raises(NotEstimable, match="needs two units of each arm in every block"):
+        randomisation_test(units, OUTCOME, **PAIR, studentised=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 
 from analysis import schema
 from analysis.__main__ import main
-from analysis.report import Report, strips, write_report
+from analysis.pictures import strips
+from analysis.report import Report, conclude, write_report
 from analysis.results import analyse
 from analysis.runs import Record, load
 
@@ -103,12 +105,110 @@ def test_same_record_gives_the_same_bytes(
     again = write_report(load(*finished), tmp_path)
     for name in ("page", "units", "classes", "effects"):
         assert getattr(again, name).read_bytes() == getattr(report, name).read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "classes.csv",
-        "effects.csv",
-        "report.html",
-        "units.csv",
+    assert again.files
+    for path in again.files:
+        twin = report.page.parent / path.relative_to(tmp_path)
+        assert path.read_bytes() == twin.read_bytes()
+    top = ["classes.csv", "effects.csv", "report.html", "tables", "tables.md", "units.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == top
+
+
+def test_every_table_is_there_as_csv_and_as_markdown(report: Report) -> None:
+    names = {p.stem for p in report.tables.iterdir()}
+    assert {"sensitivity", "costs", "mechanism", "integrity", "classes_shrunken"} <= names
+    text = report.markdown.read_text(encoding="utf-8")
+    headings = {line[3:].replace(" ", "_") for line in text.splitlines() if line[:3] == "## "}
+    assert headings == names
+    table = pd.read_csv(report.tables / "sensitivity.csv")
+    assert list(table.columns) == ["group", "method", "effect (pp)", "95%", "p"]
+    assert {len(line.split(" | ")) for line in text.split("## sensitivity")[1].split("##")[0]
+            .strip().splitlines()[2:3]} == {4}  # fmt: skip
+
+
+def test_sections_stand_in_the_order_of_the_issue(report: Report) -> None:
+    page = report.page.read_text(encoding="utf-8")
+    names = re.findall(r"<h2>(.*?)</h2>", page)
+    assert [n.partition(":")[0] for n in names] == [
+        "Flow of units",
+        "Primary outcome",
+        "Sensitivity",
+        "Reconstructions",
+        "Leakage and robust accuracy",
+        "Accuracy",
+        "Classes",
+        "Provenance",
     ]
+
+
+def test_logging_stores_the_page_and_notes_one_look_for_the_same_data(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    uri, name = writer.campaign(make_protocol("logged"), seed=4)
+    first = conclude(uri, name, tmp_path / "a").page.read_bytes()
+    record = load(uri, name)
+    (look,) = json.loads(record.tags[schema.LOOKS_TAG])
+    assert (look["finished"], look["analysed"]) == (24, 24)
+    paths = [f.path for f in writer.client.list_artifacts(record.parent_run, "report")]
+    assert "report/report.html" in paths
+    assert "report/tables" in paths
+    assert conclude(uri, name, tmp_path / "b").page.read_bytes() == first
+    assert load(uri, name).tags[schema.LOOKS_TAG] == record.tags[schema.LOOKS_TAG]
+    conclude(uri, name, tmp_path / "c", log=False)
+
+
+def test_an_interim_report_decides_nothing_unless_the_look_was_planned(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    blocks = {f"b{i}": {} for i in range(4)}
+    looks = {"blocks": [2, 4], "spending": "pocock"}
+    second_half = tuple(range(24, 48))
+    planned = writer.campaign(
+        make_protocol("planned", blocks=blocks, looks=looks), pending=second_half
+    )
+    verdict, page = page_of(planned, tmp_path / "planned")
+    assert verdict.startswith("Interim, 24 of 48 units pending: over 16 training runs, AttAcc@1")
+    assert "pp lower in treatment than in control" in verdict
+    assert "this look" in page
+    for key, options in (("unplanned", {}), ("between", {"looks": looks})):
+        protocol = make_protocol(key, blocks=blocks, **options)
+        pending = second_half if key == "unplanned" else second_half[5:]
+        verdict, page = page_of(writer.campaign(protocol, pending=pending), tmp_path / key)
+        assert "so nothing is decided yet" in verdict
+        assert "pp lower in" not in verdict
+
+
+def test_declared_margins_doses_and_matching_are_reported(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    arms = {
+        "control": {"defense": "none"},
+        "treatment": {"defense": "anti_adversarial", "weight": 2.0},
+        "placebo": {"defense": "decoy_noise", "weight": 2.0},
+        "placebo_weak": {"defense": "decoy_noise", "weight": 1.0},
+    }
+    protocol = make_protocol(
+        "declared",
+        arms,
+        margins={"clean_acc": 0.02},
+        doses={"control": 0.0, "placebo_weak": 1.0, "placebo": 2.0},
+        families={"decoys": ["treatment", "placebo", "placebo_weak"]},
+    )
+    _, page = page_of(writer.campaign(protocol, seed=6), tmp_path)
+    text = " ".join(" ".join(parse(page).words).split())
+    assert "That treatment loses less than 2.0 pp in clean accuracy was not shown" in text
+    assert "Dose and response" in text
+    assert "against the line of placebo, placebo_weak" in text
+    assert "this comparison is not randomised" in text
+    assert "decoys: n = 24 of 3 defenses" in text
+
+
+def test_failed_units_bring_their_bounds(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    _, page = page_of(writer.campaign(make_protocol("lossy"), failed=(1, 5)), tmp_path)
+    text = " ".join(" ".join(parse(page).words).split())
+    assert "worst case (Manski)" in text or "Failed: " in text
+    assert "2 of 24 units failed" in text
 
 
 def test_csvs_hold_every_unit_class_and_comparison(report: Report) -> None:
@@ -256,8 +356,8 @@ def test_an_outcome_at_the_bound_drops_the_beta_regression_and_says_why(
 def test_sampled_allocations_are_said_to_be_sampled(
     record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.randomisation.ENUMERATION_LIMIT", 10)
-    monkeypatch.setattr("analysis.randomisation.DRAWS", 999)
+    monkeypatch.setattr("analysis.design.ENUMERATION_LIMIT", 10)
+    monkeypatch.setattr("analysis.design.DRAWS", 999)
     report = write_report(record, tmp_path)
     assert "randomisation p" in report.verdict
     assert "4,900, sampled" in report.page.read_text(encoding="utf-8")

@@ -1,0 +1,91 @@
+"""Replay an allocation: every way in which the registered design could have fallen.
+
+Complete randomisation within blocks. A statistic is built from sums over the treated units of each
+block, so a replay returns only those sums, for any number of columns at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from math import comb, prod
+
+import numpy as np
+
+ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
+DRAWS = 99_999  # where few units are drawn; see draws_for
+_LEAST_DRAWS = 9_999
+_BUDGET = 10_000_000  # units drawn in all
+_CHUNK = 4_000_000  # units drawn at a time, which bounds memory
+
+
+def draws_for(n: int) -> int:
+    """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 100 units."""
+    return min(DRAWS, max(_LEAST_DRAWS, _BUDGET // max(n, 1)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """The re-allocations of units with arm ``z`` (0 or 1) and block number ``block``, both (n,)."""
+
+    z: np.ndarray
+    block: np.ndarray
+    seed: int
+    sizes: tuple[tuple[int, int], ...] = field(init=False)  # of each block: units, treated
+    allocations: int = field(init=False)
+    exact: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = tuple(
+            (int((self.block == b).sum()), int(self.z[self.block == b].sum()))
+            for b in range(int(self.block.max()) + 1)
+        )
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "allocations", prod(comb(n, k) for n, k in sizes))
+        object.__setattr__(self, "exact", self.allocations <= ENUMERATION_LIMIT)
+
+    @property
+    def draws(self) -> int:
+        """Number of sampled allocations; 0 where all are enumerated."""
+        return 0 if self.exact else draws_for(len(self.z))
+
+    @property
+    def smallest_p(self) -> float:
+        """Smallest two-sided p that the design, or this number of draws, can give."""
+        if not self.exact:
+            return 1 / (1 + self.draws)
+        mirrored = all(n == 2 * k for n, k in self.sizes)  # then T and -T are equally likely
+        return (2 if mirrored else 1) / self.allocations
+
+    def treated_sums(self, values: np.ndarray) -> list[np.ndarray]:
+        """Sum ``values`` (n, m) over the units drawn as treated: (allocations or draws, m) a block.
+
+        Of an enumeration each block has its own number of rows, see :meth:`combine`. Of a sample
+        the first row is the observed allocation.
+        """
+        generator = np.random.default_rng(self.seed)
+        sums: list[np.ndarray] = []
+        for b, (n, treated) in enumerate(self.sizes):
+            inside = self.block == b
+            if self.exact:
+                drawn = np.zeros((comb(n, treated), n))
+                chosen = np.array(list(combinations(range(n), treated)))
+                np.put_along_axis(drawn, chosen, 1.0, axis=1)
+                sums.append(drawn @ values[inside])
+                continue
+            observed = self.z[inside].astype(np.int8)
+            parts, left = [(observed @ values[inside])[None]], self.draws
+            while left:
+                rows = min(left, max(1, _CHUNK // n))
+                drawn = generator.permuted(np.tile(observed, (rows, 1)), axis=1)
+                parts.append(drawn.astype(float) @ values[inside])
+                left -= rows
+            sums.append(np.concatenate(parts))
+        return sums
+
+    def combine(self, by_block: list[np.ndarray]) -> np.ndarray:
+        """Add up one number (a,) a block over the blocks: (allocations,) or (1 + draws,)."""
+        total = by_block[0]
+        for values in by_block[1:]:
+            total = np.add.outer(total, values).ravel() if self.exact else total + values
+        return total

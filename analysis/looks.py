@@ -1,0 +1,122 @@
+"""Group-sequential looks at an unfinished trial, with the error spent as the protocol declares.
+
+Looks come after whole blocks. The rule stops at look k where the randomisation p is at most the
+error spent at that look, so the total error is at most alpha at any number of units, whatever the
+dependence of the looks; the boundary of normal theory is given beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import root_scalar
+
+SPENDING = ("obrien_fleming", "pocock")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """One planned look."""
+
+    blocks: int  # finished at this look
+    fraction: float  # of all blocks
+    threshold: float  # stop where p is at most this
+    smallest_p: float  # that the design can give by then
+    normal_p: float  # two-sided boundary of jointly normal statistics
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether any data could stop the trial at this look."""
+        return self.smallest_p <= self.threshold * (1 + 1e-9)
+
+    def __str__(self) -> str:
+        reach = "" if self.can_stop else "; cannot stop"
+        return (
+            f"after {self.blocks} blocks: p <= {self.threshold:.3g} "
+            f"(smallest possible {self.smallest_p:.2g}{reach})"
+        )
+
+
+def spent(fraction: float, alpha: float, spending: str) -> float:
+    """Return the error spent by an information fraction (Lan & DeMets 1983).
+
+    Of a two-sided test, half a side: ``obrien_fleming`` 2 - 2 Phi(z_{alpha/4} / sqrt(t)) a side,
+    ``pocock`` alpha log(1 + (e - 1) t) in all.
+    """
+    if spending not in SPENDING:
+        raise ValueError(f"unknown spending {spending!r}; known: {', '.join(SPENDING)}")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"an information fraction is in (0, 1], got {fraction:g}")
+    if spending == "obrien_fleming":
+        return float(4 * stats.norm.sf(stats.norm.isf(alpha / 4) / np.sqrt(fraction)))
+    return float(alpha * np.log(1 + (np.e - 1) * fraction))
+
+
+def plan_looks(
+    looks: list[int], *, blocks: int, per_arm: int, alpha: float, spending: str
+) -> list[Look]:
+    """Plan looks after so many finished blocks of ``per_arm`` units in each of two arms.
+
+    Raises:
+        ValueError: looks are not increasing up to ``blocks``, or the design can stop at none of
+            some look's data; the message says how many blocks that look needs.
+    """
+    if not looks or sorted(set(looks)) != looks or looks[0] < 1 or looks[-1] != blocks:
+        raise ValueError(f"looks must increase and end with all {blocks} blocks, got {looks}")
+    fractions = [k / blocks for k in looks]
+    total = [spent(f, alpha, spending) for f in fractions]
+    increments = np.diff([0.0, *total])
+    normal = normal_boundaries(fractions, list(increments))
+    plan = [
+        Look(
+            blocks=k,
+            fraction=f,
+            threshold=float(e),
+            smallest_p=_smallest_p(k, per_arm),
+            normal_p=float(2 * stats.norm.sf(z)),
+        )
+        for k, f, e, z in zip(looks, fractions, increments, normal, strict=True)
+    ]
+    for look in plan:
+        if not look.can_stop:
+            needed = next(b for b in range(1, 200) if _smallest_p(b, per_arm) <= look.threshold)
+            raise ValueError(
+                f"the look after {look.blocks} blocks can never stop: it needs p <= "
+                f"{look.threshold:.2g}, but {look.blocks} blocks of {per_arm} + {per_arm} units "
+                f"give {look.smallest_p:.2g} at best; look after {needed} blocks or later, spend "
+                "by pocock, or take more units a block"
+            )
+    return plan
+
+
+def _smallest_p(blocks: int, per_arm: int) -> float:
+    return 2.0 / comb(2 * per_arm, per_arm) ** blocks
+
+
+def normal_boundaries(fractions: list[float], increments: list[float]) -> list[float]:
+    """Return two-sided z boundaries that spend ``increments`` at information ``fractions``.
+
+    Armitage, McPherson & Rowe (1969): the density of the score process that has not crossed yet is
+    carried from look to look, here on Gauss-Legendre nodes between the boundaries.
+    """
+    unit_nodes, unit_weights = np.polynomial.legendre.leggauss(200)
+    boundaries: list[float] = []
+    nodes, mass, before = np.zeros(1), np.ones(1), 0.0
+    for t, error in zip(fractions, increments, strict=True):
+        step = np.sqrt(t - before)
+
+        def crossed(edge: float, nodes=nodes, mass=mass, step=step) -> float:
+            beyond = stats.norm.sf((edge - nodes) / step) + stats.norm.cdf((-edge - nodes) / step)
+            return float(mass @ beyond)
+
+        edge = float(
+            root_scalar(lambda c, error=error, f=crossed: f(c) - error, bracket=(1e-6, 20.0)).root
+        )
+        boundaries.append(edge / float(np.sqrt(t)))
+        following = edge * unit_nodes
+        kernel = stats.norm.pdf((following[:, None] - nodes) / step) / step
+        nodes, mass, before = following, edge * unit_weights * (kernel @ mass), t
+    return boundaries

@@ -1,0 +1,303 @@
+"""What is written to MLflow is what ``analysis`` reads back, and stands there once."""
+
+import io
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from analysis import runs, schema
+from trials.allocation import draw, sha256, to_csv
+from trials.campaign import local_uri
+from trials.record import Record, Unreachable, check_answers
+
+UNIT_TAGS = {
+    "status": schema.FINISHED,
+    "reason": "",
+    "start_order": "3",
+    "node": "here",
+    "device": "cpu",
+    "times_lost": "0",
+    "git_commit": "abc",
+    "evaluation_sha256": "e" * 64,
+    "prior_sha256": "f" * 64,
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory, empty_database):
+    """One database for the campaigns of this module."""
+    folder = tmp_path_factory.mktemp("record")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def registered(database, tiny_protocol):
+    """Return a function that registers the small protocol under a name of its own."""
+
+    def register(name, *, nonce="7", **changes):
+        protocol = tiny_protocol(name=name, **changes)
+        table = draw(protocol, nonce)
+        tags = {
+            "protocol_sha256": protocol.sha256(),
+            "nonce_sha256": sha256(nonce),
+            "allocation_sha256": sha256(to_csv(table)),
+            schema.VERSIONS: Record.text({"python": "3"}),
+        }
+        record = Record(local_uri(database), name)
+        record.register(protocol, table, tags, database / "artifacts")
+        return record, table
+
+    return register
+
+
+@pytest.fixture
+def outcome(enrolled, finish):
+    """What a finished unit of the small protocol left."""
+    campaign = enrolled()
+    return finish(campaign, campaign.table[0])
+
+
+def tags_of(row, **changes):
+    return {"unit_id": row.unit_id, "block": row.block, "arm": row.arm, **UNIT_TAGS, **changes}
+
+
+def loaded(record):
+    return runs.load(record.uri, record.campaign)
+
+
+def all_runs(record, view="ALL"):
+    from mlflow.entities import ViewType
+
+    return record.client.search_runs([record.experiment_id], run_view_type=getattr(ViewType, view))
+
+
+def test_a_campaign_is_registered_once(registered):
+    record, _ = registered("once")
+    again, table = registered("once")
+    assert again.parent_id == record.parent_id
+    assert len(all_runs(record)) == 1
+    found = loaded(record)
+    assert set(found.units["status"]) == {schema.PENDING}
+    assert [tuple(row) for row in found.allocation.to_numpy()] == [
+        (row.unit_id, row.block, row.arm) for row in table
+    ]
+
+
+def test_the_protocol_that_is_recorded_has_the_hash_that_is_recorded(registered, tiny_protocol):
+    record, _ = registered("hashed")
+    found = loaded(record)
+    protocol = tiny_protocol(name="hashed")
+    assert found.protocol == protocol.canonical()
+    assert found.tags["protocol_sha256"] == protocol.sha256()
+
+
+def test_a_registration_that_was_cut_short_is_made_anew(registered, monkeypatch):
+    from mlflow import MlflowClient
+
+    def cut(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_tag", cut)
+        with pytest.raises(KeyboardInterrupt):
+            registered("cut")
+    record, table = registered("cut")
+    assert len(loaded(record).units) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"alpha": 0.01}, "protocol_sha256"),
+        ({"nonce": "8"}, "nonce_sha256"),
+    ],
+)
+def test_another_protocol_or_nonce_under_the_same_name_is_refused(registered, changes, name):
+    registered(f"mine-{name}")
+    with pytest.raises(ValueError, match=f"another {name} .*give the protocol another name"):
+        registered(f"mine-{name}", **changes)
+
+
+def test_all_that_is_written_of_a_unit_is_read_back(registered, outcome):
+    record, table = registered("whole")
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    found = loaded(record)
+    row = found.units.iloc[0]
+    for name, value in tags_of(table[0], start_order=3).items():
+        assert row[name] == value, name
+    expected = {
+        schema.CLEAN_ACC: outcome["clean_acc"],
+        schema.TRAIN_ACC: outcome["train_acc"],
+        schema.DIVERGED: 0.0,
+        **outcome["inversions"],
+        "robust_acc/0.01": outcome["robust_acc"]["0.01"],
+        "seconds/train": outcome["seconds"]["train"],
+        "seconds/score": outcome["seconds"]["score"],
+    }
+    numbers = row.drop([*tags_of(table[0])])
+    assert numbers.to_dict() == expected
+    assert found.classes[list(schema.CLASS_COLUMNS)].to_dict("records") == outcome["classes"]
+    read = np.array(Image.open(io.BytesIO(found.picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+
+
+def test_curves_are_kept_epoch_by_epoch(registered, outcome):
+    record, table = registered("curves")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    run = next(run for run in all_runs(record) if "unit_id" in run.data.tags)
+    history = record.client.get_metric_history(run.info.run_id, "epoch/loss")
+    assert [(point.step, point.value) for point in history] == [
+        (epoch, row["loss"]) for epoch, row in enumerate(outcome["curves"])
+    ]
+
+
+def test_a_picture_in_colour_is_kept(registered, outcome):
+    record, table = registered("colour")
+    picture = np.arange(144, dtype=np.uint8).reshape(4, 12, 3)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    read = np.array(Image.open(io.BytesIO(loaded(record).picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+
+
+def test_a_unit_whose_loss_diverged_is_recorded_as_such(registered, outcome):
+    record, table = registered("diverged")
+    curves = [{"loss": 1.0}, {"loss": float("nan")}]
+    record.write_unit(tags_of(table[0]), outcome | {"diverged": True, "curves": curves}, {})
+    assert loaded(record).units[schema.DIVERGED][0] == 1
+
+
+def test_a_unit_is_written_once(registered, outcome):
+    record, table = registered("twice")
+    for _ in range(2):
+        record.write_unit(tags_of(table[0]), outcome, {})
+    assert len(all_runs(record)) == 2  # with the parent
+
+
+def test_a_unit_that_was_half_written_is_written_anew(registered, outcome):
+    record, table = registered("half")
+    half = record.client.create_run(
+        record.experiment_id,
+        tags={
+            "mlflow.parentRunId": record.parent_id,
+            schema.KIND_TAG: schema.KIND_UNIT,
+            **tags_of(table[0]),
+        },
+    )
+    record.client.log_metric(half.info.run_id, schema.CLEAN_ACC, -1.0)
+    assert record.units() == {}
+    assert loaded(record).units["status"][0] == schema.PENDING
+    record.write_unit(tags_of(table[0]), outcome, {})
+    assert loaded(record).units[schema.CLEAN_ACC][0] == outcome["clean_acc"]
+    assert list(record.units()) == [table[0].unit_id]
+    assert half.info.run_id not in [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
+
+
+def test_a_unit_that_failed_is_recorded_with_its_reason_until_it_finishes(registered, outcome):
+    record, table = registered("failing")
+    failed = tags_of(table[0], status=schema.FAILED, reason="ValueError: no")
+    record.write_unit(failed, None, {})
+    units = loaded(record).units
+    assert (units["status"][0], units["reason"][0]) == (schema.FAILED, "ValueError: no")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    units = loaded(record).units
+    assert (units["status"][0], units["reason"][0]) == (schema.FINISHED, "")
+
+
+def test_a_unit_whose_name_begins_like_another_is_not_taken_for_it(registered, outcome):
+    record, table = registered("alike", units_per_arm=2)
+    for row in table[:4]:
+        record.write_unit(tags_of(row), outcome, {})
+    assert set(record.units()) == {row.unit_id for row in table[:4]}
+
+
+def test_assets_are_read_back(registered):
+    record, _ = registered("assets")
+    assets = [{"block": "split-0", "asset": "evaluation models", "accuracy": 0.5}]
+    for _ in range(2):
+        record.write_assets(assets)
+    assert loaded(record).assets == assets
+
+
+def test_the_nonce_is_revealed_at_the_end_only(registered):
+    record, _ = registered("secret", nonce="a" * 64)
+    record.close(nonce=None)
+    assert loaded(record).tags["nonce"] == ""
+    assert "a" * 64 not in str(record.client.get_run(record.parent_id).to_dictionary())
+    record.close(nonce="a" * 64)
+    assert loaded(record).tags["nonce"] == "a" * 64
+    assert sha256("a" * 64) == loaded(record).tags["nonce_sha256"]
+
+
+@pytest.mark.parametrize("name", ["two words", "run #1", "50%", "ünïcode"])
+def test_a_campaign_may_lie_in_a_folder_of_any_name(tiny_protocol, tmp_path, empty_database, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    protocol = tiny_protocol()
+    table = draw(protocol, "7")
+    tags = {
+        "protocol_sha256": protocol.sha256(),
+        "allocation_sha256": sha256(to_csv(table)),
+    }
+    parents = []
+    for _ in range(2):
+        record = Record(local_uri(folder), "tiny")
+        record.register(protocol, table, tags, folder / "artifacts")
+        parents.append(record.parent_id)
+    assert parents[0] == parents[1]
+    assert len(loaded(record).units) == len(table)
+    assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "mlflow.db"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
+    assert not Record(local_uri(tmp_path), "tiny").attach()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(100 * b"no database")
+    with pytest.raises(ValueError, match=r"mlflow\.db|database") as caught:
+        Record(local_uri(tmp_path), "tiny").attach()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def dead():
+    """An address where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def test_a_server_that_does_not_answer_is_refused_within_seconds(dead):
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match=f"{dead} does not answer.*start it, correct") as caught:
+        Record(dead, "tiny")
+    assert time.monotonic() - start < 10
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:99999", "http://127.0.0.1:port", "http://[::1"])
+def test_an_address_that_cannot_be_is_refused_with_the_address(uri):
+    with pytest.raises(ValueError, match="MLflow") as caught:
+        check_answers(uri)
+    assert uri in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "/tmp/mlruns", "ftp://server", "databricks://x"])
+def test_a_store_of_no_known_kind_is_refused(uri):
+    with pytest.raises(ValueError, match=r"of no known kind; use http://HOST:PORT or sqlite:"):
+        check_answers(uri)
+
+
+def test_a_file_based_store_is_not_asked_over_the_network(tmp_path):
+    check_answers(f"sqlite:///{Path(tmp_path)}/mlflow.db")

@@ -1,0 +1,271 @@
+"""A whole campaign on a Ray of its own, and what a unit leaves in its process.
+
+``trials.running.run`` starts and ends Ray itself, so campaigns run in a process of their own.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from PIL import Image
+
+from analysis import runs, schema
+from atat_ray.stages import write_whole
+from trials import cli, running
+from trials.campaign import enrol, load
+from trials.running import run_one, stop_on_signals
+
+
+def run_in_its_own_process(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "trials.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What this module has made once."""
+    return SimpleNamespace(done=None, folder=None, protocol=None)
+
+
+@pytest.fixture
+def ran(kept, content, tmp_path_factory):
+    """Run the small campaign once for all tests of this module, which leave it as it is."""
+    if kept.done is None:
+        kept.protocol = tmp_path_factory.mktemp("ran") / "tiny.yaml"
+        kept.protocol.write_text(yaml.safe_dump(content))
+        kept.folder = kept.protocol.parent / "out"
+        kept.done = run_in_its_own_process("run", kept.protocol, "--out", kept.folder)
+    return kept
+
+
+def table_of(folder):
+    return runs.load(load(folder).tracking_uri, "tiny").units
+
+
+def files(folder):
+    """Content and time of every file below a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+
+@pytest.mark.ray
+def test_every_unit_is_finished_and_recorded_once(ran):
+    assert ran.done.returncode == 0, ran.done.stderr
+    assert ran.done.stderr == ""
+    assert re.search(
+        r"^4 of 4 units finished in \d+ (s|min); the record is at", ran.done.stdout, re.M
+    )
+    campaign, units = load(ran.folder), table_of(ran.folder)
+    assert set(units["status"]) == {schema.FINISHED}
+    assert [tuple(row) for row in units[["unit_id", "block", "arm"]].to_numpy()] == [
+        (row.unit_id, row.block, row.arm) for row in campaign.table
+    ]
+    for row in units.to_dict("records"):
+        outcome = json.loads((campaign.unit_folder(row["unit_id"]) / "outcome.json").read_text())
+        assert row[schema.CLEAN_ACC] == outcome["clean_acc"]
+        for name, value in outcome["inversions"].items():
+            assert row[name] == value
+
+
+@pytest.mark.ray
+def test_the_order_of_starts_is_recorded(ran):
+    campaign, units = load(ran.folder), table_of(ran.folder)
+    notes = [campaign.note(unit_id, "start") for unit_id in units["unit_id"]]
+    assert list(units["start_order"]) == [note["order"] for note in notes]
+    by_time = sorted(notes, key=lambda note: note["time"])
+    assert [note["order"] for note in by_time] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+def test_no_outcome_is_printed_while_a_campaign_runs(ran):
+    said = ran.done.stdout + ran.done.stderr
+    outcomes = table_of(ran.folder).filter(regex="acc|delta|confidence|diverged")
+    assert outcomes.shape[0] == 4
+    assert outcomes.shape[1] > 9
+    for name in outcomes.columns:
+        assert name not in said
+    for value in outcomes.to_numpy().ravel():
+        assert f"{value:.2f}" not in said
+    for arm in ("control", "treatment"):
+        assert arm not in said
+
+
+@pytest.mark.ray
+def test_evaluation_models_priors_and_pictures_are_recorded(ran):
+    record = runs.load(load(ran.folder).tracking_uri, "tiny")
+    assert [(asset["block"], asset["asset"]) for asset in record.assets] == [
+        (block, asset)
+        for block in ("split-0", "split-1")
+        for asset in ("evaluation models", "prior of standard")
+    ]
+    path = Path("picture.png")
+    path.write_bytes(record.picture("split-0-01", "standard"))
+    with Image.open(path) as picture:
+        assert picture.size == (6 * 32, 2 * 32)
+
+
+@pytest.mark.ray
+def test_running_a_finished_campaign_again_changes_nothing(ran, capsys):
+    before, table = files(ran.folder / "units"), table_of(ran.folder)
+    assert cli.main(["run", str(ran.protocol), "--out", str(ran.folder)]) == 0
+    assert "all 4 units have ended" in capsys.readouterr().out
+    assert files(ran.folder / "units") == before
+    assert table_of(ran.folder).equals(table)
+
+
+@pytest.mark.ray
+def test_a_whole_campaign_verifies_until_it_is_tampered_with(ran, tmp_path, capsys):
+    assert cli.main(["verify", "tiny", "--out", str(ran.folder)]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+    copy = shutil.copytree(ran.folder, tmp_path / "copy")
+    path = copy / "allocation.csv"
+    rows = path.read_text().splitlines()
+    swapped = [rows[1].rpartition(",")[0] + "," + rows[2].rpartition(",")[2]]
+    swapped += [rows[2].rpartition(",")[0] + "," + rows[1].rpartition(",")[2]]
+    path.write_text("\n".join([rows[0], *swapped, *rows[3:], ""]))
+    assert cli.main(["verify", "tiny", "--out", str(copy)]) == 1
+    said = capsys.readouterr().out
+    assert "unit split-0-01: recorded" in said
+    assert "unit split-0-02: recorded" in said
+
+
+@pytest.mark.ray
+def test_status_of_a_whole_campaign_counts_every_unit_as_finished(ran, capsys):
+    assert cli.main(["status", "tiny", "--json", "--out", str(ran.folder)]) == 0
+    arms = json.loads(capsys.readouterr().out)["arms"]
+    assert arms == {
+        arm: {"finished": 2, "failed": 0, "pending": 0} for arm in ("control", "treatment")
+    }
+
+
+@pytest.mark.ray
+def test_report_says_the_verdict_and_writes_the_page(ran, capsys):
+    assert cli.main(["report", "tiny", "--out", str(ran.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "4 training runs" in said
+    page = ran.folder / "report" / "report.html"
+    assert str(page) in said
+    assert "Does it run?" in page.read_text()
+
+
+# What one unit leaves, without Ray.
+
+
+@pytest.fixture
+def campaign(tiny_protocol, tmp_path):
+    return enrol(tiny_protocol(), tmp_path / "campaign", None)
+
+
+def start(campaign, row, **changes):
+    options = {"assets": campaign.assets, "stop": campaign.stop_file, **changes}
+    run_one(
+        campaign.spec(row),
+        options.pop("assets"),
+        campaign.unit_folder(row.unit_id),
+        **options,
+    )
+
+
+def test_a_unit_whose_training_fails_stays_in_its_arm_with_its_reason(
+    content, tiny_protocol, tmp_path
+):
+    training = {**content["training"], "batch_size": 64}  # of 42 images
+    campaign = enrol(tiny_protocol(training=training), tmp_path / "failing", None)
+    row = campaign.table[0]
+    start(campaign, row)
+    assert campaign.status(row) == schema.FAILED
+    reason = campaign.note(row.unit_id, schema.FAILED)["reason"]
+    assert re.match(r"ValueError: .*batch_size.*64", reason)
+    assert "\n" not in reason
+    assert campaign.note(row.unit_id, "place")["device"]
+    assert load(campaign.folder).table == campaign.table
+
+
+def test_a_file_that_cannot_be_written_leaves_the_unit_as_it_was(campaign):
+    row = campaign.table[0]
+    campaign.assets.touch()  # a file where the folder of the priors should be
+    with pytest.raises(OSError, match="assets"):
+        start(campaign, row)
+    assert campaign.status(row) == schema.PENDING
+    assert campaign.note(row.unit_id, schema.FAILED) == {}
+    trained = campaign.unit_folder(row.unit_id) / "train.pt"
+    before = trained.stat().st_mtime_ns
+    campaign.assets.unlink()
+    start(campaign, row)
+    assert campaign.status(row) == schema.FINISHED
+    assert trained.stat().st_mtime_ns == before
+
+
+class LostWorker(Exception):
+    __module__ = "ray.exceptions"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "full"), MemoryError(), LostWorker("gone")], ids=repr
+)
+def test_what_is_no_fault_of_the_unit_is_raised_and_not_its_failure(campaign, monkeypatch, error):
+    def lose(*words, **options):
+        raise error
+
+    monkeypatch.setattr(running, "run_unit", lose)
+    with pytest.raises(type(error)):
+        start(campaign, campaign.table[0])
+    assert campaign.status(campaign.table[0]) == schema.PENDING
+
+
+def test_a_unit_ends_after_its_present_stage_when_the_campaign_stops(campaign, monkeypatch):
+    from atat_ray import unit
+
+    def train_and_ask_to_stop(*words):
+        payload = unit_train(*words)
+        campaign.stop_file.touch()
+        return payload
+
+    unit_train = unit.train_stage
+    monkeypatch.setattr(unit, "train_stage", train_and_ask_to_stop)
+    row = campaign.table[0]
+    start(campaign, row)
+    folder = campaign.unit_folder(row.unit_id)
+    assert (folder / "train.pt").exists()
+    assert not (folder / "invert-standard.pt").exists()
+    assert campaign.status(row) == schema.PENDING
+
+
+def test_a_unit_does_not_start_once_the_campaign_was_asked_to_stop(campaign):
+    campaign.stop_file.touch()
+    start(campaign, campaign.table[0])
+    folder = campaign.unit_folder(campaign.table[0].unit_id)
+    assert [path.name for path in folder.iterdir()] == ["place.json"]
+
+
+def test_the_first_signal_asks_to_stop_and_the_second_interrupts(tmp_path):
+    import signal
+
+    said, stop = [], tmp_path / "stop"
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals(stop, said.append):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.exists()
+        assert len(said) == 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_failed_unit_is_no_longer_pending_for_the_next_run(campaign):
+    row = campaign.table[0]
+    write_whole(campaign.unit_folder(row.unit_id) / "failed.json", b'{"reason": "ValueError: no"}')
+    assert row not in campaign.pending()
+    assert len(campaign.pending()) == 3

@@ -1,0 +1,90 @@
+"""One pass of Ray Tune: first in, first out; a unit that is lost does not stop the others."""
+
+import os
+import time
+
+import pytest
+
+from trials.devices import Need
+from trials.scheduling import own_share, queue_of, run_units
+
+ONE = Need(resources={"CPU": 1.0}, processes=1)
+
+
+class Events:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.order, self.over, self.errors = [], [], {}
+
+    def started(self, unit_id):
+        self.order.append(unit_id)
+
+    def ended(self, unit_id):
+        self.over.append(unit_id)
+
+    def lost(self, unit_id, error):
+        self.errors[unit_id] = error
+
+
+def cause_of(error):
+    return getattr(error, "cause", None) or error
+
+
+@pytest.fixture
+def schedule(local_ray, tmp_path):
+    """Return a function that runs a queue one unit at a time."""
+
+    def run(work, queue, **options):
+        events, stop = Events(), tmp_path / "stop"
+        settings = {"need_of": lambda unit_id: ONE, "at_a_time": 1, **options}
+        run_units(work, queue, storage=tmp_path, stop=stop, events=events, **settings)
+        return events
+
+    return run
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_units_run_in_their_order_and_a_lost_one_stops_no_other(schedule, tmp_path):
+    def work(unit_id):
+        if unit_id == "full":
+            raise OSError(28, "No space left on device")
+        if unit_id == "killed":
+            os._exit(1)
+        (tmp_path / unit_id).write_text(str(time.time()))
+
+    queue = ["c", "full", "a", "killed", "b"]
+    events = schedule(work, queue)
+    assert events.order == queue
+    assert events.over == ["c", "a", "b"]
+    times = [float((tmp_path / unit_id).read_text()) for unit_id in "cab"]
+    assert times == sorted(times)
+    assert set(events.errors) == {"full", "killed"}
+    assert isinstance(cause_of(events.errors["full"]), OSError)
+    assert type(cause_of(events.errors["killed"])).__name__ == "ActorDiedError"
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_nothing_starts_after_a_campaign_was_asked_to_stop(schedule, tmp_path):
+    def work(unit_id):
+        (tmp_path / "stop").touch()
+
+    events = schedule(work, ["a", "b", "c", "d"])
+    assert events.order[0] == "a"
+    assert "d" not in events.order
+    assert events.over == events.order
+
+
+def test_the_queue_hands_out_each_unit_once_and_learns_nothing(tmp_path):
+    queue = queue_of(iter(["a", "b"]), tmp_path / "stop")
+    assert queue.suggest("1") == {"unit_id": "a"}
+    queue.on_trial_complete("1", {"done": 1})
+    assert queue.suggest("2") == {"unit_id": "b"}
+    assert queue.suggest("3") == queue.FINISHED
+
+
+def test_a_unit_of_workers_takes_next_to_nothing_itself():
+    assert own_share(ONE) == {"CPU": 1.0}
+    assert own_share(Need(resources={"CPU": 1.0}, processes=2)) == {"CPU": 0.01}

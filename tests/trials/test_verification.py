@@ -1,0 +1,200 @@
+"""Each kind of tampering is found and named in words; an untouched campaign agrees."""
+
+import io
+import json
+import shutil
+
+import pytest
+
+from analysis import schema
+from trials import allocation
+from trials.campaign import enrol, load
+from trials.cli import main
+from trials.screen import Lines
+from trials.verification import verify
+from trials.writer import Writer
+
+
+def record_all(campaign):
+    """Write every unit that has ended to the record, as a run would."""
+    writer = Writer(campaign, Lines(io.StringIO()))
+    writer.open()
+    writer.write_assets([])
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, empty_database, finish):
+    """Record a whole campaign once, to be copied."""
+    from trials.reading import read_protocol
+
+    protocol = read_protocol("orl-rct").model_copy(update={"units_per_arm": 1})
+    campaign = enrol(protocol, tmp_path_factory.mktemp("original") / "rct", None)
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    for row in campaign.table:
+        finish(campaign, row)
+    record_all(campaign)
+    return campaign.folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "rct")
+
+
+def problems(folder):
+    """Everything that differs, by what was compared."""
+    return {check.what: check.problems for check in verify(load(folder)) if check.problems}
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def runs_of(folder):
+    """MLflow's client on a campaign's record, and the id of each unit's run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(load(folder).tracking_uri)
+    experiment = client.get_experiment_by_name("orl-rct").experiment_id
+    runs = client.search_runs([experiment])
+    return client, {run.data.tags.get("unit_id", ""): run.info.run_id for run in runs}
+
+
+def test_an_untouched_campaign_agrees(folder):
+    compared = [check.what for check in verify(load(folder))]
+    assert problems(folder) == {}
+    assert any("(6 units)" in what for what in compared)
+    assert any("6 recorded units" in what for what in compared)
+
+
+def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
+    path = folder / "allocation.csv"
+    first = load(folder).table[0]
+    other = "treatment" if first.arm == "control" else "control"
+    path.write_text(path.read_text().replace(f",{first.arm}\n", f",{other}\n", 1))
+    found = problems(folder)
+    (words,) = next(value for what, value in found.items() if what.startswith("allocation.csv"))
+    assert words == (
+        f"unit split-10-01: recorded {other} in split-10, drawn {first.arm} in split-10"
+    )
+    (words,) = next(value for what, value in found.items() if "hashes" in what)
+    assert words.startswith("allocation_sha256 is ")
+
+
+def test_a_unit_that_was_left_out_is_named(folder):
+    path = folder / "allocation.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    found = problems(folder)
+    assert ["unit split-11-03 is missing"] in found.values()
+
+
+def test_another_protocol_is_found(folder):
+    edit(folder / "campaign.json", lambda content: content["protocol"].update(alpha=0.2))
+    found = next(value for what, value in problems(folder).items() if "hashes" in what)
+    assert any(words.startswith("protocol_sha256 is ") for words in found)
+
+
+def test_another_nonce_is_found(folder):
+    edit(folder / "campaign.json", lambda content: content.update(nonce="0"))
+    found = problems(folder)
+    hashes = next(value for what, value in found.items() if "hashes" in what)
+    assert any(words.startswith("nonce_sha256 is ") for words in hashes)
+    assert any(what.startswith("allocation.csv") for what in found)
+
+
+def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_database, finish):
+    """Somebody drew until the table pleased, and registered that: the protocol promises the seed.
+
+    Everything agrees with everything, but not with ``nonce: seed``.
+    """
+    campaign = enrol(tiny_protocol(nonce="seed"), tmp_path / "tiny", None)
+    edit(campaign.folder / "campaign.json", lambda content: content.update(nonce="12345"))
+    (campaign.folder / "allocation.csv").unlink()
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    record_all(load(campaign.folder))
+    found = [words for value in problems(campaign.folder).values() for words in value]
+    assert any("nonce" in words and "seed" in words for words in found)
+
+
+def test_an_arm_that_was_changed_in_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "arm", "elsewhere")
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id} is recorded as elsewhere, drawn was {row.arm}"]
+    ]
+
+
+def test_a_unit_that_was_never_drawn_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "unit_id", "stranger")
+    found = [words for value in problems(folder).values() for words in value]
+    assert f"unit stranger is recorded as {row.arm}, drawn was None" in found
+
+
+@pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
+def test_a_hash_that_was_changed_in_the_record_is_named(folder, name):
+    client, runs = runs_of(folder)
+    client.set_tag(runs[""], name, "0" * 64)
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"{name} is ")
+    assert words.endswith(f"the record was committed to {'0' * 64}")
+
+
+def test_an_allocation_that_was_changed_in_the_record_is_named(folder, tmp_path):
+    client, runs = runs_of(folder)
+    first, *others = load(folder).table
+    moved = allocation.Assignment(unit_id=first.unit_id, block=first.block, arm="elsewhere")
+    kept = client.download_artifacts(runs[""], schema.ALLOCATION_FILE, str(tmp_path))
+    try:
+        client.log_text(runs[""], allocation.to_csv([moved, *others]), schema.ALLOCATION_FILE)
+        found = problems(folder)
+    finally:
+        client.log_artifact(runs[""], kept)  # the copies of the campaign share this file
+    assert list(found.values()) == [
+        [f"unit {first.unit_id}: recorded elsewhere in split-10, drawn {first.arm} in split-10"]
+    ]
+
+
+def test_an_outcome_that_was_trained_as_another_arm_is_named(folder, finish):
+    campaign = load(folder)
+    row = campaign.table[3]
+    other = next(arm for arm in campaign.protocol.arms if arm != row.arm)
+    finish(campaign, allocation.Assignment(unit_id=row.unit_id, block=row.block, arm=other))
+    ((words,),) = problems(folder).values()
+    assert words == (
+        f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
+    )
+
+
+def test_a_unit_that_was_removed_from_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[1]
+    client.delete_run(runs[row.unit_id])
+    found = [words for value in problems(folder).values() for words in value]
+    assert any(row.unit_id in words for words in found)
+
+
+def test_a_record_that_is_missing_is_said(folder):
+    (folder / "mlflow.db").unlink()
+    found = problems(folder)
+    assert found == {"the record": [f"there is none at {load(folder).tracking_uri}"]}
+
+
+@pytest.mark.parametrize("words", [["verify"], ["verify", "--json"]])
+def test_the_command_exits_0_if_all_agrees_and_1_with_the_unit_if_not(folder, capsys, words):
+    assert main([*words, "orl-rct", "--out", str(folder)]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+    path = folder / "allocation.csv"
+    path.write_text(path.read_text().replace("split-10-02", "split-10-09"))
+    assert main([*words, "orl-rct", "--out", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "unit split-10-02 is missing" in said
+    if "--json" in words:
+        assert json.loads(said)["agrees"] is False
+    else:
+        assert "DIFFERS allocation.csv is what protocol and nonce draw" in said
