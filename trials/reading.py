@@ -181,7 +181,8 @@ def step_into(kind: Any, part: Any) -> Any:
     if typing.get_origin(kind) is dict:
         return typing.get_args(kind)[1]
     found = fields_of(kind).get(part, kind)
-    members = [member for member in typing.get_args(found) if dataclasses.is_dataclass(member)]
+    plain = [getattr(member, "__origin__", member) for member in typing.get_args(found)]
+    members = [member for member in plain if dataclasses.is_dataclass(member)]
     return members[0] if members else found  # of ``Data | None``
 
 

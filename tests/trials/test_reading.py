@@ -171,8 +171,8 @@ BAD = {
         "    prior:",
     ),
     "an unknown attack set": (
-        put("robustness/attacks", "apgd"),
-        "robustness: unknown attack set 'apgd' (did you mean 'apgd-10'?)",
+        put("robustness/attacks", "apgd10"),
+        "robustness: unknown attack set 'apgd10' (did you mean 'apgd-10'?)",
         "robustness:",
     ),
     "workers that do not divide the batch": (
@@ -254,7 +254,7 @@ def test_what_is_no_file_is_one_line_with_what_there_is(tmp_path, name):
     message = complaint(name)
     assert "\n" not in message
     assert name in message
-    assert "orl-aa, orl-rct" in message
+    assert "orl-aa, orl-defenses, orl-rct" in message
 
 
 def test_a_near_name_is_offered():
