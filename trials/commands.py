@@ -90,7 +90,11 @@ def check_at_a_time(options: Namespace) -> None:
 
 
 def go_on(campaign: "Campaign", options: Namespace) -> int:
-    """Run what is left of a campaign; return 0 if it is over and recorded, else 1."""
+    """Run what is left of a campaign.
+
+    Returns:
+        0 if it is over and recorded, 130 if a signal stopped it before, else 1.
+    """
     from trials.running import run as run_campaign
     from trials.screen import clock, screen
 
@@ -112,6 +116,8 @@ def go_on(campaign: "Campaign", options: Namespace) -> int:
         print(f"the record is owed {summary.owed} units; {again} writes them", file=sys.stderr)
     if summary.finished + len(summary.failed) < summary.total:
         print(f"{again} goes on", file=sys.stderr)
+        if campaign.stop_file.exists() and campaign.stop_file.read_text():
+            return 130
     return 0 if summary.finished == summary.total and not summary.owed else 1
 
 

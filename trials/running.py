@@ -117,7 +117,7 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         if stop.exists():
             raise KeyboardInterrupt
-        stop.touch()
+        stop.write_text("interrupted")  # `atat stop` leaves it empty
         echo("stopping: running units finish their present stage; once more to stop at once")
 
     if threading.current_thread() is not threading.main_thread():

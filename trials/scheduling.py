@@ -1,5 +1,6 @@
 """One pass of Ray Tune over units: first in, first out, no searcher looking on."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,6 @@ def run_units(
     def resources(config: dict[str, Any]) -> Any:
         return tune.PlacementGroupFactory([own_share(need_of(config["unit_id"]))])
 
-    lost: list[Any] = []
     tune.Tuner(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
@@ -51,11 +51,9 @@ def run_units(
             max_concurrent_trials=at_a_time,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(storage), callbacks=[tell(events, lost)], verbose=0
+            name="tune", storage_path=str(storage), callbacks=[tell(events)], verbose=0
         ),
     ).fit()
-    for trial in lost:  # Tune keeps the error after it has told its callbacks
-        events.lost(trial.config["unit_id"], trial.get_pickled_error() or trial.get_error())
 
 
 def own_share(need: Need) -> dict[str, float]:
@@ -91,8 +89,16 @@ def queue_of(unit_ids: Iterator[str], stop: Path) -> Any:
     return Queue()
 
 
-def tell(events: Any, lost: list[Any]) -> Any:
-    """Make the Tune callback that tells ``events`` of every unit and collects the lost ones."""
+def error_of(trial: Any) -> Any:
+    """Read the error of a Tune trial from its folder; ``get_error`` knows it only later."""
+    try:
+        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError, pickle.UnpicklingError):
+        return trial.get_error()
+
+
+def tell(events: Any) -> Any:
+    """Make the Tune callback that tells ``events`` of every unit that starts and ends."""
     from ray import tune
 
     class Tell(tune.Callback):
@@ -106,6 +112,6 @@ def tell(events: Any, lost: list[Any]) -> Any:
             events.ended(trial.config["unit_id"])
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            lost.append(trial)
+            events.lost(trial.config["unit_id"], error_of(trial))
 
     return Tell()
