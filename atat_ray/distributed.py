@@ -54,6 +54,8 @@ def share_batch_norm(model: nn.Module) -> nn.Module:
         if type(child) is nn.BatchNorm2d:
             shared = SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
             shared.load_state_dict(child.state_dict())
+            for mine, theirs in zip(shared.parameters(), child.parameters(), strict=True):
+                mine.requires_grad_(theirs.requires_grad)
             setattr(model, name, shared)
         else:
             share_batch_norm(child)

@@ -41,6 +41,12 @@ def test_batch_norm_over_workers_is_batch_norm_over_their_images(tmp_path):
             assert torch.allclose(found["state"][name], layer.state_dict()[name], atol=1e-5)
 
 
+def test_a_frozen_batch_norm_stays_frozen_when_it_is_shared():
+    model = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2).requires_grad_(False))
+    shared = share_batch_norm(model)
+    assert [p.requires_grad for p in shared.parameters()] == [True, True, False, False]
+
+
 def test_in_evaluation_mode_shared_batch_norm_needs_no_workers():
     model = share_batch_norm(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2))))
     assert type(model[1][0]) is SharedBatchNorm2d
