@@ -13,9 +13,10 @@ from torch.distributed.nn.functional import all_reduce
 
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import load_split
+from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
+from atat_ray.target import CHECKPOINT, State, new_target
 from atat_ray.training import Epoch, train
-from atat_ray.unit import CHECKPOINT, State, UnitSpec, new_target
 
 RESULT = "train-workers.pt"
 

@@ -22,8 +22,10 @@ from atat_ray.metrics.prdc import prdc_by_class
 from atat_ray.models import build_target
 from atat_ray.models.inner import outputs_of, stages
 from atat_ray.seeding import derive_seed, generator
+from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, specification_hash
-from atat_ray.unit import UnitSpec, invert_stage, load_target
+from atat_ray.target import load_target
+from atat_ray.unit import invert_stage
 
 PERMUTATIONS = 99
 NEIGHBOURS = 3

@@ -57,6 +57,94 @@ class Training:
 Epoch = dict[str, float]
 
 
+class Loop:
+    """A training under way: what its steps draw from and what they change.
+
+    The order of images, their augmentation and the draws of the defense come from three generators
+    derived from the seed, so that arms see the same images in the same order.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        faces: Faces,
+        defense: Defense,
+        training: Training,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        check_batches(training, len(faces), world_size)
+        self.model, self.faces, self.training = model, faces, training
+        self.steps = len(faces) // training.batch_size
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer,
+            max_lr=training.learning_rate,
+            total_steps=self.steps * training.epochs,
+            pct_start=training.warmup,
+        )
+        self.order = generator(seed, "order")
+        self.views, self.draws = (
+            BatchDraws(generator(seed, name), rank=rank, world_size=world_size)
+            for name in ("augmentation", "defense")
+        )
+        course = Course(faces=faces, training=training, steps_per_epoch=self.steps, seed=seed)
+        self.session = begin(defense, model, course)
+        self.visible = self.session.visible(faces.images)
+
+    def epoch(self) -> dict[str, Tensor]:
+        """Take the steps of one epoch; return the means of its curves over this worker's images."""
+        size = self.training.batch_size
+        rows = torch.randperm(len(self.faces), generator=self.order)[: self.steps * size]
+        means: dict[str, Tensor] = {}
+        for batch in rows.view(self.steps, size):
+            for name, value in self.step(batch).items():
+                means[name] = means.get(name, 0) + value / self.steps
+        return means
+
+    def step(self, batch: Tensor) -> dict[str, Tensor]:
+        """Take one step on the images of these rows, shared among the workers; return its terms."""
+        shard = self.views.shard(batch).to(self.faces.labels.device)
+        images = augment(self.visible[shard], self.training.augmentation, self.views)
+        images = images.contiguous(memory_format=torch.channels_last)
+        terms = self.session.loss(self.model, images, self.faces.labels[shard], self.draws)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.session.after_step()
+        return {"loss": terms.total.detach(), **terms.curves}
+
+    def parts(self) -> dict[str, Any]:
+        """Name what has a state of its own."""
+        names = ("model", "optimizer", "schedule", "session")
+        return {name: getattr(self, name) for name in names}
+
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """List what is drawn from."""
+        return self.order, self.views.generator, self.draws.generator
+
+    def snapshot(self, curves: list[Epoch]) -> dict[str, Any]:
+        """Collect all that the rest of the training depends on."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        draws = [one.get_state() for one in self.generators()]
+        return {**states, "curves": curves, "generators": draws}
+
+    def restore(self, state: dict[str, Any] | None) -> list[Epoch]:
+        """Go back to where a snapshot was taken, if there is one; return the curves so far."""
+        if state is None:
+            return []
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        for draws, saved in zip(self.generators(), state["generators"], strict=True):
+            draws.set_state(saved)
+        return state["curves"]
+
+
 def train(
     model: nn.Module,
     faces: Faces,
@@ -72,9 +160,7 @@ def train(
 ) -> list[Epoch]:
     """Train a model in place and return the curves, one row an epoch.
 
-    The order of images, their augmentation and the draws of the defense come from three generators
-    derived from ``seed``, so that arms see the same images in the same order. Each of
-    ``world_size`` workers calls this with its own rank and a model that averages gradients
+    Each of ``world_size`` workers calls this with its own rank and a model that averages gradients
     (``atat_ray.distributed``); the numbers drawn do not depend on their number.
 
     Args:
@@ -92,45 +178,12 @@ def train(
     Raises:
         ValueError: the batch does not fit the images or the workers.
     """
-    check_batches(training, len(faces), world_size)
-    steps = len(faces) // training.batch_size
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=training.learning_rate,
-        total_steps=steps * training.epochs,
-        pct_start=training.warmup,
-    )
-    order = generator(seed, "order")
-    views = BatchDraws(generator(seed, "augmentation"), rank=rank, world_size=world_size)
-    draws = BatchDraws(generator(seed, "defense"), rank=rank, world_size=world_size)
-    curves: list[Epoch] = []
-    course = Course(faces=faces, training=training, steps_per_epoch=steps, seed=seed)
-    session = begin(defense, model, course)
-    visible = session.visible(faces.images)
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "session": session}
-    generators = (order, views.generator, draws.generator)
-    if checkpoint is not None:
-        curves = restore(checkpoint.load(), parts, generators)
+    loop = Loop(model, faces, defense, training, seed=seed, rank=rank, world_size=world_size)
+    curves = loop.restore(checkpoint.load()) if checkpoint is not None else []
     model.train()
     with true_float32():
         for epoch in range(len(curves), training.epochs):
-            rows = torch.randperm(len(faces), generator=order)[: steps * training.batch_size]
-            totals: dict[str, Tensor] = {}
-            for batch in rows.view(steps, training.batch_size):
-                shard = views.shard(batch).to(faces.labels.device)
-                images = augment(visible[shard], training.augmentation, views)
-                images = images.contiguous(memory_format=torch.channels_last)
-                terms = session.loss(model, images, faces.labels[shard], draws)
-                optimizer.zero_grad(set_to_none=True)
-                terms.total.backward()
-                optimizer.step()
-                schedule.step()
-                session.after_step()
-                for name, value in (("loss", terms.total.detach()), *terms.curves.items()):
-                    totals[name] = totals.get(name, 0) + value / steps
+            totals = loop.epoch()
             means = average(torch.stack(list(totals.values()))).tolist()
             curves.append(dict(zip(totals, means, strict=True)))
             if on_epoch is not None:
@@ -138,31 +191,10 @@ def train(
             if not isfinite(curves[-1]["loss"]):
                 break  # it diverged; more epochs change nothing
             if checkpoint is not None:
-                checkpoint.save(lambda: snapshot(curves, parts, generators))
+                checkpoint.save(lambda: loop.snapshot(curves))
     if checkpoint is not None:
         checkpoint.remove()
     return curves
-
-
-def snapshot(
-    curves: list[Epoch], parts: dict[str, Any], generators: tuple[torch.Generator, ...]
-) -> dict[str, Any]:
-    """Collect all that the rest of a training depends on."""
-    states = {name: part.state_dict() for name, part in parts.items()}
-    return {**states, "curves": curves, "generators": [g.get_state() for g in generators]}
-
-
-def restore(
-    state: dict[str, Any] | None, parts: dict[str, Any], generators: tuple[torch.Generator, ...]
-) -> list[Epoch]:
-    """Put the parts of a training where a snapshot left them; return the curves so far."""
-    if state is None:
-        return []
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    for draws, saved in zip(generators, state["generators"], strict=True):
-        draws.set_state(saved)
-    return state["curves"]
 
 
 def check_batches(training: Training, num_images: int, world_size: int) -> None:

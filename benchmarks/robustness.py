@@ -15,7 +15,7 @@ import torch
 from atat_ray.data import load_split
 from atat_ray.precision import true_float32
 from atat_ray.robustness import ATTACK_SETS, resists
-from atat_ray.unit import load_target
+from atat_ray.target import load_target
 from trials.campaign import load
 
 

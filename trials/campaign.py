@@ -12,8 +12,9 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.assets import BlockSpec
+from atat_ray.specification import UnitSpec
 from atat_ray.stages import write_whole
-from atat_ray.unit import UnitSpec, read_outcome
+from atat_ray.unit import read_outcome
 from trials import allocation
 from trials.allocation import Assignment, Stratum
 from trials.protocol import Protocol

@@ -33,8 +33,8 @@ from atat_ray.names import unknown
 from atat_ray.options import written
 from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
+from atat_ray.specification import UnitSpec
 from atat_ray.training import Training
-from atat_ray.unit import UnitSpec
 
 
 def write_options(options: Any) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from typing import Any
 from analysis import schema
 from atat_ray.assets import BlockSpec, make_evaluation, make_prior
 from atat_ray.data import load_split
-from atat_ray.unit import UnitSpec, pick_device, run_unit, train_here
+from atat_ray.specification import UnitSpec
+from atat_ray.target import pick_device, train_here
+from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign, write_note
 from trials.devices import alive, needs, room_for, start_ray, wait_for_room

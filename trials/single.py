@@ -12,8 +12,10 @@ import yaml
 
 from atat_ray.defenses import DEFENSES, find_defense
 from atat_ray.names import unknown
+from atat_ray.specification import UnitSpec
 from atat_ray.stages import write_whole
-from atat_ray.unit import UnitSpec, invert_stage, run_unit, train_stage
+from atat_ray.target import train_stage
+from atat_ray.unit import invert_stage, run_unit
 from trials.reading import check_protocol, read_protocol
 
 MODEL_FILE = "model.json"

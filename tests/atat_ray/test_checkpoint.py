@@ -1,14 +1,11 @@
 import pytest
 import torch
+from small import TRAINING, small
 
 from atat_ray.checkpoint import Checkpoint
-from atat_ray.data.splits import Faces
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
-from atat_ray.models import build_target
-from atat_ray.seeding import generator
-from atat_ray.training import Training, train
+from atat_ray.training import train
 
-TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
 DEFENSE = AntiAdversarial(weight=2.0, epsilon=0.02, steps=2, step_size=0.01, random_start=True)
 
 
@@ -16,14 +13,8 @@ class Killed(Exception):
     """What a lost process looks like from inside."""
 
 
-@pytest.fixture
-def faces():
-    images = torch.rand(20, 1, 32, 32, generator=generator("faces"))
-    return Faces(images=images, labels=torch.arange(20) % 4)
-
-
 def trained(faces, checkpoint=None, kill_after=None):
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    model = small()
 
     def on_epoch(epoch, curves):
         if epoch == kill_after:

@@ -4,48 +4,15 @@ from math import pi
 
 import pytest
 import torch
+from small import begun, draws, nll, small
 from torch import nn
 
-from atat_ray.data.splits import Faces
 from atat_ray.defenses import DEFENSES, prepare
 from atat_ray.defenses.anti_adversarial import AntiAdversarial, draw_reference_decoys
-from atat_ray.defenses.base import Course, begin
 from atat_ray.defenses.neg_ls import NegLs
-from atat_ray.models import build_target
 from atat_ray.perturbation import pgd
-from atat_ray.seeding import BatchDraws, generator
-from atat_ray.training import Training
 
-TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
 ATAT = {"weight": 2.0, "epsilon": 0.02, "steps": 2, "step_size": 0.01, "random_start": True}
-
-
-def draws(seed=0):
-    return BatchDraws(generator(seed))
-
-
-@pytest.fixture
-def faces():
-    images = torch.rand(16, 1, 32, 32, generator=generator("faces"))
-    return Faces(images=images, labels=torch.arange(16) % 4)
-
-
-@pytest.fixture
-def batch(faces):
-    return faces.images[:8], faces.labels[:8]
-
-
-def small(defense=None, seed=3):
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
-    return model if defense is None else prepare(defense, model, public=None, seed=seed)
-
-
-def begun(defense, model, faces):
-    return begin(defense, model, Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1))
-
-
-def nll(logits, labels):
-    return -logits.log_softmax(1)[range(len(labels)), labels]
 
 
 def gaussian(rows, sigma):

@@ -3,47 +3,16 @@
 import pytest
 import torch
 from scipy.optimize import nnls
+from small import TRAINING, begun, draws, nll, small
 from torch import nn
 
-from atat_ray.data.splits import Faces
 from atat_ray.defenses import DEFENSES
-from atat_ray.defenses.base import Course, begin
+from atat_ray.defenses.base import Course
 from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
 from atat_ray.defenses.trap_mid import blend, vary
-from atat_ray.models import build_target
 from atat_ray.models.pixel_mask import delete
 from atat_ray.models.sparse_coding import SparseCoding
-from atat_ray.seeding import BatchDraws, generator
-from atat_ray.training import Training
-
-TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
-
-
-def draws(seed=0):
-    return BatchDraws(generator(seed))
-
-
-@pytest.fixture
-def faces():
-    images = torch.rand(16, 1, 32, 32, generator=generator("faces"))
-    return Faces(images=images, labels=torch.arange(16) % 4)
-
-
-@pytest.fixture
-def batch(faces):
-    return faces.images[:8], faces.labels[:8]
-
-
-def small():
-    return build_target("small_resnet", num_classes=4, channels=1, seed=5)
-
-
-def begun(defense, model, faces):
-    return begin(defense, model, Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1))
-
-
-def nll(logits, labels):
-    return -logits.log_softmax(1)[range(len(labels)), labels]
+from atat_ray.seeding import generator
 
 
 def test_trap_mid_loss_and_triggers(batch, faces):

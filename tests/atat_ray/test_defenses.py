@@ -1,6 +1,7 @@
 import pytest
 import torch
 from scipy.stats import chisquare
+from small import draws
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -8,13 +9,9 @@ from atat_ray.defenses import DEFENSES, defense_name, find_defense
 from atat_ray.defenses.anti_adversarial import AntiAdversarial, draw_decoys
 from atat_ray.defenses.decoy_noise import DecoyNoise
 from atat_ray.perturbation import pgd
-from atat_ray.seeding import BatchDraws, generator
+from atat_ray.seeding import generator
 
 ATAT = {"weight": 2.0, "epsilon": 0.02, "steps": 3, "step_size": 0.008, "random_start": True}
-
-
-def draws(seed=0):
-    return BatchDraws(generator(seed))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from torch import distributed, nn
 
 from atat_ray.distributed import SharedBatchNorm2d, share_batch_norm, train_on_workers
 from atat_ray.seeding import generator
-from atat_ray.unit import train_here
+from atat_ray.target import train_here
 
 WORKERS = 2
 

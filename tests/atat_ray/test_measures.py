@@ -9,7 +9,8 @@ from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.measures import dependence, measure_stage, stage_outputs
 from atat_ray.models import build_target
 from atat_ray.seeding import generator
-from atat_ray.unit import load_target, run_unit
+from atat_ray.target import load_target
+from atat_ray.unit import run_unit
 
 
 def test_dependence_is_the_mean_over_stages():

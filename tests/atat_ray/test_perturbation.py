@@ -2,15 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import draws
 from torch import nn
 
 from atat_ray.perturbation import check_epsilon, frozen_statistics, pgd, project
 from atat_ray.precision import assert_true_float32, true_float32
-from atat_ray.seeding import BatchDraws, generator
-
-
-def draws(seed=0):
-    return BatchDraws(generator(seed))
+from atat_ray.seeding import generator
 
 
 @pytest.fixture

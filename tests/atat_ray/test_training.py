@@ -2,12 +2,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from small import small
 
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
 from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
-from atat_ray.models import build_target
 from atat_ray.seeding import BatchDraws, generator
 from atat_ray.training import Training, accuracy, train
 
@@ -22,14 +22,8 @@ def atat(weight):
     return AntiAdversarial(weight=weight, epsilon=0.02, steps=2, step_size=0.01, random_start=True)
 
 
-@pytest.fixture
-def faces():
-    images = torch.rand(20, 1, 32, 32, generator=generator("faces"))
-    return Faces(images=images, labels=torch.arange(20) % 4)
-
-
 def trained(faces, defense, seed=1, **options):
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    model = small()
     curves = train(model, faces, defense, TRAINING, seed=seed, **options)
     return model, curves
 
@@ -95,7 +89,7 @@ def test_curves_have_one_row_an_epoch_and_are_told_as_they_come(faces):
 def test_plain_training_fits_what_can_be_fitted():
     base = torch.rand(4, 1, 32, 32, generator=generator("base"))
     faces = Faces(images=base.repeat(8, 1, 1, 1), labels=torch.arange(4).repeat(8))
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    model = small()
     training = Training(
         epochs=25, batch_size=16, learning_rate=0.003, weight_decay=0.0, augmentation=NOTHING
     )
@@ -106,7 +100,7 @@ def test_plain_training_fits_what_can_be_fitted():
 
 
 def test_accuracy_counts_by_hand_whatever_the_batches(faces):
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    model = small()
     model.eval()
     by_hand = sum(
         int(model(image[None]).argmax()) == int(label)
@@ -133,7 +127,7 @@ def test_wrong_settings_are_refused(options, message):
 
 
 def test_a_batch_that_does_not_fit_is_refused(faces):
-    model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
+    model = small()
     large = Training(epochs=1, batch_size=21, learning_rate=0.1, weight_decay=0.0)
     with pytest.raises(ValueError, match="there are 20 training images; use at most 20"):
         train(model, faces, PLAIN, large, seed=1)

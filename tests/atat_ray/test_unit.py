@@ -8,7 +8,8 @@ from atat_ray import unit
 from atat_ray.assets import make_prior
 from atat_ray.data import load_split
 from atat_ray.data.orl_faces import default_root
-from atat_ray.unit import load_target, run_unit
+from atat_ray.target import load_target, new_target
+from atat_ray.unit import run_unit
 
 STAGES = ["train.pt", "invert-standard.pt", "score.pt", "robustness.pt", "outcome.json"]
 
@@ -125,7 +126,7 @@ def test_units_differ_and_arms_of_one_unit_start_from_the_same_weights(tiny_prot
     )
     split = load_split(treated.block.data, 0)
     weights = [
-        unit.new_target(spec, split).state_dict()["head.weight"] for spec in (treated, plain, other)
+        new_target(spec, split).state_dict()["head.weight"] for spec in (treated, plain, other)
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

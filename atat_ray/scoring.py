@@ -1,0 +1,61 @@
+"""What the evaluation models say of reconstructions."""
+
+import torch
+from torch import Tensor
+
+from atat_ray.data import IdentitySplit
+from atat_ray.evaluation import EvaluationModels
+from atat_ray.inversion.ppa import Reconstructions
+from atat_ray.metrics.attack_accuracy import hits, hits_by_class
+from atat_ray.metrics.feature_distance import nearest_of_class
+
+
+@torch.no_grad()
+def score(
+    found: Reconstructions, models: EvaluationModels, split: IdentitySplit
+) -> tuple[dict[str, float], list[dict[str, int]], Tensor]:
+    """Score reconstructions with the evaluation models.
+
+    Args:
+        found: reconstructions of every class, the same number of each, best first.
+        models: of the block, in evaluation mode.
+        split: of the block; distances are to its private training images.
+
+    Returns:
+        Outcomes by name (see ``analysis.schema``); one row a class with k of n; and a picture,
+        uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
+        training image.
+    """
+    classes, num_classes = found.classes, split.num_classes
+    probabilities, linear = models(found.images), models.lda(found.images)
+    hit = {
+        "k_1": hits(probabilities, classes, 1),
+        "k_5": hits(probabilities, classes, 5),
+        "lda_k_1": hits(linear, classes, 1),
+        "lda_k_5": hits(linear, classes, 5),
+    }
+    distances, nearest = nearest_of_class(
+        models.features(found.images),
+        classes,
+        models.features(split.train.images),
+        split.train.labels,
+    )
+    outcomes = {
+        "att_acc_1": float(hit["k_1"].float().mean()),
+        "att_acc_5": float(hit["k_5"].float().mean()),
+        "lda_att_acc_1": float(hit["lda_k_1"].float().mean()),
+        "lda_att_acc_5": float(hit["lda_k_5"].float().mean()),
+        "delta_eval": float(distances.mean()),
+        "evaluation_confidence": float(probabilities.gather(1, classes[:, None]).mean()),
+    }
+    counts = {name: hits_by_class(value, classes, num_classes)[0] for name, value in hit.items()}
+    n = classes.bincount(minlength=num_classes)
+    rows = [
+        {"class": int(split.people[c]), "n": int(n[c])}
+        | {name: int(count[c]) for name, count in counts.items()}
+        for c in range(num_classes)
+    ]
+    keep = len(classes) // num_classes
+    best, real = found.images[::keep], split.train.images[nearest[::keep]]
+    picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
+    return outcomes, rows, (picture * 255).round().to(torch.uint8)

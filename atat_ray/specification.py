@@ -1,0 +1,70 @@
+"""All that a unit's outcome depends on, and the hashes that name its stages by it."""
+
+from dataclasses import dataclass
+
+from atat_ray.assets import BlockSpec
+from atat_ray.defenses import Defense
+from atat_ray.inversion.ppa import Ppa
+from atat_ray.robustness import Robustness
+from atat_ray.seeding import derive_seed
+from atat_ray.stages import specification_hash
+from atat_ray.training import Training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitSpec:
+    """All that a unit's outcome depends on.
+
+    Attributes:
+        unit_id: names the unit.
+        seed_name: what its seeds are derived from, beside the block's seed; units of a matched set
+            share it, others have their unit_id.
+        block: its data, evaluation models and priors.
+        architecture: of the target model.
+        defense: what its arm says.
+        training: schedule of the target model.
+        inversions: attack by name, each on the block's prior of that name.
+        robustness: how robust accuracy is measured.
+        workers: processes that share the training of the target model.
+    """
+
+    unit_id: str
+    seed_name: str
+    block: BlockSpec
+    architecture: str
+    defense: Defense
+    training: Training
+    inversions: dict[str, Ppa]
+    robustness: Robustness
+    workers: int = 1
+
+    def seed(self, stage: str) -> int:
+        """Derive the seed of a stage; it does not depend on the arm."""
+        return derive_seed(self.block.seed, self.seed_name, stage)
+
+    def train_hash(self) -> str:
+        """Name the trained target model by what it depends on."""
+        return specification_hash(
+            "train", self.seed_name, self.block.seed, self.block.data, self.block.split,
+            self.architecture, self.defense, self.training, self.workers,
+        )  # fmt: skip
+
+    def invert_hash(self, inversion: str) -> str:
+        """Name the reconstructions of one attack by what they depend on."""
+        return specification_hash(
+            "invert", self.train_hash(), self.block.prior_hash(inversion),
+            inversion, self.inversions[inversion],
+        )  # fmt: skip
+
+    def score_hash(self) -> str:
+        """Name the scores by what they depend on."""
+        inversions = [self.invert_hash(name) for name in self.inversions]
+        return specification_hash("score", inversions, self.block.evaluation_hash())
+
+    def robustness_hash(self) -> str:
+        """Name the robust accuracies by what they depend on."""
+        return specification_hash("robustness", self.train_hash(), self.robustness)
+
+    def outcome_hash(self) -> str:
+        """Name the outcome by what it depends on."""
+        return specification_hash("outcome", self.score_hash(), self.robustness_hash())

@@ -1,0 +1,116 @@
+"""The target model of a unit: built, trained, kept and loaded again."""
+
+import time
+from collections.abc import Callable
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atat_ray.checkpoint import Checkpoint
+from atat_ray.data import IdentitySplit, load_split
+from atat_ray.defenses import prepare
+from atat_ray.models import build_target
+from atat_ray.specification import UnitSpec
+from atat_ray.stages import load_stage, save_stage
+from atat_ray.training import Epoch, accuracy, train
+
+CHECKPOINT = "train-checkpoint.pt"
+State = dict[str, Tensor]
+Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
+
+
+def pick_device() -> torch.device:
+    """Pick CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -> nn.Module:
+    """Build the target model of a unit; ``trained`` if weights are loaded into it next."""
+    model = build_target(
+        spec.architecture,
+        num_classes=split.num_classes,
+        channels=split.train.images.shape[1],
+        seed=spec.seed("weights"),
+    )
+    public = None if trained else split.public
+    return prepare(spec.defense, model, public=public, seed=spec.seed("prepare"))
+
+
+class Undecided(nn.Module):
+    """What a target model is whose loss diverged: the same logit for every class, always.
+
+    Divergence is an outcome of a unit, not its failure, and this is what can be measured of it.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes) ones, with a gradient of zero at the images."""
+        return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+def trained_target(
+    spec: UnitSpec, split: IdentitySplit, state: State, *, diverged: bool
+) -> nn.Module:
+    """Build the trained target model of a unit from its state."""
+    if diverged:
+        return Undecided(split.num_classes)
+    model = new_target(spec, split, trained=True)
+    model.load_state_dict(state)
+    return model
+
+
+def train_here(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
+    """Train the target model of a unit in this process; return its state and curves."""
+    split, device = load_split(spec.block.data, spec.block.split), pick_device()
+    model = new_target(spec, split).to(device)
+    faces = split.train.to(device)
+    curves = train(
+        model,
+        faces,
+        spec.defense,
+        spec.training,
+        seed=spec.seed("train"),
+        checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash()),
+    )
+    return {name: value.cpu() for name, value in model.state_dict().items()}, curves
+
+
+def train_stage(spec: UnitSpec, folder: Path, trainer: Trainer = train_here) -> dict[str, Any]:
+    """Train the target model and measure its accuracies, unless that is done."""
+    path, specification = folder / "train.pt", spec.train_hash()
+    payload = load_stage(path, specification)
+    if payload is None:
+        start = time.perf_counter()
+        state, curves = trainer(spec, folder)
+        split = load_split(spec.block.data, spec.block.split)
+        diverged = not isfinite(curves[-1]["loss"])
+        model = trained_target(spec, split, state, diverged=diverged)
+        payload = {
+            "state": state,
+            "curves": curves,
+            "diverged": diverged,
+            "clean_acc": accuracy(model, split.test),
+            "train_acc": accuracy(model, split.train),
+            "seconds": time.perf_counter() - start,
+        }
+        save_stage(path, specification, payload)
+    return payload
+
+
+def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module:
+    """Load the trained target model of a unit, in evaluation mode on its device.
+
+    Raises:
+        ValueError: it has not been trained with this specification.
+    """
+    payload = load_stage(folder / "train.pt", spec.train_hash())
+    if payload is None:
+        raise ValueError(f"{folder} holds no target model of this specification; train it first")
+    model = trained_target(spec, split, payload["state"], diverged=payload["diverged"])
+    return model.to(pick_device()).eval()
