@@ -20,6 +20,7 @@ from trials.allocation import Assignment, Stratum
 from trials.protocol import Protocol
 
 CAMPAIGN_FILE = "campaign.json"
+COMMITTED_FILE = "committed.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Campaign:
         return [row for row in self.table if self.status(row) == schema.PENDING]
 
     def check_table(self) -> None:
-        """Refuse a table that is not what protocol and nonce draw.
+        """Refuse a table that is not what protocol and nonce draw, or not what was committed.
 
         Raises:
             ValueError: the message names the first difference.
@@ -94,15 +95,35 @@ class Campaign:
                 f"{self.folder / schema.ALLOCATION_FILE} is not what the protocol draws: "
                 f"{tampered[0]}; see `atat verify`, and put it back as it was"
             )
+        broken = self.broken_commitments()
+        if broken:
+            raise ValueError(
+                f"{self.folder} is not what was committed: {broken[0]}; see `atat verify`, and put "
+                "it back as it was"
+            )
 
     def committed(self) -> bool:
         """Tell whether the record has had the hashes of this campaign."""
-        return (self.folder / "committed.json").exists()
+        return (self.folder / COMMITTED_FILE).exists()
 
     def note_committed(self) -> None:
         """Note that the record has the hashes of this campaign."""
         if not self.committed():
-            write_note(self.folder, "committed", self.hashes())
+            write_whole(self.folder / COMMITTED_FILE, json.dumps(self.hashes()).encode())
+
+    def broken_commitments(self) -> list[str]:
+        """Name the hashes that are not those that were committed; none before that."""
+        try:
+            committed = dict(json.loads((self.folder / COMMITTED_FILE).read_text()))
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            return [f"{COMMITTED_FILE} cannot be read: {error}"]
+        return [
+            f"{name} is {value}, committed was {committed.get(name)}"
+            for name, value in self.hashes().items()
+            if committed.get(name) != value
+        ]
 
     def forget_failures(self) -> None:
         """Let failed units run again."""
@@ -171,6 +192,11 @@ def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaig
         return campaign
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no campaign; choose another with --out")
+    if "?" in str(folder.absolute()) and tracking_uri is None:
+        raise ValueError(
+            f"the database of a record cannot lie in {folder.absolute()}: its address ends at the "
+            "'?'; choose another folder with --out"
+        )
     nonce = str(protocol.seed) if protocol.nonce == "seed" else secrets.token_hex(32)
     content = {"protocol": protocol.canonical(), "nonce": nonce, "tracking_uri": tracking_uri}
     write_whole(folder / CAMPAIGN_FILE, json.dumps(content, indent=1).encode())

@@ -21,6 +21,16 @@ wrong; 130: interrupted, the same command goes on.
 """
 
 
+class WithDefenses(argparse.RawDescriptionHelpFormatter):
+    """A help that ends with the list of defenses, which is made only when it is asked for."""
+
+    def format_help(self) -> str:
+        """Write the help."""
+        from trials.single import list_defenses
+
+        return f"{super().format_help()}{list_defenses()}\n"
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     top = argparse.ArgumentParser(
@@ -71,14 +81,12 @@ def add_single(command: object) -> None:
     train = command(  # type: ignore[operator]
         "train",
         "train one target model with the settings of a protocol",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WithDefenses,
         epilog="--arm takes a defense of the protocol; --defense takes any, with its options:\n"
-        "  atat train --defense anti_adversarial weight=1 epsilon=0.01 steps=3 step_size=0.004 "
-        "random_start=true\n"
-        "`atat train --list` shows every defense, its options and its source.",
+        "  atat train runs/one --defense anti_adversarial weight=1 epsilon=0.01 steps=3 "
+        "step_size=0.004 random_start=true\n\ndefenses:",
     )
-    train.add_argument("folder", type=Path, nargs="?", help="where the model goes")
-    train.add_argument("--list", action="store_true", help="list the defenses")
+    train.add_argument("folder", type=Path, help="where the model goes")
     train.add_argument("--protocol", default="orl-rct", help="whose settings (default: orl-rct)")
     train.add_argument("--arm", help="arm of the protocol (default: its first)")
     train.add_argument("--defense", nargs="+", metavar="NAME [KEY=VALUE]", help="instead of an arm")

@@ -59,17 +59,20 @@ def folder_of(options: Namespace) -> Path:
 
 def run(options: Namespace) -> int:
     """Run a campaign, or go on with it, and say how to read it."""
-    from trials.campaign import default_folder, enrol
+    from trials.campaign import COMMITTED_FILE, default_folder, enrol
     from trials.reading import read_protocol
 
     check_at_a_time(options)
     protocol = read_protocol(options.protocol)
     folder = options.out or default_folder(protocol.name)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and not (folder / "committed.json").exists():
+    if not (folder / COMMITTED_FILE).exists():  # nothing is written for what cannot run
         from trials.record import check_answers
+        from trials.running import read_data
 
-        check_answers(uri)
+        if uri:
+            check_answers(uri)
+        read_data(protocol)
     return go_on(enrol(protocol, folder, uri), options)
 
 
@@ -223,11 +226,6 @@ def train(options: Namespace) -> int:
     """Train one target model."""
     from trials import single
 
-    if options.list:
-        print(single.list_defenses())
-        return 0
-    if options.folder is None:
-        raise ValueError("name the folder that the model goes to, or give --list")
     return single.train(options, say)
 
 

@@ -1,4 +1,4 @@
-"""The record in MLflow; nothing else of the platform writes there.
+"""The record in MLflow; nothing else writes there, but for the report that is logged to it.
 
 One experiment a campaign, one parent run, one child run a unit, found by its ``unit_id`` and
 created if absent. A child run that was being written when the process died is written anew, so
@@ -179,20 +179,20 @@ class Record:
         self.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
 
     @reaching
-    def units(self) -> dict[str, dict[str, str]]:
-        """Read the tags of every unit whose run is whole."""
+    def units(self) -> dict[str, Any]:
+        """Read every unit whose run is whole: MLflow's ``RunData``, with its tags and metrics."""
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}'"
-        tags, token = {}, None
+        units, token = {}, None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id], query, max_results=BATCH, page_token=token
             )
             for run in page:
                 if run.info.status in WHOLE:
-                    tags[run.data.tags["unit_id"]] = dict(run.data.tags)
+                    units[run.data.tags["unit_id"]] = run.data
             token = page.token
             if not token:
-                return tags
+                return units
 
     @reaching
     def registered(self) -> tuple[dict[str, str], str]:

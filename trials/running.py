@@ -18,6 +18,7 @@ from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign, write_note
 from trials.devices import alive, needs, room_for, start_ray, wait_for_room
+from trials.protocol import Protocol
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
@@ -48,8 +49,7 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
         assets = [make_assets(block, campaign.assets) for block in campaign.blocks()]
         writer.write_assets([asset for made in assets for asset in made])
         return writer.close()
-    for block in campaign.blocks():
-        load_split(block.data, block.split)  # data that cannot be read end the run here
+    read_data(campaign.protocol)
     opening = writer.thread.submit(writer.open)  # MLflow and Ray take seconds each to start
     echo("starting Ray")
     ray = start_ray()
@@ -72,6 +72,17 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
     finally:
         ray.shutdown()
     return writer.close()
+
+
+def read_data(protocol: Protocol) -> None:
+    """Read the data of every block, so that what cannot be read ends a run before it begins.
+
+    Raises:
+        ValueError: a file cannot be read, or a dataset is too small.
+    """
+    for name in protocol.blocks:
+        block = protocol.block_spec(name)
+        load_split(block.data, block.split)
 
 
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:

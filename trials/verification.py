@@ -1,10 +1,12 @@
 """Check a campaign against its protocol: who should have got which arm, and who did."""
 
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 from trials import allocation
 from trials.campaign import Campaign
-from trials.record import Record
+from trials.record import Record, metrics_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,10 @@ def verify(campaign: Campaign) -> list[Check]:
             problems=allocation.differences(campaign.table, drawn),
         ),
         Check(
+            what="the folder has the hashes that were committed before the first unit",
+            problems=campaign.broken_commitments(),
+        ),
+        Check(
             what="every finished unit was trained as its drawn arm says",
             problems=trained_otherwise(campaign, drawn),
         ),
@@ -59,6 +65,18 @@ def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) ->
     ]
 
 
+def recorded_otherwise(
+    unit_id: str, outcome: dict[str, Any], metrics: dict[str, float]
+) -> list[str]:
+    """Name the outcomes of a unit that the record has otherwise."""
+    last = {metric.key: metric.value for metric in metrics_of(outcome)}  # of a curve, its last
+    return [
+        f"unit {unit_id}: {name} is recorded as {metrics.get(name)}, its folder has {value}"
+        for name, value in last.items()
+        if metrics.get(name) != value and isfinite(value)
+    ]
+
+
 def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[Check]:
     """Compare the record in MLflow with what was drawn."""
     record = Record(campaign.tracking_uri, campaign.protocol.name)
@@ -67,11 +85,21 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
     tags, table = record.registered()
     arms = {row.unit_id: row.arm for row in drawn}
     units = record.units()
-    ended = [row.unit_id for row in drawn if campaign.outcome(row) is not None]
+    outcomes = {row.unit_id: campaign.outcome(row) for row in drawn}
+    outcomes = {unit_id: outcome for unit_id, outcome in outcomes.items() if outcome is not None}
     return [
         Check(
             what="every finished unit is in the record",
-            problems=[f"unit {unit_id} is not" for unit_id in ended if unit_id not in units],
+            problems=[f"unit {unit_id} is not" for unit_id in outcomes if unit_id not in units],
+        ),
+        Check(
+            what="the recorded outcomes are those in the folders of the units",
+            problems=[
+                words
+                for unit_id, outcome in outcomes.items()
+                if unit_id in units
+                for words in recorded_otherwise(unit_id, outcome, units[unit_id].metrics)
+            ],
         ),
         Check(
             what="protocol, nonce and allocation have the hashes that the record was committed to",
@@ -84,9 +112,9 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
         Check(
             what=f"the arms of the {len(units)} recorded units are those drawn",
             problems=[
-                f"unit {unit_id} is recorded as {unit['arm']}, drawn was {arms.get(unit_id)}"
+                f"unit {unit_id} is recorded as {unit.tags['arm']}, drawn was {arms.get(unit_id)}"
                 for unit_id, unit in units.items()
-                if arms.get(unit_id) != unit["arm"]
+                if arms.get(unit_id) != unit.tags["arm"]
             ],
         ),
     ]

@@ -98,7 +98,7 @@ class Writer:
         try:
             record = self.connect()
             record.write_assets(self.assets)
-            recorded = {unit_id: tags["status"] for unit_id, tags in record.units().items()}
+            recorded = {unit_id: unit.tags["status"] for unit_id, unit in record.units().items()}
         except Unreachable:
             self.record = None
             recorded = {}

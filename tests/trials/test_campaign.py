@@ -103,6 +103,12 @@ def test_a_campaign_that_was_moved_keeps_its_record_with_it(campaign, tmp_path):
     assert load(moved).tracking_uri == f"sqlite:///{moved}/mlflow.db"
 
 
+def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_path):
+    with pytest.raises(ValueError, match=r"what\?: its address ends at the '\?'; choose another"):
+        enrol(tiny_protocol(), tmp_path / "what?", None)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [

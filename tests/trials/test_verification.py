@@ -128,6 +128,41 @@ def test_an_arm_that_was_changed_in_the_record_is_named(folder):
     ]
 
 
+def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    given = client.get_run(runs[row.unit_id]).data.metrics["clean_acc"]
+    client.log_metric(runs[row.unit_id], "clean_acc", given / 2, step=1)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: clean_acc is recorded as {given / 2}, its folder has {given}"]
+    ]
+
+
+def test_an_outcome_that_was_changed_in_the_folder_is_named(folder):
+    row = load(folder).table[1]
+    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    edit(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
+    assert words.endswith("its folder has 0.123")
+
+
+@pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
+def test_a_commitment_that_was_changed_in_the_folder_is_named(folder, name):
+    edit(folder / "committed.json", lambda content: content.update({name: "0" * 64}))
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"{name} is ")
+    assert words.endswith(f"committed was {'0' * 64}")
+    with pytest.raises(ValueError, match=f"not what was committed: {name}"):
+        load(folder).check_table()
+
+
+def test_a_commitment_that_cannot_be_read_is_said(folder):
+    (folder / "committed.json").write_text("[1")
+    ((words,),) = problems(folder).values()
+    assert words.startswith("committed.json cannot be read")
+
+
 def test_a_unit_that_was_never_drawn_is_named(folder):
     client, runs = runs_of(folder)
     row = load(folder).table[2]
