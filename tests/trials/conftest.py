@@ -15,13 +15,9 @@ import pytest
 import torch
 import yaml
 
-from analysis import runs, schema
+from analysis import schema
 from atat_ray.stages import save_stage, write_whole
-from trials.campaign import enrol, load
-
-# What may differ between two runs of one campaign: durations, the order and place of runs, and the
-# state of the source tree, which somebody may edit meanwhile.
-OF_THE_RUN = ["start_order", "node", "git_commit", "times_lost"]
+from trials.campaign import enrol
 
 
 def pytest_configure(config):
@@ -200,26 +196,3 @@ def run_whole(driver):
         return one
 
     return run
-
-
-@pytest.fixture(scope="session")
-def table_of():
-    """Return a function that reads a whole campaign back, as the text of its two tables."""
-
-    def read(folder):
-        from mlflow import MlflowClient
-
-        campaign = load(folder)
-        client = MlflowClient(campaign.tracking_uri)
-        experiment = client.get_experiment_by_name(campaign.protocol.name)
-        query = f"tags.`{schema.KIND_TAG}` = 'unit'"
-        found = client.search_runs([experiment.experiment_id], query)
-        ids = [run.data.tags["unit_id"] for run in found]
-        assert sorted(ids) == sorted(row.unit_id for row in campaign.table)  # none stands twice
-        record = runs.load(campaign.tracking_uri, campaign.protocol.name)
-        assert set(record.units["status"]) == {schema.FINISHED}
-        times = record.units.filter(regex=f"^{schema.SECONDS_PREFIX}").columns
-        units = record.units.drop(columns=[*OF_THE_RUN, *times])
-        return f"{units.to_csv()}\n{record.classes.to_csv()}"
-
-    return read
