@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD, MLFLOW = 18265, 15000  # ports of this end of the tunnels
-UNITS, EPOCHS = 6, 60  # units an arm in each block, and epochs of each
+UNITS, EPOCHS = 12, 60  # units an arm in each block, and epochs of each
 
 
 def say(words):
@@ -158,7 +158,9 @@ def test_a_cluster_that_loses_a_host_ends_with_the_table_of_one_machine(
         say(f"{leaving.name} has power; {len(ends_of(folder))} units have ended")
 
         def over():
-            return "SUCCEEDED" in laptop("job", "status", *job, "tiny", check=False)
+            status = laptop("job", "status", *job, "tiny", check=False)
+            assert "FAILED" not in status, said()
+            return "SUCCEEDED" in status
 
         until(lambda: time.sleep(5) or over(), 900, said)
         say(said())
