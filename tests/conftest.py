@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,11 @@ CONTENT = {
 }
 
 
+# What may differ between two runs of one campaign: durations, the order and place of runs, and the
+# state of the source tree, which somebody may edit meanwhile.
+OF_THE_RUN = ["start_order", "node", "git_commit", "times_lost"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """Compute with one thread, as units do, so that numbers do not depend on the machine."""
@@ -100,3 +106,34 @@ def local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def table_of() -> Callable[..., str]:
+    """Return a function that reads a whole campaign back, as the text of its two tables.
+
+    Where the record's server is known by another address here, that is given.
+    """
+
+    def read(folder: Path, uri: str = "") -> str:
+        from mlflow import MlflowClient
+
+        from analysis import runs, schema
+        from trials.campaign import load
+
+        campaign = load(folder)
+        uri = uri or campaign.tracking_uri
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(campaign.protocol.name)
+        assert experiment is not None
+        query = f"tags.`{schema.KIND_TAG}` = 'unit'"
+        found = client.search_runs([experiment.experiment_id], query)
+        ids = [run.data.tags["unit_id"] for run in found]
+        assert sorted(ids) == sorted(row.unit_id for row in campaign.table)  # none stands twice
+        record = runs.load(uri, campaign.protocol.name)
+        assert set(record.units["status"]) == {schema.FINISHED}
+        times = record.units.filter(regex=f"^{schema.SECONDS_PREFIX}").columns
+        units = record.units.drop(columns=[*OF_THE_RUN, *times])
+        return f"{units.to_csv()}\n{record.classes.to_csv()}"
+
+    return read

@@ -24,6 +24,7 @@ RAY_ENVIRONMENT = {
 }
 GPU_SHARE = 0.25  # of a GPU that a unit of one process takes
 LABEL_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run
+WAITING = 64  # units that a cluster is given at a time, though it has no room for all of them yet
 PATIENCE = 60.0  # seconds between two words on what a cluster lacks
 
 
@@ -108,18 +109,40 @@ def wait_for_room(ray: Any, protocol: Protocol, echo: Callable[[str], None]) -> 
         ValueError: Ray runs on this machine alone, which does not grow.
     """
     missing, said = lacking(protocol, alive(ray)), 0.0
-    while missing:
-        if "RAY_ADDRESS" not in os.environ:
-            raise ValueError(
-                f"{missing[0]}; lower `workers` or mend `node` in the protocol, "
-                "or use a larger machine or a cluster"
-            )
-        if time.monotonic() - said > PATIENCE or not said:
-            from ray.autoscaler.sdk import request_resources
+    try:
+        while missing:
+            if "RAY_ADDRESS" not in os.environ:
+                raise ValueError(
+                    f"{missing[0]}; lower `workers` or mend `node` in the protocol, "
+                    "or use a larger machine or a cluster"
+                )
+            if time.monotonic() - said > PATIENCE or not said:
+                wanted = needs(protocol, [{"GPU": protocol.workers}]).values()
+                ask_for([n.resources for n in wanted for _ in range(n.processes)])
+                echo(f"waiting for the cluster: {'; '.join(missing)} (Ctrl-C ends the wait)")
+                said = time.monotonic()
+            time.sleep(2)
+            missing = lacking(protocol, alive(ray))
+    finally:
+        if said:
+            ask_for([])
 
-            wanted = needs(protocol, [{"GPU": protocol.workers}]).values()
-            request_resources(bundles=[n.resources for n in wanted for _ in range(n.processes)])
-            echo(f"waiting for the cluster: {'; '.join(missing)} (Ctrl-C ends the wait)")
-            said = time.monotonic()
-        time.sleep(2)
-        missing = lacking(protocol, alive(ray))
+
+def ask_for(bundles: list[dict[str, float]]) -> None:
+    """Ask a cluster's autoscaler to hold room for bundles until it is asked for others."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)
+
+
+def limit(protocol: Protocol, nodes: list[dict[str, float]]) -> int:
+    """Say how many units may be given to Ray at a time.
+
+    On one machine as many as fit. On a cluster more of them wait in Ray, so that its autoscaler
+    sees what is wanted and a node that joins finds work; units of several workers do not, as those
+    that wait would hold what others need.
+    """
+    fitting = min(room_for(need, nodes) for need in needs(protocol, nodes).values())
+    if "RAY_ADDRESS" in os.environ and protocol.workers == 1:
+        return max(fitting, WAITING)
+    return max(fitting, 1)

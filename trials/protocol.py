@@ -92,7 +92,9 @@ class Block(Strict):
     A block may differ from the others in anything that treatment cannot change.
     """
 
-    split: int = Field(ge=0, description="number of the identity split")
+    split: int = Field(
+        ge=0, lt=2**63, description="number of the identity split, which torch takes as a seed"
+    )
     data: DataOptions | None = Field(default=None, description="instead of the protocol's")
     architecture: str | None = Field(default=None, description="instead of the protocol's")
     node: str | None = Field(
@@ -115,7 +117,7 @@ class Inversion(Strict):
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=100_000)]  # a slip of the keyboard must not fill the memory
 
 
 def expand_levels(arms: Any) -> Any:

@@ -8,7 +8,6 @@ that a unit has one run and every value in it stands once.
 import json
 import logging
 import os
-import socket
 from collections.abc import Callable
 from functools import cached_property, partial, wraps
 from pathlib import Path
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a campaign retries by itself
+# A campaign tries again by itself and looks first at what came through; MLflow would send a request
+# that timed out a second time, and a unit would have two runs.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
@@ -61,7 +62,7 @@ def check_answers(uri: str, *, timeout: float = 5.0) -> None:
     """Check that a tracking server answers, rather than wait minutes for MLflow to give up.
 
     Raises:
-        Unreachable: nobody listens there.
+        Unreachable: nobody listens there, or nothing comes back in time.
         ValueError: the address is of no kind that MLflow knows.
     """
     try:
@@ -75,14 +76,22 @@ def check_answers(uri: str, *, timeout: float = 5.0) -> None:
         )
     if parts.scheme not in ("http", "https"):
         return
+    import requests
+
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=timeout).close()
-    except (OSError, ValueError) as error:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
+        reason = f"HTTP {answer.status_code}" if answer.status_code >= 500 else ""
+    except requests.exceptions.SSLError:
+        return  # it speaks; MLflow's own settings say which certificates are good
+    except requests.Timeout:
+        reason = f"nothing within {timeout:g} s"
+    except (requests.RequestException, ValueError) as error:
+        reason = type(error).__name__
+    if reason:
         raise Unreachable(
-            f"the MLflow server {uri} does not answer ({error}); start it, correct the address, "
+            f"the MLflow server {uri} does not answer ({reason}); start it, correct the address, "
             "or leave it out to keep the record in the campaign's folder"
-        ) from error
+        )
 
 
 class Record:
@@ -217,10 +226,14 @@ class Record:
             pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
         """
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
+        there = False
         for run in self.find(f"{query}'{tags['unit_id']}'"):
             if run.info.status in WHOLE and run.data.tags.get("status") == tags["status"]:
-                return
-            self.client.delete_run(run.info.run_id)
+                there = True
+            else:
+                self.client.delete_run(run.info.run_id)
+        if there:
+            return
         run_id = self.client.create_run(
             self.experiment_id,
             run_name=tags["unit_id"],

@@ -17,7 +17,7 @@ from atat_ray.target import pick_device, train_here
 from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign, write_note
-from trials.devices import alive, needs, room_for, start_ray, wait_for_room
+from trials.devices import alive, limit, needs, start_ray, wait_for_room
 from trials.protocol import Protocol
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
@@ -88,17 +88,16 @@ def read_data(protocol: Protocol) -> None:
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:
     """Schedule what is pending, and again what a lost process left, until nothing changes."""
     waiting = campaign.pending()
+    need = needs(campaign.protocol, alive(ray))  # once: while a GPU node is away it has not changed
     while waiting and not campaign.stop_file.exists():
         writer.echo(f"running {len(waiting)} units of {len(campaign.table)}")
-        nodes = alive(ray)
-        need = needs(campaign.protocol, nodes)
-        slots = min(room_for(one, nodes) for one in need.values())
+        most = limit(campaign.protocol, alive(ray))
         need_of = {row.unit_id: need[campaign.strata[row.block].block] for row in waiting}
         run_units(
             worker(campaign, waiting),
             list(need_of),
             need_of=need_of.__getitem__,
-            at_a_time=max(1, min(slots, at_a_time or slots)),
+            at_a_time=min(most, at_a_time or most),
             storage=campaign.folder,
             stop=campaign.stop_file,
             events=writer,

@@ -51,7 +51,7 @@ def run_units(
             max_concurrent_trials=at_a_time,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(storage), callbacks=[tell(events)], verbose=0
+            name="tune", storage_path=str(storage), callbacks=[tell(events, stop)], verbose=0
         ),
     ).fit()
 
@@ -97,19 +97,27 @@ def error_of(trial: Any) -> Any:
         return trial.get_error()
 
 
-def tell(events: Any) -> Any:
-    """Make the Tune callback that tells ``events`` of every unit that starts and ends."""
+def tell(events: Any, stop: Path) -> Any:
+    """Make the Tune callback that tells ``events`` of every unit that starts and ends.
+
+    Units that Ray was given before ``stop`` appeared and that get their turn after it do nothing,
+    and nothing is told of them.
+    """
     from ray import tune
+
+    passed: set[str] = set()
 
     class Tell(tune.Callback):
         def __reduce__(self) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            events.started(trial.config["unit_id"])
+            unit_id = trial.config["unit_id"]
+            passed.add(unit_id) if stop.exists() else events.started(unit_id)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            events.ended(trial.config["unit_id"])
+            if trial.config["unit_id"] not in passed:
+                events.ended(trial.config["unit_id"])
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             events.lost(trial.config["unit_id"], error_of(trial))

@@ -2,9 +2,10 @@
 
 import hmac
 import json
+import math
 import re
 from collections import Counter
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,34 @@ def test_every_order_of_the_arms_is_about_equally_frequent(tiny_protocol, design
         orders[tuple(row.arm for row in draw(protocol, str(seed))[:size])] += 1
     assert len(orders) == {"blocked": 6, "pairs": 2}[design]
     assert chisquare(list(orders.values())).pvalue > 1e-3
+
+
+@DESIGNS
+def test_ten_thousand_draws_are_balanced_and_as_frequent_as_their_probability(
+    three_arms, monkeypatch, design
+):
+    """Of each unit and arm, the frequency is a binomial's: within 4.5 standard errors, and spread.
+
+    A table that went round the arms in turn would be balanced and have no spread at all.
+    """
+    monkeypatch.setattr(Protocol, "sha256", lambda self: 64 * "b")
+    protocol, draws = three_arms(**design), 10_000
+    groups = strata(protocol)
+    balance = Counter((group.name, arm) for group in groups for arm in group.arms)
+    counts = Counter()
+    for nonce in range(draws):
+        table = draw(protocol, str(nonce))
+        assert Counter((row.block, row.arm) for row in table) == balance
+        counts.update((row.unit_id, row.arm) for row in table)
+    errors = []
+    for group in groups:
+        for unit_id, arm in product(group.unit_ids, set(group.arms)):
+            chance = group.arms.count(arm) / len(group.arms)
+            spread = math.sqrt(draws * chance * (1 - chance))
+            errors.append((counts[unit_id, arm] - draws * chance) / spread)
+    assert max(map(abs, errors)) < 4.5
+    # At least 42 degrees of freedom: a standard error of 0.22, three of them on either side.
+    assert 0.35 < sum(error**2 for error in errors) / len(errors) < 1.65
 
 
 def test_blocks_are_drawn_apart(three_arms):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trials.devices import Need, lacking, need_of, needs, room_for
+from trials import devices
+from trials.devices import Need, lacking, limit, need_of, needs, room_for, wait_for_room
 
 LAPTOP = [{"CPU": 8.0, "memory": 1e9, "node:10.0.0.1": 1.0}]
 
@@ -52,3 +53,31 @@ def test_more_workers_than_there_are_devices_are_lacking(tiny_protocol):
         f"a unit of split-{i} needs 2 processes with 1 CPU each, Ray has 1 CPU on 1 nodes"
         for i in (0, 1)
     ]
+
+
+def test_a_cluster_is_given_more_units_than_fit_so_that_it_can_grow(tiny_protocol, monkeypatch):
+    one = tiny_protocol()
+    assert limit(one, LAPTOP) == 8
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert limit(one, LAPTOP) == devices.WAITING
+    assert limit(one, [{"CPU": 1000.0}]) == 1000
+    assert limit(tiny_protocol(workers=2), LAPTOP) == 4
+
+
+def test_what_was_asked_of_a_cluster_is_given_back_when_it_has_come(tiny_protocol, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    asked, said = [], []
+    nodes = iter([[{"CPU": 0.0}], [{"CPU": 0.0}], [{"CPU": 8.0, "GPU": 1.0}]])
+    monkeypatch.setattr(devices, "alive", lambda ray: next(nodes))
+    monkeypatch.setattr(devices, "ask_for", asked.append)
+    monkeypatch.setattr(devices.time, "sleep", lambda seconds: None)
+    wait_for_room(None, tiny_protocol(), said.append)
+    assert asked == [2 * [{"CPU": 1.0, "GPU": 0.25}], []]
+    (words,) = said
+    assert "waiting for the cluster: a unit of split-0 needs 1 CPU" in words
+
+
+def test_a_machine_that_is_too_small_is_refused(tiny_protocol, monkeypatch):
+    monkeypatch.setattr(devices, "alive", lambda ray: [{"CPU": 1.0}])
+    with pytest.raises(ValueError, match="lower `workers`"):
+        wait_for_room(None, tiny_protocol(workers=2), print)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from analysis import runs, schema
@@ -198,6 +199,17 @@ def test_a_unit_that_was_half_written_is_written_anew(registered, outcome):
     assert half.info.run_id not in [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
 
 
+def test_what_a_request_left_that_was_answered_too_late_is_removed(registered, outcome):
+    record, table = registered("late")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    tags = {"mlflow.parentRunId": record.parent_id, **tags_of(table[0])}
+    late = record.client.create_run(record.experiment_id, tags=tags)
+    record.write_unit(tags_of(table[0]), outcome, {})
+    found = [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
+    assert late.info.run_id not in found
+    assert len(found) == 2  # with the parent
+
+
 def test_a_unit_that_failed_is_recorded_with_its_reason_until_it_finishes(registered, outcome):
     record, table = registered("failing")
     failed = tags_of(table[0], status=schema.FAILED, reason="ValueError: no")
@@ -283,6 +295,30 @@ def test_a_server_that_does_not_answer_is_refused_within_seconds(dead):
         Record(dead, "tiny")
     assert time.monotonic() - start < 10
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def silent():
+    """An address that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_silent_server_is_refused_within_seconds(silent):
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match=r"does not answer \(nothing within 5 s\)"):
+        Record(silent, "tiny")
+    assert 4 < time.monotonic() - start < 10
+
+
+def test_a_gateway_whose_server_is_away_does_not_answer(monkeypatch):
+    answer = requests.Response()
+    answer.status_code = 502
+    monkeypatch.setattr(requests, "get", lambda uri, timeout: answer)
+    with pytest.raises(Unreachable, match=r"does not answer \(HTTP 502\)"):
+        check_answers("http://gateway")
+    answer.status_code = 401  # a server that wants a password is there
+    check_answers("http://gateway")
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:99999", "http://127.0.0.1:port", "http://[::1"])

@@ -77,6 +77,18 @@ def test_nothing_starts_after_a_campaign_was_asked_to_stop(schedule, tmp_path):
     assert events.over == events.order
 
 
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_units_that_wait_in_ray_when_a_campaign_is_stopped_have_not_started(schedule, tmp_path):
+    def work(unit_id):
+        (tmp_path / "stop").touch()
+
+    events = schedule(work, ["a", "b", "c", "d"], at_a_time=4)  # two of them find a CPU
+    assert events.order[0] == "a"
+    assert not {"c", "d"} & {*events.order, *events.over}
+    assert sorted(events.over) == sorted(events.order)
+
+
 def test_the_queue_hands_out_each_unit_once_and_learns_nothing(tmp_path):
     queue = queue_of(iter(["a", "b"]), tmp_path / "stop")
     assert queue.suggest("1") == {"unit_id": "a"}

@@ -1,0 +1,175 @@
+"""What it costs to schedule and to record a unit, measured with units that compute nothing.
+
+    .venv/bin/python benchmarks/scheduling.py --units 100 1000 5000
+    .venv/bin/python benchmarks/scheduling.py --record 1000
+
+The first runs campaigns of so many units through the scheduler and the driver's bookkeeping, with
+no record, each in a process of its own, and prints the driver's seconds a unit between the first
+and the last end (the start of Ray left out), those of the first and the last tenth of the units,
+and the driver's largest memory. The second writes so many finished units, with the curves, tables
+and pictures that orl-rct leaves, to a new sqlite database and prints the writer's seconds.
+"""
+
+import argparse
+import io
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from analysis import schema
+from atat_ray.stages import save_stage, write_whole
+from atat_ray.unit import UnitSpec
+from trials.allocation import Assignment
+from trials.campaign import Campaign, enrol
+from trials.reading import check_protocol, read_protocol
+from trials.screen import Lines
+from trials.writer import Writer
+
+AT_A_TIME = 2
+
+
+def enrolled(units: int, folder: Path) -> Campaign:
+    """Enrol orl-rct with about so many units (a multiple of its six arms in blocks)."""
+    content = read_protocol("orl-rct").canonical()
+    cells = len(content["arms"]) * len(content["blocks"])
+    content |= {"units_per_arm": -(-units // cells), "name": "benchmark"}
+    return enrol(check_protocol(content, "benchmark"), folder, None)
+
+
+def made_up(spec: UnitSpec) -> dict[str, Any]:
+    """Make up what ``run_unit`` would return."""
+    draws = random.Random(spec.unit_id)
+    people = range(spec.block.data.num_private)
+    return {
+        "specification": spec.outcome_hash(),
+        "unit_id": spec.unit_id,
+        "clean_acc": draws.random(),
+        "train_acc": draws.random(),
+        "diverged": False,
+        "inversions": {
+            schema.inversion_column(inversion, name): draws.random()
+            for inversion in spec.inversions
+            for name in schema.INVERSION_OUTCOMES
+        },
+        "robust_acc": {f"{epsilon:g}": draws.random() for epsilon in spec.robustness.epsilons},
+        "classes": [
+            dict(zip(schema.CLASS_COLUMNS, [inversion, person, 4, 1, 2, 0, 1], strict=True))
+            for inversion in spec.inversions
+            for person in people
+        ],
+        "curves": [{"loss": draws.random()} for _ in range(spec.training.epochs)],
+        "seconds": {"train": 0.0, "score": 0.0},
+    }
+
+
+def leave_outcome(specs: dict[str, UnitSpec], units: Path, unit_id: str) -> None:
+    """Leave the outcome of a unit, which is all that this one does."""
+    content = json.dumps(made_up(specs[unit_id])).encode()
+    write_whole(units / unit_id / "outcome.json", content)
+
+
+class Unrecorded(Writer):
+    """Keeps the driver's books, writes no record, and notes when units end."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__(campaign, Lines(io.StringIO()))
+        self.ends: list[float] = []
+
+    def write(self, rows: list[Assignment]) -> None:
+        """Write nothing."""
+
+    def ended(self, unit_id: str) -> None:
+        """Note the time."""
+        super().ended(unit_id)
+        self.ends.append(time.monotonic())
+
+
+def schedule(units: int) -> dict[str, float]:
+    """Run so many units that compute nothing; measure this process, which is the driver."""
+    from trials.devices import Need, start_ray
+    from trials.scheduling import run_units
+
+    with TemporaryDirectory() as name:
+        campaign = enrolled(units, Path(name) / "campaign")
+        events, need = Unrecorded(campaign), Need(resources={"CPU": 1.0}, processes=1)
+        specs = {row.unit_id: campaign.spec(row) for row in campaign.table}
+        ray = start_ray()
+        run_units(
+            partial(leave_outcome, specs, campaign.folder / "units"),
+            list(specs),
+            need_of=lambda unit_id: need,
+            at_a_time=AT_A_TIME,
+            storage=campaign.folder,
+            stop=campaign.stop_file,
+            events=events,
+        )
+        ray.shutdown()
+        assert not campaign.pending(), "every unit has an outcome"
+    ends, tenth = events.ends, max(2, len(specs) // 10)
+
+    def each(times: list[float]) -> float:
+        return (times[-1] - times[0]) / (len(times) - 1)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"units": len(specs), "each": each(ends), "first": each(ends[:tenth]),
+            "last": each(ends[-tenth:]), "peak": peak}  # fmt: skip
+
+
+def record(units: int) -> float:
+    """Write so many finished units to a new database; return the writer's seconds."""
+    import torch
+
+    with TemporaryDirectory() as name:
+        campaign = enrolled(units, Path(name) / "campaign")
+        noise = torch.Generator().manual_seed(0)
+        for row in campaign.table[:units]:
+            spec, folder = campaign.spec(row), campaign.unit_folder(row.unit_id)
+            size = (1, 2 * spec.block.data.size, spec.block.data.num_private * spec.block.data.size)
+            picture = torch.randint(0, 256, size, generator=noise).to(torch.uint8)
+            pictures = dict.fromkeys(spec.inversions, picture)
+            save_stage(folder / "score.pt", spec.score_hash(), {"pictures": pictures})
+            write_whole(folder / "outcome.json", json.dumps(made_up(spec)).encode())
+        writer = Writer(campaign, Lines(io.StringIO()))
+        writer.open()
+        start = time.monotonic()
+        for row in campaign.table[:units]:
+            writer.write([row])
+        assert not writer.owed, "the database takes all"
+        return time.monotonic() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--units", type=int, nargs="+", default=[], help="sizes of campaigns")
+    parser.add_argument("--record", type=int, help="units to write to a database")
+    parser.add_argument("--here", action="store_true", help="one size, in this process, as JSON")
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(schedule(options.units[0])))
+        return
+    if options.units:
+        print("units   s a unit   first tenth   last tenth   driver's peak")
+    for units in options.units:
+        command = [sys.executable, __file__, "--here", "--units", str(units)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        times = f"{found['each']:>8.4f}   {found['first']:>11.4f}   {found['last']:>10.4f}"
+        print(f"{found['units']:>5}   {times}   {found['peak'] / 2**20:>8.0f} MiB", flush=True)
+    if options.record:
+        seconds = record(options.record)
+        print(f"{options.record} units recorded in {seconds:.1f} s of writer time, "
+              f"{1000 * seconds / options.record:.0f} ms each")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
