@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ def run_units(
         stop: a file; while it is there, nothing new starts.
         events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told.
     """
+    import ray
     from ray import tune
 
+    kept = ray.put(work)  # Tune unpickles what a trial runs for every trial: that must stay small
+
     def unit(config: dict[str, Any]) -> None:
-        work(config["unit_id"])
+        fetched(kept)(config["unit_id"])
         tune.report({"done": 1})
 
     def resources(config: dict[str, Any]) -> Any:
@@ -54,6 +58,14 @@ def run_units(
             name="tune", storage_path=str(storage), callbacks=[tell(events, stop)], verbose=0
         ),
     ).fit()
+
+
+@lru_cache(maxsize=1)
+def fetched(kept: Any) -> Callable[[str], None]:
+    """Fetch what units run into this process, once for all that it runs."""
+    import ray
+
+    return ray.get(kept)
 
 
 def own_share(need: Need) -> dict[str, float]:
