@@ -5,12 +5,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from atat_ray.assets import BlockSpec, make_evaluation, make_prior
+from atat_ray.assets import BlockSpec, make_assets
 from atat_ray.data import load_split
 from atat_ray.specification import UnitSpec
 from atat_ray.target import pick_device, train_here
@@ -46,29 +47,19 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
     if not campaign.pending():
         echo(f"all {len(campaign.table)} units have ended; checking the record")
         writer.open()
-        assets = [make_assets(block, campaign.assets) for block in campaign.blocks()]
-        writer.write_assets([asset for made in assets for asset in made])
+        writer.prepared()
         return writer.close()
     read_data(campaign.protocol)
     opening = writer.thread.submit(writer.open)  # MLflow and Ray take seconds each to start
     echo("starting Ray")
     ray = start_ray()
-    from ray.exceptions import RayTaskError
-
     try:
         wait_for_room(ray, campaign.protocol, echo)
-        # A process for each block, which ends with it and gives its memory back.
-        remote = ray.remote(num_cpus=1, max_calls=1)(make_assets)
-        echo(f"making evaluation models and priors of {len(campaign.blocks())} blocks")
-        assets = [remote.remote(block, campaign.assets) for block in campaign.blocks()]
-        import ray.tune  # while the assets are made
+        import ray.tune  # while MLflow is opened
 
         opening.result()
-        writer.write_assets([asset for made in ray.get(assets) for asset in made])
         with stop_on_signals(campaign.stop_file, echo):
             run_passes(ray, campaign, writer, at_a_time)
-    except RayTaskError as error:
-        raise error.cause from None
     finally:
         ray.shutdown()
     return writer.close()
@@ -86,38 +77,75 @@ def read_data(protocol: Protocol) -> None:
 
 
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:
-    """Schedule what is pending, and again what a lost process left, until nothing changes."""
+    """Schedule what is pending, and again what a lost process left, until nothing changes.
+
+    Raises:
+        ValueError, OSError: what a block has once cannot be made.
+    """
     waiting = campaign.pending()
     need = needs(campaign.protocol, alive(ray))  # once: while a GPU node is away it has not changed
+    first = {f"assets of {block.name}": block for block in campaign.blocks()}
+    assets_need = {name: replace(need[block.name], processes=1) for name, block in first.items()}
+    tries = campaign.protocol.retries
+    writer.echo(f"evaluation models and priors of {len(first)} blocks first, then units")
     while waiting and not campaign.stop_file.exists():
-        writer.echo(f"running {len(waiting)} units of {len(campaign.table)}")
         most = limit(campaign.protocol, alive(ray))
         need_of = {row.unit_id: need[campaign.strata[row.block].block] for row in waiting}
         run_units(
-            worker(campaign, waiting),
+            worker(campaign, waiting, first),
             list(need_of),
-            need_of=need_of.__getitem__,
+            first=list(first),
+            need_of=(need_of | assets_need).__getitem__,
             at_a_time=min(most, at_a_time or most),
             storage=campaign.folder,
             stop=campaign.stop_file,
             events=writer,
         )
+        if writer.unmade is not None:
+            retry_assets(*writer.unmade, tries, writer.echo)
+            writer.unmade, tries = None, tries - 1
+            continue
         waiting = [row for row in campaign.pending() if row.unit_id in writer.again]
         writer.again.clear()
 
 
-def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
-    """Make the function that runs a unit in a Tune trial's process."""
+def retry_assets(name: str, cause: Exception, tries: int, echo: Callable[[str], None]) -> None:
+    """Let what a block has once be made again if its process was lost; else raise why it was not.
+
+    Raises:
+        ValueError, OSError: it cannot be made, or its process was lost too often.
+    """
+    if not is_of_ray(cause):
+        raise cause
+    words = f"the process that made the {name} was lost: {' '.join(str(cause).split())[-300:]}"
+    if tries < 1:
+        raise ValueError(f"{words}; run the same command again")
+    echo(f"{words}; it is made again")
+
+
+def is_of_ray(error: Any) -> bool:
+    """Tell whether an error is Ray's own: a process or a node was lost."""
+    return type(error).__module__.startswith("ray.")
+
+
+def worker(
+    campaign: Campaign, rows: list[Assignment], first: dict[str, BlockSpec]
+) -> Callable[[str], None]:
+    """Make the function that runs a unit, or makes what a block has once, in a trial's process."""
     specs = {row.unit_id: campaign.spec(row) for row in rows}
     folders = {unit_id: campaign.unit_folder(unit_id) for unit_id in specs}
     blocks = campaign.protocol.blocks
     node = {unit_id: blocks[spec.block.name].node for unit_id, spec in specs.items()}
     assets, stop, retries = campaign.assets, campaign.stop_file, campaign.protocol.retries
 
-    def work(unit_id: str) -> None:
-        run_one(
-            specs[unit_id], assets, folders[unit_id], stop=stop, retries=retries, node=node[unit_id]
-        )
+    def work(name: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # so that results do not depend on the machine
+        if name not in first:
+            run_one(specs[name], assets, folders[name], stop=stop, retries=retries, node=node[name])
+        elif not stop.exists():
+            make_assets(first[name], assets)
 
     return work
 
@@ -141,18 +169,6 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def make_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
-    """Make what a block has once, unless it is there; describe it.
-
-    With one thread of torch, so that results do not depend on the machine.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    priors = [make_prior(block, name, folder) for name in block.priors]
-    return [make_evaluation(block, folder), *priors]
 
 
 def run_one(
@@ -190,7 +206,7 @@ def run_one(
     except (OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if type(error).__module__.startswith("ray."):
+        if is_of_ray(error):
             raise  # workers of the unit were lost
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         write_note(folder, schema.FAILED, {"reason": reason})

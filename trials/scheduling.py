@@ -1,7 +1,7 @@
 """One pass of Ray Tune over units: first in, first out, no searcher looking on."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ def run_units(
     work: Callable[[str], None],
     queue: list[str],
     *,
+    first: Sequence[str] = (),
     need_of: Callable[[str], Need],
     at_a_time: int,
     storage: Path,
@@ -28,11 +29,14 @@ def run_units(
     Args:
         work: runs in a Tune trial's process; raises what is no fault of the unit.
         queue: unit ids; one that is not reached before ``stop`` appears is not started.
-        need_of: what a unit needs, by its id.
+        first: what all units wait for, by names that are no unit ids; done like a unit.
+        need_of: what a unit or a name of ``first`` needs.
         at_a_time: Tune trials at a time.
         storage: folder for what Tune writes.
         stop: a file; while it is there, nothing new starts.
-        events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told.
+        events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told;
+            and ``prepared()`` when all of ``first`` is done, or ``unprepared(name, error)``, after
+            which no unit starts.
     """
     import ray
     from ray import tune
@@ -49,13 +53,13 @@ def run_units(
     tune.Tuner(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
-            search_alg=queue_of(iter(queue), stop),
-            num_samples=len(queue),
+            search_alg=queue_of(queue, stop, first),
+            num_samples=len(first) + len(queue),
             reuse_actors=True,
             max_concurrent_trials=at_a_time,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(storage), callbacks=[tell(events, stop)], verbose=0
+            name="tune", storage_path=str(storage), callbacks=[tell(events, stop, first)], verbose=0
         ),
     ).fit()
 
@@ -77,20 +81,38 @@ def own_share(need: Need) -> dict[str, float]:
     return need.resources if need.processes == 1 else {"CPU": 0.01}
 
 
-def queue_of(unit_ids: Iterator[str], stop: Path) -> Any:
-    """Make the searcher that hands out unit ids in their order and learns nothing from results."""
+def queue_of(queue: Sequence[str], stop: Path, first: Sequence[str] = ()) -> Any:
+    """Make the searcher that hands out names in their order and learns nothing from results.
+
+    The queue begins when all of ``first`` is done, and never if some of it failed.
+    """
     from ray.tune.search import Searcher
 
     class Queue(Searcher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.queue = iter(first), iter(queue)
+            self.undone: set[str] = set()  # trials that make what is first
+            self.broken = False
+
         def __reduce__(self) -> Any:
             return Searcher, ()  # Tune saves its searcher; a campaign resumes without it
 
         def suggest(self, trial_id: str) -> Any:
-            unit_id = None if stop.exists() else next(unit_ids, None)
-            return Searcher.FINISHED if unit_id is None else {"unit_id": unit_id}
+            if self.broken or stop.exists():
+                return Searcher.FINISHED
+            name = next(self.first, None)
+            if name is not None:
+                self.undone.add(trial_id)
+            elif self.undone:
+                return None  # ask again later
+            else:
+                name = next(self.queue, None)
+            return Searcher.FINISHED if name is None else {"unit_id": name}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            pass
+            self.broken |= error and trial_id in self.undone
+            self.undone.discard(trial_id)
 
         def save(self, checkpoint_path: str) -> None:
             Path(checkpoint_path).touch()
@@ -109,7 +131,7 @@ def error_of(trial: Any) -> Any:
         return trial.get_error()
 
 
-def tell(events: Any, stop: Path) -> Any:
+def tell(events: Any, stop: Path, first: Sequence[str] = ()) -> Any:
     """Make the Tune callback that tells ``events`` of every unit that starts and ends.
 
     Units that Ray was given before ``stop`` appeared and that get their turn after it do nothing,
@@ -118,20 +140,33 @@ def tell(events: Any, stop: Path) -> Any:
     from ray import tune
 
     passed: set[str] = set()
+    undone = set(first)
 
     class Tell(tune.Callback):
         def __reduce__(self) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            unit_id = trial.config["unit_id"]
-            passed.add(unit_id) if stop.exists() else events.started(unit_id)
+            name = trial.config["unit_id"]
+            if stop.exists():
+                passed.add(name)
+            elif name not in first:
+                events.started(name)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            if trial.config["unit_id"] not in passed:
-                events.ended(trial.config["unit_id"])
+            name = trial.config["unit_id"]
+            if name in passed:
+                return
+            if name not in first:
+                events.ended(name)
+                return
+            undone.discard(name)
+            if not undone and not stop.exists():
+                events.prepared()
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            events.lost(trial.config["unit_id"], error_of(trial))
+            name = trial.config["unit_id"]
+            told = events.unprepared if name in first else events.lost
+            told(name, error_of(trial))
 
     return Tell()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import schema
+from atat_ray.assets import make_assets
 from atat_ray.stages import load_stage
 from trials.allocation import Assignment
 from trials.campaign import Campaign, local_uri, versions, write_note
@@ -36,6 +37,11 @@ class Summary:
     seconds: float
 
 
+def cause_of(error: Any) -> Any:
+    """What a process raised, or what Ray says of one that is gone."""
+    return getattr(error, "cause", None) or error
+
+
 class Writer:
     """Writes the record from one thread, beside the scheduling, and tells the user of progress."""
 
@@ -52,6 +58,7 @@ class Writer:
         self.done_here = 0
         self.left = sum(state == schema.PENDING for state in self.states.values())
         self.again: set[str] = set()
+        self.unmade: tuple[str, Exception] | None = None
         self.losses: dict[str, str] = {}
         self.thread = ThreadPoolExecutor(1)
         self.jobs: list[Future[None]] = []
@@ -88,8 +95,18 @@ class Writer:
             self.record = record
         return self.record
 
-    def write_assets(self, assets: list[dict[str, Any]]) -> None:
+    def prepared(self) -> None:
         """Record what the blocks have once, and the units that an earlier run left unrecorded."""
+        made = [make_assets(block, self.campaign.assets) for block in self.campaign.blocks()]
+        self.write_assets([asset for assets in made for asset in assets])
+        self.echo(f"running {self.left} units of {len(self.rows)}")
+
+    def unprepared(self, name: str, error: Any) -> None:
+        """Note that what a block has once could not be made."""
+        self.unmade = (name, cause_of(error))
+
+    def write_assets(self, assets: list[dict[str, Any]]) -> None:
+        """Record descriptions of assets, and the units that an earlier run left unrecorded."""
         self.assets = assets
         self.jobs.append(self.thread.submit(self.catch_up))
 
@@ -162,7 +179,7 @@ class Writer:
         says, and then the unit has failed. A file that cannot be written is the user's to mend: the
         unit stays as it was.
         """
-        cause = getattr(error, "cause", None) or error
+        cause = cause_of(error)
         words = " ".join(str(cause).split())[-300:]
         self.states[unit_id] = schema.PENDING
         self.losses[unit_id] = f"{type(cause).__name__}: {words}" if words else "its process died"

@@ -20,7 +20,7 @@ from analysis import runs, schema
 from atat_ray.stages import write_whole
 from trials import cli, running
 from trials.campaign import enrol, load
-from trials.running import run_one, stop_on_signals
+from trials.running import retry_assets, run_one, stop_on_signals
 
 
 def run_in_its_own_process(*words):
@@ -210,6 +210,27 @@ def test_a_file_that_cannot_be_written_leaves_the_unit_as_it_was(campaign):
 
 class LostWorker(Exception):
     __module__ = "ray.exceptions"
+
+
+def test_assets_whose_process_was_lost_are_made_again_as_often_as_units():
+    said = []
+    retry_assets("assets of a", LostWorker("gone"), 1, said.append)
+    assert said == ["the process that made the assets of a was lost: gone; it is made again"]
+    with pytest.raises(ValueError, match="assets of a was lost: gone; run the same command again"):
+        retry_assets("assets of a", LostWorker("gone"), 0, said.append)
+    with pytest.raises(OSError, match="full"):
+        retry_assets("assets of a", OSError(28, "full"), 1, said.append)
+
+
+@pytest.mark.ray
+def test_where_the_assets_cannot_be_made_no_unit_starts(content, write_protocol, tmp_path):
+    protocol, folder = write_protocol(content), tmp_path / "out"
+    campaign = enrol(running.Protocol.model_validate(content), folder, None)
+    campaign.assets.touch()  # a file where the folder should be
+    done = run_in_its_own_process("run", protocol, "--out", folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "assets" in done.stderr
+    assert not (folder / "units").exists()
 
 
 @pytest.mark.parametrize(

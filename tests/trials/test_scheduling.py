@@ -16,6 +16,7 @@ class Events:
 
     def __init__(self):
         self.order, self.over, self.errors = [], [], {}
+        self.prepared_times = 0
 
     def started(self, unit_id):
         self.order.append(unit_id)
@@ -25,6 +26,11 @@ class Events:
 
     def lost(self, unit_id, error):
         self.errors[unit_id] = error
+
+    def prepared(self):
+        self.prepared_times += 1
+
+    unprepared = lost
 
 
 def cause_of(error):
@@ -113,11 +119,56 @@ def test_what_units_run_is_unpickled_once_a_process_and_never_by_the_driver(sche
 
 
 def test_the_queue_hands_out_each_unit_once_and_learns_nothing(tmp_path):
-    queue = queue_of(iter(["a", "b"]), tmp_path / "stop")
+    queue = queue_of(["a", "b"], tmp_path / "stop")
     assert queue.suggest("1") == {"unit_id": "a"}
     queue.on_trial_complete("1", {"done": 1})
     assert queue.suggest("2") == {"unit_id": "b"}
     assert queue.suggest("3") == queue.FINISHED
+
+
+def test_the_queue_begins_when_what_is_first_is_done(tmp_path):
+    queue = queue_of(["a"], tmp_path / "stop", ["x", "y"])
+    assert [queue.suggest(trial)["unit_id"] for trial in "12"] == ["x", "y"]
+    queue.on_trial_complete("1", {"done": 1})
+    assert queue.suggest("3") is None
+    queue.on_trial_complete("2", {"done": 1})
+    assert queue.suggest("3") == {"unit_id": "a"}
+
+
+def test_the_queue_never_begins_where_what_is_first_failed(tmp_path):
+    queue = queue_of(["a"], tmp_path / "stop", ["x"])
+    queue.suggest("1")
+    queue.on_trial_complete("1", error=True)
+    assert queue.suggest("2") == queue.FINISHED
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_units_wait_for_what_is_first_and_reuse_its_processes(schedule, tmp_path):
+    def work(name):
+        (tmp_path / name).write_text(f"{time.time()} {os.getpid()}")
+        time.sleep(0.3 if name in "xy" else 0)
+
+    events = schedule(work, list("abcd"), first=["x", "y"], at_a_time=2)
+    assert (events.order, sorted(events.over), events.prepared_times) == (
+        list("abcd"),
+        list("abcd"),
+        1,
+    )
+    found = {name: (tmp_path / name).read_text().split() for name in "xyabcd"}
+    assert max(found["x"], found["y"]) < min(found[name] for name in "abcd")
+    assert {found[name][1] for name in "xy"} & {found[name][1] for name in "abcd"}
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_no_unit_starts_where_what_is_first_failed(schedule):
+    def work(name):
+        raise ValueError(f"no {name}")
+
+    events = schedule(work, ["a"], first=["x"])
+    assert (events.order, events.prepared_times) == ([], 0)
+    assert str(cause_of(events.errors["x"])) == "no x"
 
 
 def test_a_unit_of_workers_takes_next_to_nothing_itself():
