@@ -31,6 +31,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+ANSWER_WITHIN = 15.0  # seconds; a server on a busy machine may take some
 WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 BATCH = 1000  # what MLflow takes in one log_batch
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -58,7 +59,7 @@ def reaching(method: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-def check_answers(uri: str, *, timeout: float = 5.0) -> None:
+def check_answers(uri: str, *, timeout: float = ANSWER_WITHIN) -> None:
     """Check that a tracking server answers, rather than wait minutes for MLflow to give up.
 
     Raises:

@@ -113,6 +113,7 @@ class Host:
 
     def remove(self):
         self.power_off()
+        run("ip", "link", "delete", self.wire, check=False)
         run("ip", "netns", "delete", self.name, check=False)
 
 

@@ -78,7 +78,7 @@ def cluster(hosts, tmp_path):
 def tunnels(tmp_path, head):
     """Open what docs/cluster.md names, at other ports of this end."""
     ssh = ["ssh", "-N", "-i", str(tmp_path / "key"), "-o", "StrictHostKeyChecking=no",
-           "-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes",
+           "-o", "UserKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes", "-q",
            "-L", f"{DASHBOARD}:127.0.0.1:8265", "-L", f"{MLFLOW}:127.0.0.1:5000",
            f"root@{head.address}"]  # fmt: skip
     process = subprocess.Popen(ssh)
@@ -145,10 +145,15 @@ def test_a_cluster_that_loses_a_host_ends_with_the_table_of_one_machine(
         def said():
             return laptop("job", "logs", *job, "tiny", check=False)
 
+        def status():
+            found = laptop("job", "status", *job, "tiny", check=False)
+            assert "FAILED" not in found, said()
+            return found
+
         def on(host, after=0.0):
             return [u for u, (node, end) in ends_of(folder).items() if node == host and end > after]
 
-        until(lambda: on(leaving.name) and on(hosts[1].name), 240, said)
+        until(lambda: status() and on(leaving.name) and on(hosts[1].name), 240, said)
         leaving.power_off()
         say(f"{leaving.name} is away; {len(ends_of(folder))} units have ended")
         before = len(ends_of(folder))
@@ -157,12 +162,7 @@ def test_a_cluster_that_loses_a_host_ends_with_the_table_of_one_machine(
         back = time.time()
         say(f"{leaving.name} has power; {len(ends_of(folder))} units have ended")
 
-        def over():
-            status = laptop("job", "status", *job, "tiny", check=False)
-            assert "FAILED" not in status, said()
-            return "SUCCEEDED" in status
-
-        until(lambda: time.sleep(5) or over(), 900, said)
+        until(lambda: time.sleep(5) or "SUCCEEDED" in status(), 900, said)
         say(said())
         assert "was lost and will run again" in said()
         assert on(leaving.name, back), "the host came back and ran units"
