@@ -55,9 +55,10 @@ class Power:
         design = f"{self.blocks} blocks x {self.per_arm[0]} + {self.per_arm[1]}"
         return (
             f"{self.units} units ({design}): power {self.power:.1%} (Monte Carlo SE "
-            f"{self.power_se:.1%}) for {self.effect:+.3g} pp, size {self.size:.1%} (SE {self.size_se:.1%}), {1 - self.alpha:.0%} interval "
-            f"{self.width:.3g} pp wide, covers {self.coverage:.1%} (SE {self.coverage_se:.1%})"
-            f"{warning} smallest p is {self.smallest_p:.2g}"
+            f"{self.power_se:.1%}) for {self.effect:+.3g} pp, size {self.size:.1%} (SE "
+            f"{self.size_se:.1%}), {1 - self.alpha:.0%} interval {self.width:.3g} pp wide, covers "
+            f"{self.coverage:.1%} (SE {self.coverage_se:.1%}){warning} smallest p is "
+            f"{self.smallest_p:.2g}"
         )
 
 

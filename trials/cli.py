@@ -103,7 +103,7 @@ def add_plan(command: object) -> None:
                       help="expected outcome of the arm that the primary contrast is against "
                       "(default: 0.9)")  # fmt: skip
     plan.add_argument("--effect", type=float, default=-10.0, metavar="POINTS",
-                      help="percentage points that the other arm differs (default: -10)")  # fmt: skip
+                      help="points by which the other arm differs (default: -10)")  # fmt: skip
     plan.add_argument("--sd", type=float, default=4.0, metavar="POINTS",
                       help="standard deviation of the runs of an arm (default: 4)")  # fmt: skip
     plan.add_argument("--trials", type=int, default=500, metavar="N",
