@@ -1,7 +1,7 @@
 """Analyses that run only where the protocol declares them, by optional keys read if present.
 
 ``margins`` {outcome: fraction}, ``doses`` {arm: number}, ``matching`` {arm: ..., line: [arms]},
-``families`` {name: [arms]}. (``looks`` is read by :mod:`analysis.results`.)
+``families`` {name: [arms]}. (``looks`` is read by :mod:`analysis.looks`.)
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ block, so a replay returns only those sums, for any number of columns at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb, prod
@@ -22,6 +23,20 @@ _CHUNK = 4_000_000  # units drawn at a time, which bounds memory
 def draws_for(n: int) -> int:
     """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 100 units."""
     return min(DRAWS, max(_LEAST_DRAWS, _BUDGET // max(n, 1)))
+
+
+def smallest_p(strata: Iterable[tuple[int, int]]) -> float:
+    """Return the smallest two-sided p of a design with so many units of two arms in each stratum.
+
+    Of an enumerated design only the most extreme allocation counts, and its mirror image, which is
+    an allocation of the design where both arms are as many in every stratum. Of a sampled one the
+    observed allocation alone.
+    """
+    pairs = list(strata)
+    allocations = prod(comb(one + other, one) for one, other in pairs)
+    if allocations > ENUMERATION_LIMIT:
+        return 1 / (1 + draws_for(sum(one + other for one, other in pairs)))
+    return min(1.0, (2 if all(one == other for one, other in pairs) else 1) / allocations)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +67,7 @@ class Replay:
     @property
     def smallest_p(self) -> float:
         """Smallest two-sided p that the design, or this number of draws, can give."""
-        if not self.exact:
-            return 1 / (1 + self.draws)
-        mirrored = all(n == 2 * k for n, k in self.sizes)  # then T and -T are equally likely
-        return (2 if mirrored else 1) / self.allocations
+        return smallest_p([(k, n - k) for n, k in self.sizes])
 
     def treated_sums(self, values: np.ndarray) -> list[np.ndarray]:
         """Sum ``values`` (n, m) over the units drawn as treated: (allocations or draws, m) a block.

@@ -10,13 +10,13 @@ from analysis.checks import check_units
 ARM, AGAINST = "treatment", "control"
 
 
-def frame_of(blocks: int, per_arm: int) -> pd.DataFrame:
-    """Return the units of a design of two arms, one row a unit."""
+def frame_of(blocks: int, per_arm: tuple[int, int]) -> pd.DataFrame:
+    """Return one row a unit; ``per_arm`` counts those of ARM and AGAINST in each block."""
     rows = [
         (f"b{b}/{arm}/{i}", f"b{b}", arm)
         for b in range(blocks)
-        for arm in (AGAINST, ARM)
-        for i in range(per_arm)
+        for arm, count in zip((ARM, AGAINST), per_arm, strict=True)
+        for i in range(count)
     ]
     return pd.DataFrame(rows, columns=["unit_id", "block", "arm"]).astype(object)
 

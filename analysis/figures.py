@@ -12,11 +12,13 @@ import re
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.effects import ArmMean
+from analysis.heterogeneity import Heterogeneity
 from analysis.labels import label, short_label, unit_of
 from analysis.results import Comparison
 
@@ -148,6 +150,35 @@ def scatter_figure(
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(arms))
         return _svg(figure, f"{label(outcome)} against accuracy, one point a unit")
+
+
+def class_figure(found: Heterogeneity) -> str:
+    """Draw the effect on every class, shrunken and raw, one panel a block, in class order."""
+    blocks = list(dict.fromkeys(c.block for c in found.classes))
+    many = len(found.classes) > _MANY
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.8 + 1.5 * len(blocks)), layout="constrained")
+        grid = figure.subplots(len(blocks), 1, squeeze=False, sharey=True)
+        for axes, block in zip(grid.flat, blocks, strict=True):
+            inside = [c for c in found.classes if c.block == block]
+            x = np.arange(len(inside))
+            raw, shrunken = [c.raw for c in inside], [c.shrunken for c in inside]
+            axes.axhline(0, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axhline(float(np.mean(raw)), color=_COLOURS[0], linewidth=0.9)
+            axes.vlines(x, raw, shrunken, color=_INK, alpha=0.35, linewidth=0.7, rasterized=many)
+            hollow = {"marker": "o", "ms": 3.5, "mfc": "none", "mec": _INK, "mew": 0.7}
+            filled = {"marker": "D", "ms": 4.5, "color": _COLOURS[0], "mec": _INK, "mew": 0.6}
+            axes.plot(x, raw, linestyle="", label="raw", alpha=0.6, rasterized=many, **hollow)
+            axes.plot(x, shrunken, linestyle="", label="shrunken", rasterized=many, **filled)
+            step = -(-len(inside) // 30)
+            axes.set_xticks(x[::step], [c.name for c in inside[::step]], fontsize=7)
+            axes.set_title(f"block {block}", loc="left")
+            axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        grid[-1, 0].set_xlabel("class")
+        figure.supylabel(f"{found.arm} - {found.against}, pp", fontsize=9)
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=2)
+        return _svg(figure, "Effect on every class, shrunken and raw, by block")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

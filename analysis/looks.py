@@ -8,11 +8,13 @@ dependence of the looks; the boundary of normal theory is given beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from scipy.optimize import root_scalar
+
+from analysis.design import smallest_p
 
 SPENDING = ("obrien_fleming", "pocock")
 
@@ -56,9 +58,9 @@ def spent(fraction: float, alpha: float, spending: str) -> float:
 
 
 def plan_looks(
-    looks: list[int], *, blocks: int, per_arm: int, alpha: float, spending: str
+    looks: list[int], *, blocks: int, per_arm: tuple[int, int], alpha: float, spending: str
 ) -> list[Look]:
-    """Plan looks after so many finished blocks of ``per_arm`` units in each of two arms.
+    """Plan looks after so many finished blocks of ``per_arm`` units of the two arms.
 
     Raises:
         ValueError: looks are not increasing up to ``blocks``, or the design can stop at none of
@@ -75,25 +77,56 @@ def plan_looks(
             blocks=k,
             fraction=f,
             threshold=float(e),
-            smallest_p=_smallest_p(k, per_arm),
+            smallest_p=smallest_p([per_arm] * k),
             normal_p=float(2 * stats.norm.sf(z)),
         )
         for k, f, e, z in zip(looks, fractions, increments, normal, strict=True)
     ]
     for look in plan:
         if not look.can_stop:
-            needed = next(b for b in range(1, 200) if _smallest_p(b, per_arm) <= look.threshold)
-            raise ValueError(
-                f"the look after {look.blocks} blocks can never stop: it needs p <= "
-                f"{look.threshold:.2g}, but {look.blocks} blocks of {per_arm} + {per_arm} units "
-                f"give {look.smallest_p:.2g} at best; look after {needed} blocks or later, spend "
-                "by pocock, or take more units a block"
-            )
+            raise ValueError(_never_stops(look, blocks, per_arm))
     return plan
 
 
-def _smallest_p(blocks: int, per_arm: int) -> float:
-    return 2.0 / comb(2 * per_arm, per_arm) ** blocks
+def _never_stops(look: Look, blocks: int, per_arm: tuple[int, int]) -> str:
+    """Say what a look that cannot stop would need."""
+    enough = (b for b in range(1, blocks + 1) if smallest_p([per_arm] * b) <= look.threshold)
+    needed = next(enough, None)
+    later = "" if needed is None else f"look after {needed} blocks or later, "
+    return (
+        f"the look after {look.blocks} blocks can never stop: it needs p <= {look.threshold:.2g}, "
+        f"but {look.blocks} blocks of {per_arm[0]} + {per_arm[1]} units give "
+        f"{look.smallest_p:.2g} at best; {later}look less often, spend by pocock, or take more "
+        "units a block"
+    )
+
+
+def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
+    """Read the looks that a protocol declares under ``looks``: finished blocks and spending.
+
+    The blocks of ``design: pairs`` are its matched sets, each of one unit of every arm.
+
+    Raises:
+        ValueError: the design could never stop at one of them.
+    """
+    declared = protocol.get("looks")
+    if not declared:
+        return ()
+    blocks, each = len(protocol["blocks"]), protocol["units_per_arm"]
+    if protocol.get("design") == "pairs":
+        blocks, each = blocks * each, 1
+    primary = protocol["contrasts"]["primary"]
+    arm, against = (
+        each if isinstance(each, int) else each[primary[role]] for role in ("arm", "against")
+    )
+    plan = plan_looks(
+        list(declared["blocks"]),
+        blocks=blocks,
+        per_arm=(arm, against),
+        alpha=protocol["alpha"],
+        spending=declared["spending"],
+    )
+    return tuple(plan)
 
 
 def normal_boundaries(fractions: list[float], increments: list[float]) -> list[float]:

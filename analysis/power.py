@@ -11,18 +11,17 @@ blurred by ``reconstructions``, or resampled from the units of a pilot.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
 from analysis.checks import NotEstimable
-from analysis.design import ENUMERATION_LIMIT, draws_for
+from analysis.design import Replay, smallest_p
 from analysis.draws import AGAINST, ARM, deviations_of, draw_outcomes, frame_of
 from analysis.effects import difference_in_means
 from analysis.labels import unit_of
-from analysis.randomisation import randomisation_test, randomisation_tests
+from analysis.randomisation import randomisation_p, randomisation_test
 
 _AT_ONCE = 20_000_000  # statistics held in memory at a time
 
@@ -32,7 +31,7 @@ class Power:
     """What a design would give. Shares carry a Monte Carlo standard error; widths are in pp."""
 
     blocks: int
-    per_arm: int  # in each block
+    per_arm: tuple[int, int]  # in each block, treatment and control
     units: int  # of two arms
     trials: int  # simulated
     effect: float  # percentage points, of the simulated model
@@ -53,19 +52,20 @@ class Power:
 
     def __str__(self) -> str:
         warning = "; no data can be significant, the" if self.hopeless else ", the"
+        design = f"{self.blocks} blocks x {self.per_arm[0]} + {self.per_arm[1]}"
         return (
-            f"{self.units} units ({self.blocks} blocks x 2 arms x {self.per_arm}): power "
-            f"{self.power:.1%} (Monte Carlo SE {self.power_se:.1%}) for {self.effect:+.3g} pp, "
-            f"size {self.size:.1%} (SE {self.size_se:.1%}), {1 - self.alpha:.0%} interval "
-            f"{self.width:.3g} pp wide, covers {self.coverage:.1%} (SE {self.coverage_se:.1%})"
-            f"{warning} smallest p is {self.smallest_p:.2g}"
+            f"{self.units} units ({design}): power {self.power:.1%} (Monte Carlo SE "
+            f"{self.power_se:.1%}) for {self.effect:+.3g} pp, size {self.size:.1%} (SE "
+            f"{self.size_se:.1%}), {1 - self.alpha:.0%} interval {self.width:.3g} pp wide, covers "
+            f"{self.coverage:.1%} (SE {self.coverage_se:.1%}){warning} smallest p is "
+            f"{self.smallest_p:.2g}"
         )
 
 
 def simulate(
     *,
     blocks: int,
-    per_arm: int,
+    per_arm: int | tuple[int, int],
     control: float,
     treatment: float,
     precision: float = 60.0,
@@ -82,7 +82,8 @@ def simulate(
     """Simulate ``trials`` campaigns of two arms and analyse each as the report does.
 
     Args:
-        blocks, per_arm: the design; ``per_arm`` units of each arm in every block.
+        blocks, per_arm: the design; ``per_arm`` units of each arm in every block, or a pair: of
+            the treatment and of the control.
         control, treatment: expected outcomes, in (0, 1).
         precision: Beta precision of the units, of the treatment too unless given apart.
         block_sd: of block shifts on the logit scale, shared by both arms.
@@ -94,9 +95,10 @@ def simulate(
     Raises:
         ValueError: a mean outside (0, 1), a design without units, or a pilot without these arms.
     """
-    _check(blocks, per_arm, control, treatment, precision, failure_rate)
+    each = (per_arm, per_arm) if isinstance(per_arm, int) else per_arm
+    _check(blocks, each, control, treatment, precision, failure_rate)
     generator = np.random.default_rng(seed)
-    frame = frame_of(blocks, per_arm)
+    frame = frame_of(blocks, each)
     spread = (precision, precision if treatment_precision is None else treatment_precision)
     deviations = None if pilot is None else deviations_of(pilot, outcome)
 
@@ -116,15 +118,7 @@ def simulate(
     with_effect = _judge(frame, draw(treatment), lost, alpha, seed)
     without = _judge(frame, draw(control), lost, alpha, seed, intervals=False)
     effect = unit_of(outcome).scale * (treatment - control)
-    return _power(with_effect, without, blocks, per_arm, effect=effect, alpha=alpha)
-
-
-def smallest_p(blocks: int, per_arm: int) -> float:
-    """Return the smallest two-sided randomisation p of two arms of ``per_arm`` in each block."""
-    allocations = comb(2 * per_arm, per_arm) ** blocks
-    if allocations <= ENUMERATION_LIMIT:
-        return 2 / allocations
-    return 1 / (1 + draws_for(2 * per_arm * blocks))
+    return _power(with_effect, without, blocks, each, effect=effect, alpha=alpha)
 
 
 def units_for_width(
@@ -164,7 +158,7 @@ def _power(
     with_effect: _Judged,
     without: _Judged,
     blocks: int,
-    per_arm: int,
+    per_arm: tuple[int, int],
     *,
     effect: float,
     alpha: float,
@@ -178,7 +172,7 @@ def _power(
     return Power(
         blocks=blocks,
         per_arm=per_arm,
-        units=2 * blocks * per_arm,
+        units=blocks * sum(per_arm),
         trials=trials,
         effect=effect,
         power=power,
@@ -188,19 +182,24 @@ def _power(
         coverage=coverage,
         coverage_se=_share_se(coverage, trials),
         width=float(np.mean((high - low)[np.isfinite(low)])) if len(covered) else float("nan"),
-        smallest_p=smallest_p(blocks, per_arm),
+        smallest_p=smallest_p([per_arm] * blocks),
         alpha=alpha,
     )
 
 
 def _check(
-    blocks: int, per_arm: int, control: float, treatment: float, precision: float, failure: float
+    blocks: int,
+    per_arm: tuple[int, int],
+    control: float,
+    treatment: float,
+    precision: float,
+    failure: float,
 ) -> None:
     for name, value in (("control", control), ("treatment", treatment)):
         if not 0 < value < 1:
             raise ValueError(f"{name} is an expected fraction in (0, 1), got {value:g}")
-    if blocks < 1 or per_arm < 1 or blocks * per_arm < 2:
-        raise ValueError(f"a design needs 2 units an arm or more, got {blocks} x {per_arm}")
+    if blocks < 1 or min(per_arm) < 1 or blocks * min(per_arm) < 2:
+        raise ValueError(f"a design needs 2 units an arm or more, got {blocks} x {min(per_arm)}")
     if not (precision > 0 and 0 <= failure < 1):
         raise ValueError(f"need precision > 0, failure_rate in [0, 1), got {precision}, {failure}")
 
@@ -221,13 +220,12 @@ def _judge(
     names = [f"trial {i}" for i in range(trials)]
     table = pd.concat([frame, pd.DataFrame(y, columns=names)], axis=1)
     whole = [i for i in range(trials) if not lost[:, i].any()]
-    rows = _rows(frame)
-    step = max(1, _AT_ONCE // (4 * rows))
+    z, block = (frame["arm"] == ARM).to_numpy(dtype=float), pd.factorize(frame["block"])[0]
+    replay = Replay(z=z, block=block, seed=seed)
+    step = max(1, _AT_ONCE // (replay.draws or replay.allocations))
     for start in range(0, len(whole), step):
         chosen = whole[start : start + step]
-        found = randomisation_tests(table, [names[i] for i in chosen], **pair, seed=seed)
-        for i in chosen:
-            p[i] = found[names[i]].p
+        p[chosen] = randomisation_p(frame, y[:, chosen], arm=ARM, seed=seed)
     for i in range(trials):
         kept = table.loc[~lost[:, i], ["unit_id", "block", "arm", names[i]]]
         try:
@@ -239,15 +237,6 @@ def _judge(
         except NotEstimable:
             continue  # counts as not significant and has no interval
     return _Judged(p, low, high)
-
-
-def _rows(frame: pd.DataFrame) -> int:
-    """Return how many allocations a replay of the whole design holds."""
-    sizes = frame.groupby("block").size()
-    allocations = 1
-    for n in sizes:
-        allocations *= comb(int(n), int(n) // 2)
-    return allocations if allocations <= ENUMERATION_LIMIT else 1 + draws_for(len(frame))
 
 
 def _share_se(share: float, trials: int) -> float:

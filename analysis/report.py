@@ -123,7 +123,7 @@ def render(record: Record, results: Results, exam: Examination) -> str:
         **_numbers(record, results),
         **_examined(record, results, exam),
     }
-    drawn = {name: Markup(svg) for name, svg in _figures(results).items()}
+    drawn = {name: Markup(svg) for name, svg in _figures(results, exam).items()}
     return environment.get_template("report.html.j2").render(**context, figures=drawn)
 
 
@@ -213,10 +213,10 @@ def _examined(record: Record, results: Results, exam: Examination) -> dict[str, 
     }
 
 
-def _figures(results: Results) -> dict[str, str]:
+def _figures(results: Results, exam: Examination) -> dict[str, str]:
     """Draw what there are units for."""
     units = results.analysed
-    drawn: dict[str, str] = {"outcome": "", "forest": "", "robust": "", "clean": ""}
+    drawn = dict.fromkeys(("outcome", "forest", "robust", "clean", "classes"), "")
     if units.empty:
         return drawn
     outcome, arms = results.outcome, results.arms
@@ -235,6 +235,8 @@ def _figures(results: Results) -> dict[str, str]:
         drawn["robust"] = figures.scatter_figure(units, outcome, robust, arms)
     if schema.CLEAN_ACC in units:
         drawn["clean"] = figures.scatter_figure(units, outcome, [schema.CLEAN_ACC], arms)
+    if exam.heterogeneity is not None:
+        drawn["classes"] = figures.class_figure(exam.heterogeneity)
     return drawn
 
 

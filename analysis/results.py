@@ -14,7 +14,7 @@ from analysis.beta import BetaEffect, beta_effect
 from analysis.effects import ArmMean, Difference, NotEstimable, arm_means, difference_in_means
 from analysis.flow import Flow, count_flow
 from analysis.labels import inversions_of, robust_columns_of
-from analysis.looks import Look, plan_looks
+from analysis.looks import Look, planned_looks
 from analysis.randomisation import Randomisation, randomisation_test, randomisation_tests
 from analysis.runs import Record
 from analysis.tradeoff import Association, Explained, associate, explain
@@ -141,25 +141,6 @@ def analyse(record: Record) -> Results:
         looks=looks,
         look=look,
     )
-
-
-def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
-    """Read the looks that the protocol declares under ``looks``: finished blocks and spending.
-
-    Raises:
-        ValueError: the design could never stop at one of them.
-    """
-    declared = protocol.get("looks")
-    if not declared:
-        return ()
-    plan = plan_looks(
-        list(declared["blocks"]),
-        blocks=len(protocol["blocks"]),
-        per_arm=protocol["units_per_arm"],
-        alpha=protocol["alpha"],
-        spending=declared["spending"],
-    )
-    return tuple(plan)
 
 
 def _this_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:

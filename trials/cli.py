@@ -20,6 +20,21 @@ in [0, 1]. Exit code 0: done; 1: something failed or does not agree; 2: somethin
 wrong; 130: interrupted, the same command goes on.
 """
 
+PLAN = """\
+power is the share of simulated trials whose randomisation p is at most alpha. Outcomes are drawn
+from Beta distributions with the means and the standard deviation given here and analysed as the
+report does; the Monte Carlo standard error stands in brackets. What you assume decides the answer:
+take it from the report of a campaign like this one.
+
+examples:
+  atat plan orl-rct                             is a fall from 90 % to 80 % seen?
+  atat plan orl-rct --effect -30 --sd 8         a larger effect on runs that vary twice as much
+  atat plan my-trial.yaml --like runs/orl-rct   hours, from the units of a campaign that ran
+
+Where the smallest p exceeds alpha no data can decide; where power is low an effect is likely to be
+missed: in both cases add units or blocks.
+"""
+
 
 class WithDefenses(argparse.RawDescriptionHelpFormatter):
     """A help that ends with the list of defenses, which is made only when it is asked for."""
@@ -46,8 +61,7 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(run=getattr(commands, name))
         return made
 
-    plan = command("plan", "show the units, arms and blocks of a protocol; writes nothing")
-    plan.add_argument("protocol", help="name or .yaml file")
+    add_plan(command)
     run = command("run", "run a campaign, or go on with it")
     run.add_argument("protocol", help="name or .yaml file")
     run.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
@@ -74,6 +88,28 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")
     add_single(command)
     return top
+
+
+def add_plan(command: object) -> None:
+    """Add the command that shows what a protocol would do."""
+    plan = command(  # type: ignore[operator]
+        "plan",
+        "show what a protocol would do: units, smallest p, power, hours; writes nothing",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=PLAN,
+    )
+    plan.add_argument("protocol", help="name or .yaml file")
+    plan.add_argument("--control", type=float, default=0.9, metavar="FRACTION",
+                      help="expected outcome of the arm that the primary contrast is against "
+                      "(default: 0.9)")  # fmt: skip
+    plan.add_argument("--effect", type=float, default=-10.0, metavar="POINTS",
+                      help="points by which the other arm differs (default: -10)")  # fmt: skip
+    plan.add_argument("--sd", type=float, default=4.0, metavar="POINTS",
+                      help="standard deviation of the runs of an arm (default: 4)")  # fmt: skip
+    plan.add_argument("--trials", type=int, default=500, metavar="N",
+                      help="simulated trials (default: 500)")  # fmt: skip
+    plan.add_argument("--like", type=Path, metavar="DIR",
+                      help="folder of a campaign whose finished units tell the hours")  # fmt: skip
 
 
 def add_single(command: object) -> None:

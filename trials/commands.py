@@ -15,39 +15,9 @@ if TYPE_CHECKING:
 
 def plan(options: Namespace) -> int:
     """Print what a protocol would do."""
-    from math import comb
+    from trials import planning
 
-    from trials.allocation import strata
-    from trials.reading import read_protocol
-
-    protocol = read_protocol(options.protocol)
-    groups = strata(protocol)
-    units = sum(len(group.unit_ids) for group in groups)
-    print(f"{protocol.name}: {protocol.question}")
-    print(f"protocol {protocol.sha256()}")
-    kind = "blocks" if protocol.design == "blocked" else "matched sets"
-    print(f"{units} units in {len(groups)} {kind}; the lot falls within each")
-    for name, arm in protocol.canonical()["arms"].items():
-        words = " ".join(f"{key}={value}" for key, value in arm.items() if key != "defense")
-        number = sum(group.arms.count(name) for group in groups)
-        print(f"  {name:<12}{number:>4} units  {arm['defense']} {words}".rstrip())
-    for name, contrast in protocol.contrasts.items():
-        kind = "primary" if name == "primary" else "secondary"
-        print(f"contrast {name} ({kind}): {contrast.arm} against {contrast.against}, "
-              f"{protocol.outcome}")  # fmt: skip
-        allocations = 1
-        for group in groups:
-            one, other = (group.arms.count(arm) for arm in (contrast.arm, contrast.against))
-            allocations *= comb(one + other, one)
-        even = all(
-            group.arms.count(contrast.arm) == group.arms.count(contrast.against) for group in groups
-        )
-        # With equal numbers the mirror image of an allocation is as extreme; else it is alone.
-        floor = min(1.0, (2 if even else 1) / allocations)
-        print(f"  smallest two-sided exact p: {floor:.2g} ({allocations:,} allocations)")
-        if floor > protocol.alpha:
-            print(f"  warning: it cannot be below alpha = {protocol.alpha:g}; add units or blocks")
-    return 0
+    return planning.plan(options)
 
 
 def folder_of(options: Namespace) -> Path:

@@ -11,9 +11,7 @@ from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -35,6 +33,7 @@ from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
 from atat_ray.specification import UnitSpec
 from atat_ray.training import Training
+from trials.declarations import Count, Declarations, Name, Strict
 
 
 def write_options(options: Any) -> dict[str, Any]:
@@ -80,12 +79,6 @@ def named(kinds: dict[str, Any], key: str) -> Any:
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
 
 
-class Strict(BaseModel):
-    """A part of a protocol: unknown keys are refused and nothing changes afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Block(Strict):
     """Units that are alike before treatment; they share people, evaluation models and priors.
 
@@ -116,10 +109,6 @@ class Inversion(Strict):
     ppa: Ppa
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Count = Annotated[int, Field(ge=1, le=100_000)]  # a slip of the keyboard must not fill the memory
-
-
 def expand_levels(arms: Any) -> Any:
     """Replace an arm with ``{levels: [...]}`` among its options by one arm for each combination.
 
@@ -144,7 +133,7 @@ def expand_levels(arms: Any) -> Any:
     return expanded
 
 
-class Protocol(Strict):
+class Protocol(Declarations):
     """A randomised trial of training runs.
 
     Units are allocated to arms at random within each block, ``units_per_arm`` to each; one block is
@@ -152,7 +141,8 @@ class Protocol(Strict):
     has units per arm, each of one unit of every arm, whose members have the same initial weights
     and see the same images in the same order; the lot falls within the set.
 
-    The contrast named ``primary`` decides.
+    The contrast named ``primary`` decides. What else may be declared is in
+    :mod:`trials.declarations`.
     """
 
     name: Name
@@ -216,6 +206,11 @@ class Protocol(Strict):
                 f"training.batch_size must be a multiple of workers, got "
                 f"{self.training.batch_size} for {self.workers} workers"
             )
+        self.check_declared(list(self.arms), list(self.robustness.epsilons))
+        if self.looks is not None:
+            from analysis.looks import planned_looks  # scipy is slow to import
+
+            planned_looks(self.canonical())
         return self
 
     def check_counts(self) -> None:
@@ -240,8 +235,8 @@ class Protocol(Strict):
         return self.units_per_arm[arm]
 
     def canonical(self) -> dict[str, Any]:
-        """Write the protocol with every default filled in, as JSON holds it."""
-        return json.loads(json.dumps(self.model_dump()))
+        """Write the protocol with its defaults filled in and what it declares, as JSON holds it."""
+        return self.written(json.loads(json.dumps(self.model_dump())))
 
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""

@@ -26,7 +26,7 @@ def test_boundaries_are_the_published_ones(
 
 
 def test_thresholds_spend_alpha_in_all_and_the_first_is_obrien_flemings() -> None:
-    plan = plan_looks([2, 4, 6], blocks=6, per_arm=5, alpha=0.05, spending="obrien_fleming")
+    plan = plan_looks([2, 4, 6], blocks=6, per_arm=(5, 5), alpha=0.05, spending="obrien_fleming")
     assert sum(look.threshold for look in plan) == pytest.approx(0.05)
     assert plan[0].threshold == pytest.approx(0.000207, abs=5e-7)
     assert plan[0].smallest_p == pytest.approx(2 / 252**2)
@@ -35,16 +35,16 @@ def test_thresholds_spend_alpha_in_all_and_the_first_is_obrien_flemings() -> Non
 
 def test_a_look_that_can_never_stop_is_refused_with_the_look_that_could() -> None:
     with pytest.raises(ValueError, match="look after 1 blocks can never stop.*after 3 blocks or"):
-        plan_looks([1, 2, 3], blocks=3, per_arm=4, alpha=0.05, spending="obrien_fleming")
+        plan_looks([1, 2, 3], blocks=3, per_arm=(4, 4), alpha=0.05, spending="obrien_fleming")
     with pytest.raises(ValueError, match="must increase and end with all 4 blocks"):
-        plan_looks([2, 3], blocks=4, per_arm=4, alpha=0.05, spending="pocock")
+        plan_looks([2, 3], blocks=4, per_arm=(4, 4), alpha=0.05, spending="pocock")
     with pytest.raises(ValueError, match="unknown spending 'uniform'"):
         spent(0.5, 0.05, "uniform")
 
 
 def test_exact_rule_keeps_alpha_over_looks_and_unspent_looking_does_not() -> None:
     rng = np.random.default_rng(0)
-    plan = plan_looks([2, 4, 6], blocks=6, per_arm=3, alpha=0.05, spending="pocock")
+    plan = plan_looks([2, 4, 6], blocks=6, per_arm=(3, 3), alpha=0.05, spending="pocock")
     signs = np.array(np.meshgrid(*[[0, 1]] * 6)).reshape(6, -1).T
     chosen = signs[signs.sum(axis=1) == 3] - 0.5
     stopped = naive = 0

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from statsmodels.stats.power import TTestIndPower
 
-from analysis.power import simulate, smallest_p, units_for_width
+from analysis.design import smallest_p
+from analysis.power import simulate, units_for_width
+from analysis.randomisation import randomisation_p, randomisation_test
 
 
 def test_power_agrees_with_the_t_test_where_outcomes_are_nearly_normal() -> None:
@@ -28,8 +30,42 @@ def test_a_design_that_no_data_can_decide_says_so() -> None:
     assert found.smallest_p == pytest.approx(0.1)
     assert (found.hopeless, found.power) == (True, 0.0)
     assert "no data can be significant, the smallest p is 0.1" in str(found)
-    assert [smallest_p(1, 4), smallest_p(2, 4)] == pytest.approx([2 / 70, 2 / 4900])
-    assert smallest_p(4, 8) == 1 / 100_000
+    assert smallest_p([(4, 4)] * 2) == pytest.approx(2 / 4900)
+    assert smallest_p([(4, 12)]) == pytest.approx(1 / 1820)  # its mirror image is another design
+    assert smallest_p([(8, 8)] * 4) == 1 / 100_000
+
+
+@pytest.mark.parametrize("sizes", [[(3, 3)], [(2, 5), (2, 5)], [(1, 2)] * 3, [(3, 3), (2, 4)]])
+def test_the_smallest_p_is_what_the_most_extreme_data_give(sizes: list[tuple[int, int]]) -> None:
+    rows = [
+        (f"{b}{arm}{i}", b, arm)
+        for b, pair in enumerate(sizes)
+        for arm, count in zip("ab", pair, strict=True)
+        for i in range(count)
+    ]
+    units = pd.DataFrame(rows, columns=["unit_id", "block", "arm"])
+    y = np.where(units["arm"] == "a", 0.9, 0.0) + np.linspace(0, 0.01, len(units)) ** 2
+    found = randomisation_test(units.assign(y=y), "y", arm="a", against="b", seed=0)
+    assert found.p == pytest.approx(smallest_p(sizes))
+
+
+def test_p_of_many_outcomes_are_those_of_the_report() -> None:
+    rng = np.random.default_rng(5)
+    rows = [(f"{b}{i}", b, "ab"[i % 3 > 0]) for b in "xy" for i in range(6)]
+    units = pd.DataFrame(rows, columns=["unit_id", "block", "arm"])
+    y = rng.integers(0, 5, (len(units), 30)) / 4  # ties too
+    alone = [
+        randomisation_test(units.assign(y=column), "y", arm="a", against="b", seed=0).p
+        for column in y.T
+    ]
+    assert randomisation_p(units, y, arm="a", seed=0) == pytest.approx(alone)
+
+
+def test_unequal_arms_are_planned_as_they_are() -> None:
+    options = {"blocks": 1, "control": 0.8, "treatment": 0.7, "precision": 60.0, "trials": 60}
+    found = simulate(per_arm=(3, 9), **options)
+    assert (found.units, found.smallest_p) == (12, pytest.approx(1 / 220))
+    assert found.width > simulate(per_arm=6, **options).width  # equal arms are the best
 
 
 def test_units_for_a_width_give_that_width_when_simulated() -> None:

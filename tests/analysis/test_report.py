@@ -113,6 +113,12 @@ def test_same_record_gives_the_same_bytes(
     assert sorted(p.name for p in tmp_path.iterdir()) == top
 
 
+def test_class_effects_are_drawn_with_their_numbers_under_them(report: Report) -> None:
+    page = report.page.read_text(encoding="utf-8")
+    drawn = page.index('aria-label="Effect on every class')
+    assert page.index("<h2>Classes") < drawn < page.index("Effects by class, shrunken")
+
+
 def test_every_table_is_there_as_csv_and_as_markdown(report: Report) -> None:
     names = {p.stem for p in report.tables.iterdir()}
     assert {"sensitivity", "costs", "mechanism", "integrity", "classes_shrunken"} <= names
@@ -241,7 +247,7 @@ def test_every_analysed_unit_is_a_point_in_the_primary_figure(report: Report) ->
 def test_figures_scale_and_take_the_pages_ink(report: Report) -> None:
     page = report.page.read_text(encoding="utf-8")
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 5
     for svg in figures:
         head = svg[: svg.index(">")]
         assert "viewBox" in head

@@ -4,10 +4,18 @@ import hashlib
 import json
 from copy import deepcopy
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
-from trials.protocol import Protocol, expand_levels
+from analysis import schema
+from analysis.examine import examine
+from analysis.looks import planned_looks
+from analysis.results import analyse
+from analysis.runs import Record
+from trials.allocation import draw
+from trials.protocol import Protocol, canonical_json, expand_levels
 from trials.reading import SHIPPED, check_protocol, read_protocol, shipped_protocols
 
 LEAVES = {
@@ -148,3 +156,113 @@ def test_levels_that_are_no_arms_are_refused(content, levels):
     content["arms"]["dose"] = dose
     with pytest.raises(ValueError, match="dose.*levels"):
         check_protocol(content, "tiny.yaml")
+
+
+DECLARED = {
+    "margins": {"clean_acc": 0.02, "robust_acc/0.01": 0.05},
+    "doses": {"control": 0.0, "weak": 1.0, "treatment": 2.0},
+    "looks": {"blocks": [1, 2], "spending": "pocock"},
+    "matching": {"arm": "treatment", "line": ["weak", "control"]},
+    "families": {"decoys": ["treatment", "weak"]},
+}
+
+
+@pytest.fixture
+def with_weak(content):
+    """Return a protocol of three arms whose looks can stop it."""
+    content["arms"]["weak"] = {"defense": "decoy_noise", "weight": 1.0, "epsilon": 0.01}
+    return content | {"units_per_arm": 5}
+
+
+@pytest.mark.parametrize("key", DECLARED)
+def test_what_is_declared_is_in_the_canonical_form_and_nothing_else_is(with_weak, key):
+    """So that the hash of a protocol without these keys is what it was before they were known."""
+    without = Protocol.model_validate(with_weak)
+    declared = check_protocol({**with_weak, key: DECLARED[key]}, "tiny.yaml")
+    assert set(declared.canonical()) - set(without.canonical()) == {key}
+    assert declared.canonical()[key] == DECLARED[key]
+    assert declared.sha256() != without.sha256()
+    assert Protocol.model_validate(declared.canonical()) == declared
+
+
+def test_the_hashes_of_shipped_protocols_that_declare_nothing_have_not_changed():
+    """Campaigns that were registered under them could not be verified any more."""
+    assert read_protocol("orl-rct").sha256().startswith("67acbe7e35c8981e")
+    assert read_protocol("orl-aa").sha256().startswith("b424c69b8b41e20c")
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            {"margins": {"clean_ac": 0.02}},
+            r"accuracy in margins 'clean_ac' \(did you mean 'clean_acc'\?\); known: clean_acc, rob",
+        ),
+        ({"margins": {"clean_acc": 2}}, "margins.clean_acc: input should be less than 1, got 2"),
+        ({"doses": {"control": 0, "wek": 1}}, r"arm in doses 'wek' \(did you mean 'weak'\?\); kno"),
+        ({"doses": {"control": 0, "weak": 1}}, "three different doses or more, got control: 0, we"),
+        ({"matching": {"arm": "weak", "line": ["contrl"]}}, "matching 'contrl' .*mean 'control'"),
+        ({"matching": {"arm": "weak", "line": ["weak"]}}, "'weak' is in its line"),
+        (
+            {"matching": {"arm": "weak", "lines": ["weak"]}},
+            "key 'lines' .*mean 'line'.*: arm, line",
+        ),
+        ({"families": {"a": ["weak"], "b": ["weak"]}}, "'weak' is in a and b"),
+        ({"families": {"a": ["none"]}}, "arm in families 'none'.*known: control, treatment, weak"),
+        ({"looks": {"blocks": [1], "spending": "pocock"}}, "end with all 2 blocks, got .1."),
+        ({"looks": {"blocks": [1, 2], "spending": "often"}}, "looks.spending: .*'pocock'.*'often'"),
+        (
+            {"looks": {"blocks": [1, 2], "spending": "pocock"}, "units_per_arm": 2},
+            "the look after 1 blocks can never stop: it needs p <= 0.031, but 1 blocks of 2 . 2",
+        ),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_with_what_can(with_weak, declared, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        check_protocol(with_weak | declared, "tiny.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_declared_reaches_the_analysis(with_weak):
+    """The analysis reads the canonical JSON and nothing else of a protocol."""
+    protocol = Protocol.model_validate(with_weak | DECLARED)
+    units = pd.DataFrame(draw(protocol, "7"))
+    numbers = np.random.default_rng(0)
+    for column in ("standard/att_acc_1", "clean_acc", "robust_acc/0.01"):
+        units[column] = numbers.random(len(units))
+    units = units.assign(status="finished", node="a", start_order=range(len(units)), reason="")
+    record = Record(
+        campaign=protocol.name,
+        protocol=json.loads(canonical_json(protocol.canonical())),
+        allocation=units[["unit_id", "block", "arm"]],
+        units=units,
+        classes=pd.DataFrame(columns=["unit_id", "block", "arm", *schema.CLASS_COLUMNS]),
+        assets=[],
+        tags={},
+        read_artifact=lambda unit_id, path: b"",
+    )
+    results = analyse(record)
+    found = examine(record, results)
+    assert [look.blocks for look in results.looks] == [1, 2]
+    assert {m.difference.outcome: m.margin for m in found.margins} == pytest.approx(
+        {"clean_acc": 2.0, "robust_acc/0.01": 5.0}
+    )
+    assert found.dose.doses == DECLARED["doses"]
+    assert (found.matched.arm, found.matched.line) == ("treatment", ("weak", "control"))
+    assert list(found.families) == ["decoys"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "smallest"),
+    [
+        ({"units_per_arm": {"control": 3, "treatment": 9, "weak": 1}}, 1 / 220**2),
+        ({"design": "pairs", "units_per_arm": 5}, 2 / 2**10),
+    ],
+    ids=["unequal", "pairs"],
+)
+def test_looks_know_the_design(with_weak, changes, smallest):
+    """Matched sets are what is finished at a look, and unequal arms have no mirror image."""
+    last = 10 if changes.get("design") == "pairs" else 2
+    looks = {"blocks": [last // 2 + 3 * (last == 10), last], "spending": "pocock"}
+    protocol = Protocol.model_validate(with_weak | changes | {"looks": looks})
+    assert planned_looks(protocol.canonical())[-1].smallest_p == pytest.approx(smallest)
