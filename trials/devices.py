@@ -135,7 +135,7 @@ def ask_for(bundles: list[dict[str, float]]) -> None:
     request_resources(bundles=bundles)
 
 
-def limit(protocol: Protocol, nodes: list[dict[str, float]]) -> int:
+def limit(protocol: Settings, nodes: list[dict[str, float]]) -> int:
     """Say how many units may be given to Ray at a time.
 
     On one machine as many as fit. On a cluster more of them wait in Ray, so that its autoscaler

@@ -16,9 +16,10 @@ from atat_ray.specification import UnitSpec
 from atat_ray.target import pick_device, train_here
 from atat_ray.unit import run_unit
 from trials.allocation import Assignment
-from trials.campaign import Campaign, write_note
+from trials.campaign import Campaign
 from trials.devices import alive, limit, needs, start_ray, wait_for_room
-from trials.protocol import Protocol
+from trials.keeping import Kept, write_note
+from trials.protocol import Settings
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
@@ -41,10 +42,19 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
         ValueError: the MLflow server does not answer, or the units do not fit the machine.
         OSError: a file cannot be written.
     """
+    return conduct(
+        campaign,
+        Writer(campaign, screen),
+        lambda ray, writer: run_passes(ray, campaign, writer, at_a_time),
+    )
+
+
+def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None]) -> Summary:
+    """Start Ray, make what the blocks have once, run ``passes(ray, writer)``, end with a record."""
     campaign.stop_file.unlink(missing_ok=True)
-    writer, echo = Writer(campaign, screen), screen.say
-    if not campaign.pending():
-        echo(f"all {len(campaign.table)} units have ended; checking the record")
+    echo = writer.echo
+    if campaign.over():
+        echo(f"all {campaign.total()} units have ended; checking the record")
         writer.open()
         assets = [make_assets(block, campaign.assets) for block in campaign.blocks()]
         writer.write_assets([asset for made in assets for asset in made])
@@ -66,7 +76,7 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
         opening.result()
         writer.write_assets([asset for made in ray.get(assets) for asset in made])
         with stop_on_signals(campaign.stop_file, echo):
-            run_passes(ray, campaign, writer, at_a_time)
+            passes(ray, writer)
     except RayTaskError as error:
         raise error.cause from None
     finally:
@@ -74,7 +84,7 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
     return writer.close()
 
 
-def read_data(protocol: Protocol) -> None:
+def read_data(protocol: Settings) -> None:
     """Read the data of every block, so that what cannot be read ends a run before it begins.
 
     Raises:
