@@ -110,6 +110,10 @@ class Kept(ABC):
         except (OSError, ValueError):
             return {}
 
+    def reason(self, row: Assignment) -> str:
+        """Say why a unit ended without an outcome; empty if it did not."""
+        return self.note(row.unit_id, self.status(row)).get("reason", "")
+
     def status(self, row: Assignment) -> str:
         """Tell whether a unit is finished, failed or pending."""
         if self.outcome(row) is not None:

@@ -279,7 +279,8 @@ class Record:
             params = [Param(name, repr(value)) for name, value in options.items()]
             self.client.log_batch(run_id, params=params)
         if outcome is None:
-            self.client.set_terminated(run_id, "FAILED")
+            failed = tags["status"] == schema.FAILED
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
             return
         metrics = metrics_of(outcome)
         for start in range(0, len(metrics), BATCH):

@@ -13,7 +13,7 @@ from analysis import schema
 from atat_ray.assets import BlockSpec, make_evaluation, make_prior
 from atat_ray.data import load_split
 from atat_ray.specification import UnitSpec
-from atat_ray.target import pick_device, train_here
+from atat_ray.target import Trainer, pick_device, train_here
 from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign
@@ -105,7 +105,7 @@ def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | No
         need_of = {row.unit_id: need[campaign.strata[row.block].block] for row in waiting}
         run_units(
             worker(campaign, waiting),
-            list(need_of),
+            need_of,
             need_of=need_of.__getitem__,
             at_a_time=min(most, at_a_time or most),
             storage=campaign.folder,
@@ -173,6 +173,7 @@ def run_one(
     stop: Path,
     retries: int = 0,
     node: str | None = None,
+    trainer: Trainer = train_here,
 ) -> None:
     """Run one unit in a Tune trial's process; note why if it fails.
 
@@ -190,7 +191,6 @@ def run_one(
         if stop.exists():
             raise Stopped(stage)
 
-    trainer = train_here
     if spec.workers > 1:
         trainer = partial(train_on_workers, retries=retries, node=node)
     try:

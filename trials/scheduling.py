@@ -1,7 +1,7 @@
-"""One pass of Ray Tune over units: first in, first out, no searcher looking on."""
+"""One pass of Ray Tune over units: first in, first out; in a campaign nothing looks at results."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,27 @@ class Stopped(Exception):
 
 def run_units(
     work: Callable[[str], None],
-    queue: list[str],
+    queue: Iterable[str],
     *,
     need_of: Callable[[str], Need],
     at_a_time: int,
     storage: Path,
     stop: Path,
     events: Any,
+    scheduler: Any = None,
 ) -> None:
     """Run ``work(unit_id)`` for each unit of a queue, in its order, on reused Tune actors.
 
     Args:
         work: runs in a Tune trial's process; raises what is no fault of the unit.
-        queue: unit ids; one that is not reached before ``stop`` appears is not started.
+        queue: unit ids; one that is not reached before ``stop`` appears is not started. Each is
+            taken when there is room for it, so that a search may think of it then.
         need_of: what a unit needs, by its id.
         at_a_time: Tune trials at a time.
         storage: folder for what Tune writes.
         stop: a file; while it is there, nothing new starts.
         events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told.
+        scheduler: of Tune, where it may stop units early; never in a randomised campaign.
     """
     from ray import tune
 
@@ -46,7 +49,8 @@ def run_units(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue_of(iter(queue), stop),
-            num_samples=len(queue),
+            num_samples=-1,  # as many as the queue has
+            scheduler=scheduler,
             reuse_actors=True,
             max_concurrent_trials=at_a_time,
         ),

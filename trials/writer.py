@@ -145,7 +145,7 @@ class Writer:
 
     def show(self) -> None:
         """Show units by arm and state."""
-        states: list[str] = [*schema.STATUSES, RUNNING]
+        states = list(dict.fromkeys([*schema.STATUSES, RUNNING, *self.states.values()]))
         counts: dict[str, dict[str, int]] = {
             arm: dict.fromkeys(states, 0) for arm in self.campaign.groups()
         }
@@ -219,9 +219,7 @@ class Writer:
             "block": row.block,
             "arm": row.arm,
             "status": campaign.status(row),
-            "reason": ""
-            if outcome
-            else campaign.note(row.unit_id, schema.FAILED).get("reason", ""),
+            "reason": "" if outcome else campaign.reason(row),
             "start_order": str(campaign.note(row.unit_id, "start").get("order", "")),
             "node": place.get("node", ""),
             "device": place.get("device", ""),
