@@ -192,6 +192,12 @@ class Record:
                         f"{name} ({recorded.get(name)}); give the protocol another name"
                     )
             return
+        other = SWEEP if self.kind is TRIAL else TRIAL
+        if self.experiment_id and self.find(f"tags.`{schema.KIND_TAG}` = '{other.parent}'"):
+            raise ValueError(
+                f"the MLflow experiment {self.campaign!r} holds a {other.parent}, this is a "
+                f"{self.kind.parent}; give it another name"
+            )
         if not self.experiment_id:
             self.experiment_id = self.client.create_experiment(
                 self.campaign, artifact_location=artifacts.as_uri() if artifacts else None

@@ -252,3 +252,26 @@ def test_a_sweep_is_written_whole(settings_of, tmp_path):
     sweep = begin(settings_of(), tmp_path / "sweep", None)
     written = json.loads((Path(sweep.folder) / "sweep.json").read_text())["sweep"]
     assert SweepSettings.model_validate(written) == sweep.protocol
+
+
+def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, empty_database):
+    from analysis import sweeps
+    from trials.allocation import Assignment
+    from trials.keeping import local_uri
+    from trials.record import SWEEP, Record
+
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    uri, settings = local_uri(tmp_path), settings_of()
+    record = Record(uri, settings.name, SWEEP)
+    record.register(settings, [], {"protocol_sha256": settings.sha256()}, tmp_path / "artifacts")
+    row = Assignment(unit_id="point-1", block="split-0", arm="anti_adversarial")
+    tags = {"unit_id": row.unit_id, "status": schema.STOPPED, "reason": "stopped"}
+    options = {"weight": 0.1 + 0.2, "epsilon": 0.01}
+    record.write_unit(tags, None, {}, options)
+    runs = record.client.search_runs([record.experiment_id])
+    assert [run.data.tags[schema.RANDOMISED_TAG] for run in runs] == ["no", "no"]
+    (point,) = sweeps.load(uri, settings.name).points.to_dict("records")
+    assert (point["weight"], point["epsilon"]) == tuple(options.values())
+    assert (point["status"], point["front"]) == (schema.STOPPED, False)
+    with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):
+        Record(uri, settings.name).register(settings, [], {}, None)
