@@ -49,15 +49,15 @@ class Record:
 
 def load(tracking_uri: str, campaign: str) -> Record:
     """Read the campaign's runs, tables and artifacts from the MLflow at ``tracking_uri``."""
-    _check_address(tracking_uri)
+    check_address(tracking_uri)
     from mlflow import MlflowClient
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     client = MlflowClient(tracking_uri)
-    experiment_id = _experiment_id(client, tracking_uri, campaign)
+    experiment_id = find_experiment(client, tracking_uri, campaign)
     parent = _parent_run(client, experiment_id, campaign)
-    allocation_csv = _artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
-    protocol_json = _artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
+    allocation_csv = artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
+    protocol_json = artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
     tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
     tags[schema.LOOKS_TAG] = parent.data.tags.get(schema.LOOKS_TAG, "")
     _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
@@ -83,7 +83,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     )
 
 
-def _check_address(uri: str) -> None:
+def check_address(uri: str) -> None:
     """Refuse an address that leads nowhere, at once and without creating a database there."""
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https"):
@@ -122,7 +122,7 @@ def _check_sqlite(uri: str) -> None:
         raise ValueError(f"{str(path)!r} is not an MLflow database; check --tracking-uri")
 
 
-def _experiment_id(client: MlflowClient, uri: str, campaign: str) -> str:
+def find_experiment(client: MlflowClient, uri: str, campaign: str) -> str:
     experiment = client.get_experiment_by_name(campaign)
     if experiment is not None and experiment.lifecycle_stage == "active":
         return experiment.experiment_id
@@ -133,7 +133,7 @@ def _experiment_id(client: MlflowClient, uri: str, campaign: str) -> str:
     )
 
 
-def _search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:
+def search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:
     """Return the experiment's runs of one kind, page by page."""
     runs: list[Run] = []
     token: str | None = None
@@ -151,7 +151,7 @@ def _search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:
 
 
 def _parent_run(client: MlflowClient, experiment_id: str, campaign: str) -> Run:
-    parents = _search(client, experiment_id, schema.KIND_CAMPAIGN)
+    parents = search(client, experiment_id, schema.KIND_CAMPAIGN)
     if len(parents) != 1:
         raise ValueError(
             f"experiment {campaign!r} must hold exactly one run tagged "
@@ -168,10 +168,10 @@ def _run_artifact(client: MlflowClient, run: Run, path: str) -> bytes:
         local = Path(unquote(place.path)) / path
         if local.is_file():
             return local.read_bytes()
-    return _artifact(client, run.info.run_id, path)
+    return artifact(client, run.info.run_id, path)
 
 
-def _artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
+def artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
     from mlflow.exceptions import MlflowException
 
     with TemporaryDirectory() as folder:
@@ -185,7 +185,7 @@ def _assets(client: MlflowClient, run_id: str) -> list[dict[str, Any]]:
     """Read the evaluation models and priors; a campaign that has just begun has none yet."""
     if schema.ASSETS_FILE not in [f.path for f in client.list_artifacts(run_id)]:
         return []
-    return json.loads(_artifact(client, run_id, schema.ASSETS_FILE))
+    return json.loads(artifact(client, run_id, schema.ASSETS_FILE))
 
 
 def _check_hash(name: str, content: bytes, registered: str) -> None:
@@ -206,7 +206,7 @@ def _runs_by_unit(
         twice = allocation["unit_id"][allocation["unit_id"].duplicated()]
         raise ValueError(f"{schema.ALLOCATION_FILE} names units twice: {', '.join(twice)}")
     runs: dict[str, Run] = {}
-    for run in _search(client, experiment_id, schema.KIND_UNIT):
+    for run in search(client, experiment_id, schema.KIND_UNIT):
         tags = run.data.tags
         if tags.get(_PARENT_TAG) != parent_id:
             continue

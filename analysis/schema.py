@@ -28,6 +28,11 @@ CLASSES_FILE = "classes.csv"
 
 KIND_TAG = "atat.kind"
 KIND_CAMPAIGN, KIND_UNIT = "campaign", "unit"
+# A sweep is no trial: an experiment of its own, whose runs have these kinds and the tag that says
+# that nothing was randomised. A point has its options as MLflow parameters, else what a unit has.
+KIND_SWEEP, KIND_POINT = "sweep", "point"
+STOPPED = "stopped"  # status of a point whose training ASHA ended early; it has no outcome
+RANDOMISED_TAG, NOT_RANDOMISED = "randomised", "no"
 
 CAMPAIGN_TAGS = (
     "campaign",  # name of the protocol

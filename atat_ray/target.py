@@ -65,11 +65,22 @@ def trained_target(
     return model
 
 
-def train_here(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
-    """Train the target model of a unit in this process; return its state and curves."""
+def train_here(
+    spec: UnitSpec, folder: Path, *, on_epoch: Callable[[int, float], None] | None = None
+) -> tuple[State, list[Epoch]]:
+    """Train the target model of a unit in this process; return its state and curves.
+
+    ``on_epoch`` is told (epochs done, clean accuracy) after each epoch.
+    """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     model = new_target(spec, split).to(device)
     faces = split.train.to(device)
+    test = split.test.to(device)
+
+    def watch(epoch: int, curves: Epoch) -> None:
+        if on_epoch is not None:
+            on_epoch(epoch + 1, accuracy(model, test))
+
     curves = train(
         model,
         faces,
@@ -77,6 +88,7 @@ def train_here(spec: UnitSpec, folder: Path) -> tuple[State, list[Epoch]]:
         spec.training,
         seed=spec.seed("train"),
         checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash()),
+        on_epoch=watch,
     )
     return {name: value.cpu() for name, value in model.state_dict().items()}, curves
 

@@ -11,35 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from atat_ray.assets import BlockSpec
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import write_whole
-from atat_ray.unit import read_outcome
 from trials import allocation
 from trials.allocation import Assignment, Stratum
+from trials.keeping import COMMITTED_FILE, Kept, local_uri
 from trials.protocol import Protocol
+from trials.record import TRIAL
 
 CAMPAIGN_FILE = "campaign.json"
-COMMITTED_FILE = "committed.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign:
-    """A trial that has been allocated; everything of it lies in ``folder``.
+class Campaign(Kept):
+    """A trial that has been allocated; its table says who gets which arm."""
 
-    Attributes:
-        protocol: what was registered.
-        nonce: what the allocation was drawn from.
-        table: who gets which arm.
-        folder: of stages, assets and, unless a server keeps it, the record.
-        tracking_uri: of MLflow.
-    """
-
+    kind = TRIAL
     protocol: Protocol
-    nonce: str
-    table: list[Assignment]
-    folder: Path
-    tracking_uri: str
 
     @cached_property
     def strata(self) -> dict[str, Stratum]:
@@ -54,15 +42,6 @@ class Campaign:
             "allocation_sha256": allocation.sha256(allocation.to_csv(self.table)),
         }
 
-    @property
-    def assets(self) -> Path:
-        """Folder of the evaluation models and priors."""
-        return self.folder / "assets"
-
-    def unit_folder(self, unit_id: str) -> Path:
-        """Folder of the stages of a unit."""
-        return self.folder / "units" / unit_id
-
     def spec(self, row: Assignment) -> UnitSpec:
         """Specify a unit."""
         stratum = self.strata[row.block]
@@ -70,18 +49,9 @@ class Campaign:
             row.unit_id, stratum.block, row.arm, seed_name=stratum.seed_name
         )
 
-    def blocks(self) -> list[BlockSpec]:
-        """Specify what each block has once."""
-        return [self.protocol.block_spec(block) for block in self.protocol.blocks]
-
-    @property
-    def stop_file(self) -> Path:
-        """While it is there, no unit starts and running ones end after their present stage."""
-        return self.folder / "stop"
-
-    def pending(self) -> list[Assignment]:
-        """List the units that have neither finished nor failed for good."""
-        return [row for row in self.table if self.status(row) == schema.PENDING]
+    def groups(self) -> list[str]:
+        """List the arms in the order of the protocol."""
+        return list(self.protocol.arms)
 
     def check_table(self) -> None:
         """Refuse a table that is not what protocol and nonce draw, or not what was committed.
@@ -102,15 +72,6 @@ class Campaign:
                 "it back as it was"
             )
 
-    def committed(self) -> bool:
-        """Tell whether the record has had the hashes of this campaign."""
-        return (self.folder / COMMITTED_FILE).exists()
-
-    def note_committed(self) -> None:
-        """Note that the record has the hashes of this campaign."""
-        if not self.committed():
-            write_whole(self.folder / COMMITTED_FILE, json.dumps(self.hashes()).encode())
-
     def broken_commitments(self) -> list[str]:
         """Name the hashes that are not those that were committed; none before that."""
         try:
@@ -125,43 +86,10 @@ class Campaign:
             if committed.get(name) != value
         ]
 
-    def forget_failures(self) -> None:
-        """Let failed units run again."""
-        for row in self.table:
-            for name in (schema.FAILED, "lost"):
-                (self.unit_folder(row.unit_id) / f"{name}.json").unlink(missing_ok=True)
-
-    def outcome(self, row: Assignment) -> dict[str, Any] | None:
-        """Read the outcome of a unit; None if it is not finished."""
-        return read_outcome(self.spec(row), self.unit_folder(row.unit_id))
-
-    def note(self, unit_id: str, name: str) -> dict[str, Any]:
-        """Read what was noted of a unit: ``start``, ``place``, ``lost`` or ``failed``."""
-        try:
-            return json.loads((self.unit_folder(unit_id) / f"{name}.json").read_text())
-        except (OSError, ValueError):
-            return {}
-
-    def status(self, row: Assignment) -> str:
-        """Tell whether a unit is finished, failed or pending."""
-        if self.outcome(row) is not None:
-            return schema.FINISHED
-        return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
-
-
-def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
-    """Note something of a unit in its folder."""
-    write_whole(folder / f"{name}.json", json.dumps(content).encode())
-
 
 def default_folder(name: str) -> Path:
     """Where a campaign lies unless told otherwise."""
     return Path("runs") / name
-
-
-def local_uri(folder: Path) -> str:
-    """Address of the record that a campaign keeps in its own folder."""
-    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
 
 
 def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaign:

@@ -13,6 +13,7 @@ examples:
   atat run orl-rct            run it, or go on with it; results in runs/orl-rct
   atat status orl-rct         how far it is; atat stop orl-rct and atat resume orl-rct
   atat report orl-rct         conclude: the verdict, and a page to read
+  atat sweep orl-sweep        explore lambda and epsilon before a trial; not randomised
   atat run my-trial.yaml      a trial of your own; begin with a copy of orl-rct.yaml
 
 A protocol is named by its file or, where it ships, by its name. epsilon is in pixel units, images
@@ -64,10 +65,13 @@ def parser() -> argparse.ArgumentParser:
     add_plan(command)
     run = command("run", "run a campaign, or go on with it")
     run.add_argument("protocol", help="name or .yaml file")
-    run.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
-                     "$MLFLOW_TRACKING_URI, else a database in the campaign's folder)")  # fmt: skip
     resume = command("resume", "go on with a campaign from its folder alone")
-    for made in (run, resume):
+    sweep = command("sweep", "explore the options of a defense, or go on; nothing is randomised")
+    sweep.add_argument("sweep", help="name or .yaml file")
+    for made in (run, sweep):
+        made.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
+                          "$MLFLOW_TRACKING_URI, else a database in the folder)")  # fmt: skip
+    for made in (run, resume, sweep):
         made.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: "
                           "all that the devices hold)")  # fmt: skip
         made.add_argument("--retry-failed", action="store_true", help="run failed units again")
@@ -79,10 +83,10 @@ def parser() -> argparse.ArgumentParser:
     report = command("report", "conclude from the record: the verdict, a page, tables")
     for made in (resume, stop, status, verify, report):
         made.add_argument("campaign", help="name of the protocol")
-    for made in (run, resume, stop, status, verify, report):
+    for made in (run, resume, sweep, stop, status, verify, report):
         made.add_argument("--out", type=Path, metavar="DIR", help="where the campaign lies "
                           "(default: runs/NAME)")  # fmt: skip
-    for made in (run, resume, status, verify):
+    for made in (run, resume, sweep, status, verify):
         made.add_argument("--json", action="store_true", help="print JSON, for scripts")
     doctor = command("doctor", "check Python, torch, devices, Ray, MLflow, disk and data")
     doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trials.campaign import Campaign
+    from trials.keeping import Kept
+    from trials.protocol import Settings
+    from trials.writer import Summary
 
 
 def plan(options: Namespace) -> int:
@@ -29,21 +34,48 @@ def folder_of(options: Namespace) -> Path:
 
 def run(options: Namespace) -> int:
     """Run a campaign, or go on with it, and say how to read it."""
-    from trials.campaign import COMMITTED_FILE, default_folder, enrol
+    from trials.campaign import default_folder, enrol
     from trials.reading import read_protocol
 
     check_at_a_time(options)
     protocol = read_protocol(options.protocol)
     folder = options.out or default_folder(protocol.name)
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not (folder / COMMITTED_FILE).exists():  # nothing is written for what cannot run
-        from trials.record import check_answers
-        from trials.running import read_data
+    return go_on(enrol(protocol, folder, check_can_run(protocol, folder, options)), options)
 
+
+def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
+    """Check what must be there before anything is written; return the address of MLflow, if any."""
+    from trials.keeping import COMMITTED_FILE
+    from trials.record import check_answers
+    from trials.running import read_data
+
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not (folder / COMMITTED_FILE).exists():
         if uri:
             check_answers(uri)
         read_data(protocol)
-    return go_on(enrol(protocol, folder, uri), options)
+    return uri
+
+
+def sweep(options: Namespace) -> int:
+    """Run a sweep, or go on with it, and show what it found."""
+    from trials.campaign import default_folder
+    from trials.reading import read_sweep
+    from trials.sweep_running import begin
+    from trials.sweep_running import run as run_sweep
+
+    check_at_a_time(options)
+    settings = read_sweep(options.sweep)
+    folder = options.out or default_folder(settings.name)
+    kept = begin(settings, folder, check_can_run(settings, folder, options))
+    out = f" --out {options.out}" if options.out else ""
+    code = conduct(kept, run_sweep, options, again=f"`atat sweep {options.sweep}{out}`")
+    if not options.json and any(kept.outcome(row) for row in kept.table):
+        from analysis.sweeps import conclude
+
+        found = conclude(kept.tracking_uri, settings.name, kept.folder / "report")
+        print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
+    return code
 
 
 def resume(options: Namespace) -> int:
@@ -63,19 +95,27 @@ def check_at_a_time(options: Namespace) -> None:
 
 
 def go_on(campaign: "Campaign", options: Namespace) -> int:
-    """Run what is left of a campaign.
+    """Run what is left of a campaign."""
+    from trials.running import run as run_campaign
+
+    again = f"`atat resume {campaign.protocol.name} --out {options.out or campaign.folder}`"
+    return conduct(campaign, run_campaign, options, again=again)
+
+
+def conduct(
+    campaign: "Kept", run_it: "Callable[..., Summary]", options: Namespace, *, again: str
+) -> int:
+    """Run what is left of a campaign or sweep and say how it ended.
 
     Returns:
         0 if it is over and recorded, 130 if a signal stopped it before, else 1.
     """
-    from trials.running import run as run_campaign
     from trials.screen import clock, screen
 
     if options.retry_failed:
         campaign.forget_failures()
     with screen(plain=options.json) as shown:
-        summary = run_campaign(campaign, at_a_time=options.at_a_time, screen=shown)
-    again = f"`atat resume {campaign.protocol.name} --out {options.out or campaign.folder}`"
+        summary = run_it(campaign, at_a_time=options.at_a_time, screen=shown)
     if options.json:
         print(json.dumps({**asdict(summary), "record": campaign.tracking_uri}))
     else:
@@ -87,11 +127,11 @@ def go_on(campaign: "Campaign", options: Namespace) -> int:
         print(f"{unit_id} is not done: {reason}", file=sys.stderr)
     if summary.owed:
         print(f"the record is owed {summary.owed} units; {again} writes them", file=sys.stderr)
-    if summary.finished + len(summary.failed) < summary.total:
+    if not campaign.over():
         print(f"{again} goes on", file=sys.stderr)
         if campaign.stop_file.exists() and campaign.stop_file.read_text():
             return 130
-    return 0 if summary.finished == summary.total and not summary.owed else 1
+    return 1 if summary.failed or summary.lost or summary.owed or not campaign.over() else 0
 
 
 def say(line: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trials.protocol import Protocol
+from trials.protocol import Settings
 
 # Set before ray is imported: no usage statistics, no dashboard, no logger files of each Tune trial,
 # no snapshots (a campaign resumes from its own files), no handler of Ctrl-C but ours.
@@ -57,7 +57,7 @@ class Need:
         return f"{self.processes} processes with {words} each" if self.processes > 1 else words
 
 
-def need_of(protocol: Protocol, block: str, gpus: float) -> Need:
+def need_of(protocol: Settings, block: str, gpus: float) -> Need:
     """Say what a unit of a block needs where Ray has so many GPUs."""
     node, workers = protocol.blocks[block].node, protocol.workers
     label = {node: LABEL_SHARE} if node else {}
@@ -81,13 +81,13 @@ def alive(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def needs(protocol: Protocol, nodes: list[dict[str, float]]) -> dict[str, Need]:
+def needs(protocol: Settings, nodes: list[dict[str, float]]) -> dict[str, Need]:
     """Say what a unit of each block needs."""
     gpus = sum(node.get("GPU", 0) for node in nodes)
     return {block: need_of(protocol, block, gpus) for block in protocol.blocks}
 
 
-def lacking(protocol: Protocol, nodes: list[dict[str, float]]) -> list[str]:
+def lacking(protocol: Settings, nodes: list[dict[str, float]]) -> list[str]:
     """Say in words what no set of these nodes has, block by block."""
     have = {}
     for node in nodes:
@@ -102,7 +102,7 @@ def lacking(protocol: Protocol, nodes: list[dict[str, float]]) -> list[str]:
     ]
 
 
-def wait_for_room(ray: Any, protocol: Protocol, echo: Callable[[str], None]) -> None:
+def wait_for_room(ray: Any, protocol: Settings, echo: Callable[[str], None]) -> None:
     """Return once every kind of unit fits; ask a cluster's autoscaler for what is missing.
 
     Raises:
@@ -135,7 +135,7 @@ def ask_for(bundles: list[dict[str, float]]) -> None:
     request_resources(bundles=bundles)
 
 
-def limit(protocol: Protocol, nodes: list[dict[str, float]]) -> int:
+def limit(protocol: Settings, nodes: list[dict[str, float]]) -> int:
     """Say how many units may be given to Ray at a time.
 
     On one machine as many as fit. On a cluster more of them wait in Ray, so that its autoscaler

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -133,35 +133,14 @@ def expand_levels(arms: Any) -> Any:
     return expanded
 
 
-class Protocol(Declarations):
-    """A randomised trial of training runs.
-
-    Units are allocated to arms at random within each block, ``units_per_arm`` to each; one block is
-    a completely randomised design. With ``design: pairs`` a block is cut into as many sets as it
-    has units per arm, each of one unit of every arm, whose members have the same initial weights
-    and see the same images in the same order; the lot falls within the set.
-
-    The contrast named ``primary`` decides. What else may be declared is in
-    :mod:`trials.declarations`.
-    """
+class Settings(Strict):
+    """What a trial and a sweep both say: the people, the training, the attacks, the measures."""
 
     name: Name
     question: str
     seed: int = Field(ge=0, description="everything random is derived from it, the allocation too")
     blocks: dict[Name, Block] = Field(min_length=1)
-    design: Literal["blocked", "pairs"] = "blocked"
-    units_per_arm: Count | dict[Name, Count] = Field(
-        description="in each block; one number, or one for each arm"
-    )
-    nonce: Literal["seed", "secret"] = Field(
-        default="seed",
-        description="what the lot is drawn from: the seed, so that anybody can repeat the trial, "
-        "or a secret of which the record has the hash until the last unit has ended",
-    )
-    arms: dict[Name, named(DEFENSES, "defense")] = Field(min_length=2)  # type: ignore[valid-type]
     outcome: str
-    contrasts: dict[Name, Contrast] = Field(min_length=1)
-    alpha: float = Field(gt=0, lt=1)
     data: DataOptions
     architecture: str
     training: Training
@@ -173,6 +152,83 @@ class Protocol(Declarations):
         default=2, ge=0, description="times that a unit is run again after a lost process or node"
     )
 
+    @model_validator(mode="after")
+    def check_settings(self) -> Self:
+        """Refuse names that nothing has, and a batch that its workers cannot share."""
+        for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
+            if architecture is not None and architecture not in ARCHITECTURES:
+                raise unknown("architecture", architecture, ARCHITECTURES)
+        outcomes = [
+            inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
+        ]
+        if self.outcome not in outcomes:
+            raise unknown("outcome", self.outcome, outcomes)
+        if self.training.batch_size % self.workers:
+            raise ValueError(
+                f"training.batch_size must be a multiple of workers, got "
+                f"{self.training.batch_size} for {self.workers} workers"
+            )
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """Write the settings with every default filled in, as JSON holds them."""
+        return json.loads(json.dumps(self.model_dump()))
+
+    def sha256(self) -> str:
+        """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
+        return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
+
+    def block_spec(self, block: str) -> BlockSpec:
+        """Specify what a block has once: its people, evaluation models and priors."""
+        return BlockSpec(
+            name=block,
+            seed=self.seed,
+            data=self.blocks[block].data or self.data,
+            split=self.blocks[block].split,
+            evaluation=self.evaluation,
+            priors={name: inversion.prior for name, inversion in self.inversions.items()},
+        )
+
+    def specify(self, unit_id: str, block: str, defense: Any, *, seed_name: str) -> UnitSpec:
+        """Specify a unit under a defense, its seeds from ``seed_name``."""
+        return UnitSpec(
+            unit_id=unit_id,
+            seed_name=seed_name,
+            block=self.block_spec(block),
+            architecture=self.blocks[block].architecture or self.architecture,
+            defense=defense,
+            training=self.training,
+            inversions={name: inversion.ppa for name, inversion in self.inversions.items()},
+            robustness=self.robustness,
+            workers=self.workers,
+        )
+
+
+class Protocol(Settings, Declarations):
+    """A randomised trial of training runs.
+
+    Units are allocated to arms at random within each block, ``units_per_arm`` to each; one block is
+    a completely randomised design. With ``design: pairs`` a block is cut into as many sets as it
+    has units per arm, each of one unit of every arm, whose members have the same initial weights
+    and see the same images in the same order; the lot falls within the set.
+
+    The contrast named ``primary`` decides. What else may be declared is in
+    :mod:`trials.declarations`.
+    """
+
+    design: Literal["blocked", "pairs"] = "blocked"
+    units_per_arm: Count | dict[Name, Count] = Field(
+        description="in each block; one number, or one for each arm"
+    )
+    nonce: Literal["seed", "secret"] = Field(
+        default="seed",
+        description="what the lot is drawn from: the seed, so that anybody can repeat the trial, "
+        "or a secret of which the record has the hash until the last unit has ended",
+    )
+    arms: dict[Name, named(DEFENSES, "defense")] = Field(min_length=2)  # type: ignore[valid-type]
+    contrasts: dict[Name, Contrast] = Field(min_length=1)
+    alpha: float = Field(gt=0, lt=1)
+
     @field_validator("arms", mode="before")
     @classmethod
     def expand(cls, arms: Any) -> Any:
@@ -182,9 +238,6 @@ class Protocol(Declarations):
     @model_validator(mode="after")
     def check_names(self) -> "Protocol":
         """Refuse names that nothing in the protocol has."""
-        for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
-            if architecture is not None and architecture not in ARCHITECTURES:
-                raise unknown("architecture", architecture, ARCHITECTURES)
         self.check_counts()
         if "primary" not in self.contrasts:
             raise ValueError(
@@ -196,16 +249,6 @@ class Protocol(Declarations):
                     raise unknown("arm in contrasts", arm, self.arms)
             if contrast.arm == contrast.against:
                 raise ValueError(f"a contrast needs two arms, got {contrast.arm!r} against itself")
-        outcomes = [
-            inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
-        ]
-        if self.outcome not in outcomes:
-            raise unknown("outcome", self.outcome, outcomes)
-        if self.training.batch_size % self.workers:
-            raise ValueError(
-                f"training.batch_size must be a multiple of workers, got "
-                f"{self.training.batch_size} for {self.workers} workers"
-            )
         self.check_declared(list(self.arms), list(self.robustness.epsilons))
         if self.looks is not None:
             from analysis.looks import planned_looks  # scipy is slow to import
@@ -236,36 +279,11 @@ class Protocol(Declarations):
 
     def canonical(self) -> dict[str, Any]:
         """Write the protocol with its defaults filled in and what it declares, as JSON holds it."""
-        return self.written(json.loads(json.dumps(self.model_dump())))
-
-    def sha256(self) -> str:
-        """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
-        return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
-
-    def block_spec(self, block: str) -> BlockSpec:
-        """Specify what a block has once: its people, evaluation models and priors."""
-        return BlockSpec(
-            name=block,
-            seed=self.seed,
-            data=self.blocks[block].data or self.data,
-            split=self.blocks[block].split,
-            evaluation=self.evaluation,
-            priors={name: inversion.prior for name, inversion in self.inversions.items()},
-        )
+        return self.written(super().canonical())
 
     def unit_spec(self, unit_id: str, block: str, arm: str, *, seed_name: str = "") -> UnitSpec:
         """Specify a unit: its defense comes from the arm, its seeds from ``seed_name``."""
-        return UnitSpec(
-            unit_id=unit_id,
-            seed_name=seed_name or unit_id,
-            block=self.block_spec(block),
-            architecture=self.blocks[block].architecture or self.architecture,
-            defense=self.arms[arm],
-            training=self.training,
-            inversions={name: inversion.ppa for name, inversion in self.inversions.items()},
-            robustness=self.robustness,
-            workers=self.workers,
-        )
+        return self.specify(unit_id, block, self.arms[arm], seed_name=seed_name or unit_id)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Read a protocol from a file or by its name; every mistake is one line that says what to do."""
+"""Read a protocol or sweep by its file or name; every mistake is one line that says what to do."""
 
 import dataclasses
 import typing
@@ -12,19 +12,31 @@ from pydantic import BaseModel, ValidationError
 from atat_ray.defenses import DEFENSES
 from atat_ray.names import unknown
 from atat_ray.priors import PRIORS
-from trials.protocol import Protocol
+from trials.protocol import Protocol, Settings
+from trials.sweep import METHODS, SweepSettings
 
 SHIPPED = Path(__file__).parent / "protocols"
+SHIPPED_SWEEPS = Path(__file__).parent / "sweeps"
 TAGGED = {**DEFENSES, **PRIORS}
+
+
+def shipped(folder: Path) -> dict[str, Path]:
+    """List the files that ship with the package in a folder, by name."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def shipped_protocols() -> dict[str, Path]:
     """List the protocols that ship with the package, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+    return shipped(SHIPPED)
 
 
 def find_protocol(name: str) -> Path:
-    """Find a protocol by its file or, where it ships, by its name.
+    """Find a protocol by its file or, where it ships, by its name."""
+    return find(name, "protocol", SHIPPED)
+
+
+def find(name: str, what: str, folder: Path) -> Path:
+    """Find a protocol or sweep by its file or, where it ships, by its name.
 
     Raises:
         ValueError: there is neither.
@@ -32,12 +44,12 @@ def find_protocol(name: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise ValueError(f"there is no protocol file {name}; the shipped ones are named: "
-                             f"{', '.join(shipped_protocols())}")  # fmt: skip
+            raise ValueError(f"there is no {what} file {name}; the shipped ones are named: "
+                             f"{', '.join(shipped(folder))}")  # fmt: skip
         return path
-    if name not in shipped_protocols():
-        raise ValueError(f"{unknown('protocol', name, shipped_protocols())}; or give a .yaml file")
-    return shipped_protocols()[name]
+    if name not in shipped(folder):
+        raise ValueError(f"{unknown(what, name, shipped(folder))}; or give a .yaml file")
+    return shipped(folder)[name]
 
 
 def read_protocol(name: str) -> Protocol:
@@ -50,26 +62,50 @@ def read_protocol(name: str) -> Protocol:
         ValueError: it cannot be read or says something that is not allowed. The message is one
             line: file, line, what was given, what is allowed.
     """
-    path = find_protocol(name)
+    content, source, nodes = read_mapping(find_protocol(name), "protocol")
+    return check_protocol(content, source, nodes)
+
+
+def read_sweep(name: str) -> SweepSettings:
+    """Read and check a sweep.
+
+    Args:
+        name: of a shipped sweep, or of a YAML file.
+
+    Raises:
+        ValueError: as of ``read_protocol``.
+    """
+    content, source, nodes = read_mapping(find(name, "sweep", SHIPPED_SWEEPS), "sweep")
+    try:
+        return SweepSettings.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(explain(error, source, nodes, SweepSettings)) from None
+
+
+def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
+    """Read the YAML mapping of a protocol or sweep: content, where it comes from, YAML nodes."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         nodes = yaml.compose(text, Loader=yaml.SafeLoader)
         repeated = repeated_key(nodes)
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the protocol {path}: {error}") from error
+        raise ValueError(f"cannot read the {what} {path}: {error}") from error
     except (ValueError, RecursionError) as error:  # a date that is none, a list in itself
-        raise ValueError(f"{path}: not a protocol: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path}: not a {what}: {str(error).splitlines()[0]}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ValueError(f"{place}: not YAML: {problem}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: a protocol is a mapping of keys; see {SHIPPED / 'orl-rct.yaml'}")
+        example = (
+            SHIPPED / "orl-rct.yaml" if what == "protocol" else SHIPPED_SWEEPS / "orl-sweep.yaml"
+        )
+        raise ValueError(f"{path}: a {what} is a mapping of keys; see {example}")
     if repeated is not None:
         raise ValueError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value} stands twice")
-    return check_protocol(content, str(path), nodes)
+    return content, str(path), nodes
 
 
 def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> Protocol:
@@ -106,7 +142,9 @@ def repeated_key(node: Any) -> Any:
     return None
 
 
-def explain(error: ValidationError, source: str, nodes: Any) -> str:
+def explain(
+    error: ValidationError, source: str, nodes: Any, root: type[Settings] = Protocol
+) -> str:
     """Turn pydantic's first complaint into one line with file and line number."""
     complaints = error.errors()
     first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
@@ -116,7 +154,7 @@ def explain(error: ValidationError, source: str, nodes: Any) -> str:
     place = f"{source}:{line_of(nodes, location)}" if location and nodes else source
     kind, given = problem["type"], problem.get("input")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        allowed = allowed_keys(problem["loc"][:-1])
+        allowed = allowed_keys(problem["loc"][:-1], root)
         return f"{place}: {unknown('key', where, [prefixed(where, key) for key in allowed])}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{place}: {explain_tag(where, given, kind, problem)}"
@@ -135,6 +173,9 @@ def without_tags(location: tuple[Any, ...]) -> list[Any]:
     parts = list(location)
     if parts[:1] == ["units_per_arm"]:
         return parts[:1]
+    if parts[:1] == ["search"] and len(parts) > 1 and parts[1] in METHODS:
+        del parts[1]
+        return [part for part in parts if part not in ("int", "float")]
     tag = {"arms": 2, "inversions": 3}.get(str(parts[0])) if parts else None
     if tag is not None and len(parts) > tag and parts[tag] in TAGGED:
         del parts[tag]
@@ -157,6 +198,9 @@ def near_miss(problem: Any, location: list[Any]) -> str:
 
 def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
     """Explain a defense or prior that is not named, or not known."""
+    if where == "search":
+        named = isinstance(given, dict) and given.get("method")
+        return f"{where}: {unknown('method', str(named or 'missing'), METHODS)}"
     key = "defense" if where.startswith("arms") else "name"
     kinds = DEFENSES if key == "defense" else PRIORS
     what = "defense" if key == "defense" else "prior"
@@ -165,15 +209,21 @@ def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
     return f"{where}: needs {key}: NAME, one of {', '.join(sorted(kinds))}; got {given!r}"
 
 
-def allowed_keys(location: tuple[Any, ...]) -> list[str]:
-    """List the keys that the part of a protocol at ``location`` may have."""
-    kind: Any = Protocol
+def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
+    """List the keys that the part of a protocol or sweep at ``location`` may have."""
+    kind: Any = root
     for part in location:
-        kind = TAGGED.get(part) or step_into(kind, part)
+        kind = tagged(kind, part) or step_into(kind, part)
     keys = fields_of(kind)
     if kind in DEFENSES.values():
         return ["defense", *(["preset"] if getattr(kind, "presets", None) else []), *keys]
     return ["name", *keys] if kind in PRIORS.values() else list(keys)
+
+
+def tagged(kind: Any, part: Any) -> Any:
+    """Find the member of a union that ``part`` stands for; None if it stands for none."""
+    methods = [member for member in typing.get_args(kind) if member in METHODS.values()]
+    return METHODS.get(part) if methods else TAGGED.get(part)
 
 
 def step_into(kind: Any, part: Any) -> Any:

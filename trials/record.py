@@ -9,6 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property, partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ import pandas as pd
 
 from analysis import schema
 from trials.allocation import Assignment, to_csv
-from trials.protocol import Protocol, canonical_json
+from trials.protocol import Settings, canonical_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,6 +37,26 @@ WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its 
 BATCH = 1000  # what MLflow takes in one log_batch
 Function = TypeVar("Function", bound=Callable[..., Any])
 STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What is recorded: the kinds of its parent run and child runs, and tags that all of them have.
+
+    Only a trial has an allocation.
+    """
+
+    parent: str
+    child: str
+    marks: dict[str, str] = field(default_factory=dict)
+
+
+TRIAL = Kind(parent=schema.KIND_CAMPAIGN, child=schema.KIND_UNIT)
+SWEEP = Kind(
+    parent=schema.KIND_SWEEP,
+    child=schema.KIND_POINT,
+    marks={schema.RANDOMISED_TAG: schema.NOT_RANDOMISED},
+)
 
 
 class Unreachable(ValueError):
@@ -96,15 +117,17 @@ def check_answers(uri: str, *, timeout: float = ANSWER_WITHIN) -> None:
 
 
 class Record:
-    """The record of one campaign.
+    """The record of one campaign or sweep.
 
     Args:
         uri: of the MLflow tracking store.
         campaign: name of the experiment.
+        kind: of what is recorded.
     """
 
-    def __init__(self, uri: str, campaign: str) -> None:
+    def __init__(self, uri: str, campaign: str, kind: Kind = TRIAL) -> None:
         check_answers(uri)
+        self.kind = kind
         self.uri = uri
         self.campaign = campaign
         self.experiment_id = ""
@@ -129,7 +152,7 @@ class Record:
         if experiment is None:
             return False
         self.experiment_id = experiment.experiment_id
-        parents = self.find(f"tags.`{schema.KIND_TAG}` = '{schema.KIND_CAMPAIGN}'")
+        parents = self.find(f"tags.`{schema.KIND_TAG}` = '{self.kind.parent}'")
         self.parent_id = parents[0].info.run_id if parents else ""
         return bool(self.parent_id)
 
@@ -145,7 +168,7 @@ class Record:
     @reaching
     def register(
         self,
-        protocol: Protocol,
+        protocol: Settings,
         allocation: list[Assignment],
         tags: dict[str, str],
         artifacts: Path | None,
@@ -153,8 +176,8 @@ class Record:
         """Write protocol and allocation before any unit starts, once; find them afterwards.
 
         Args:
-            protocol: of the campaign.
-            allocation: its table.
+            protocol: of the campaign or sweep.
+            allocation: its table; a sweep has none, and none is written.
             tags: hashes that are committed, and what it runs on.
             artifacts: where a new experiment keeps files; the store's own place if None.
 
@@ -170,17 +193,26 @@ class Record:
                         f"{name} ({recorded.get(name)}); give the protocol another name"
                     )
             return
+        other = SWEEP if self.kind is TRIAL else TRIAL
+        if self.experiment_id and self.find(f"tags.`{schema.KIND_TAG}` = '{other.parent}'"):
+            raise ValueError(
+                f"the MLflow experiment {self.campaign!r} holds a {other.parent}, this is a "
+                f"{self.kind.parent}; give it another name"
+            )
         if not self.experiment_id:
             self.experiment_id = self.client.create_experiment(
                 self.campaign, artifact_location=artifacts.as_uri() if artifacts else None
             )
-        run = self.client.create_run(self.experiment_id, run_name=f"campaign {self.campaign}")
+        run = self.client.create_run(
+            self.experiment_id, run_name=f"{self.kind.parent} {self.campaign}"
+        )
         self.parent_id = run.info.run_id
         log = partial(self.client.log_text, self.parent_id)
         log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
-        log(to_csv(allocation), schema.ALLOCATION_FILE)
-        whole = {schema.KIND_TAG: schema.KIND_CAMPAIGN}  # last: only then is it whole
-        for name, value in ({"campaign": self.campaign} | tags | whole).items():
+        if self.kind is TRIAL:
+            log(to_csv(allocation), schema.ALLOCATION_FILE)
+        whole = {schema.KIND_TAG: self.kind.parent}  # last: only then is it whole
+        for name, value in ({"campaign": self.campaign} | self.kind.marks | tags | whole).items():
             self.client.set_tag(self.parent_id, name, value)
 
     @reaching
@@ -218,6 +250,7 @@ class Record:
         tags: dict[str, str],
         outcome: dict[str, Any] | None,
         pictures: dict[str, Any],
+        options: dict[str, float] | None = None,
     ) -> None:
         """Write one unit; a no-op where it is recorded as it ended.
 
@@ -225,7 +258,10 @@ class Record:
             tags: those of ``schema.UNIT_TAGS``.
             outcome: of ``atat_ray.unit.run_unit``; None for a unit that failed.
             pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
+            options: that the unit alone has, written as MLflow's parameters.
         """
+        from mlflow.entities import Param
+
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
         there = False
         for run in self.find(f"{query}'{tags['unit_id']}'"):
@@ -240,13 +276,18 @@ class Record:
             run_name=tags["unit_id"],
             tags={
                 "mlflow.parentRunId": self.parent_id,
-                schema.KIND_TAG: schema.KIND_UNIT,
+                schema.KIND_TAG: self.kind.child,
                 "campaign": self.campaign,
+                **self.kind.marks,
                 **tags,
             },
         ).info.run_id
+        if options:
+            params = [Param(name, repr(value)) for name, value in options.items()]
+            self.client.log_batch(run_id, params=params)
         if outcome is None:
-            self.client.set_terminated(run_id, "FAILED")
+            failed = tags["status"] == schema.FAILED
+            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
             return
         metrics = metrics_of(outcome)
         for start in range(0, len(metrics), BATCH):
@@ -260,11 +301,12 @@ class Record:
 
     @reaching
     def close(self, *, nonce: str | None) -> None:
-        """Mark the campaign's run: finished, with the nonce revealed, or going on if None."""
+        """Mark the parent run: finished, with the nonce revealed if any, or going on if None."""
         if nonce is None:
             self.client.update_run(self.parent_id, status="RUNNING")
         else:
-            self.client.set_tag(self.parent_id, "nonce", nonce)
+            if nonce:
+                self.client.set_tag(self.parent_id, "nonce", nonce)
             self.client.set_terminated(self.parent_id, "FINISHED")
 
 

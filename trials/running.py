@@ -3,7 +3,7 @@
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from atat_ray.assets import BlockSpec, make_assets
+from atat_ray.assets import make_assets
 from atat_ray.data import load_split
 from atat_ray.specification import UnitSpec
-from atat_ray.target import pick_device, train_here
+from atat_ray.target import Trainer, pick_device, train_here
 from atat_ray.unit import run_unit
 from trials.allocation import Assignment
-from trials.campaign import Campaign, write_note
-from trials.devices import alive, limit, needs, start_ray, wait_for_room
-from trials.protocol import Protocol
+from trials.campaign import Campaign
+from trials.devices import Need, alive, limit, needs, start_ray, wait_for_room
+from trials.keeping import Kept, write_note
+from trials.protocol import Settings
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
@@ -42,10 +43,19 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
         ValueError: the MLflow server does not answer, or the units do not fit the machine.
         OSError: a file cannot be written.
     """
+    return conduct(
+        campaign,
+        Writer(campaign, screen),
+        lambda ray, writer: run_passes(ray, campaign, writer, at_a_time),
+    )
+
+
+def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None]) -> Summary:
+    """Start Ray, make what the blocks have once, run ``passes(ray, writer)``, end with a record."""
     campaign.stop_file.unlink(missing_ok=True)
-    writer, echo = Writer(campaign, screen), screen.say
-    if not campaign.pending():
-        echo(f"all {len(campaign.table)} units have ended; checking the record")
+    echo = writer.echo
+    if campaign.over():
+        echo(f"all {campaign.total()} units have ended; checking the record")
         writer.open()
         writer.prepared()
         return writer.close()
@@ -59,13 +69,13 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
 
         opening.result()
         with stop_on_signals(campaign.stop_file, echo):
-            run_passes(ray, campaign, writer, at_a_time)
+            passes(ray, writer)
     finally:
         ray.shutdown()
     return writer.close()
 
 
-def read_data(protocol: Protocol) -> None:
+def read_data(protocol: Settings) -> None:
     """Read the data of every block, so that what cannot be read ends a run before it begins.
 
     Raises:
@@ -84,29 +94,82 @@ def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | No
     """
     waiting = campaign.pending()
     need = needs(campaign.protocol, alive(ray))  # once: while a GPU node is away it has not changed
-    first = {f"assets of {block.name}": block for block in campaign.blocks()}
-    assets_need = {name: replace(need[block.name], processes=1) for name, block in first.items()}
-    tries = campaign.protocol.retries
-    writer.echo(f"evaluation models and priors of {len(first)} blocks first, then units")
     while waiting and not campaign.stop_file.exists():
         most = limit(campaign.protocol, alive(ray))
-        need_of = {row.unit_id: need[campaign.strata[row.block].block] for row in waiting}
-        run_units(
-            worker(campaign, waiting, first),
-            list(need_of),
-            first=list(first),
-            need_of=(need_of | assets_need).__getitem__,
+        block_of = {row.unit_id: campaign.strata[row.block].block for row in waiting}
+        run_pass(
+            campaign,
+            writer,
+            worker(campaign, waiting),
+            block_of,
+            need=need,
+            block_of=block_of.__getitem__,
             at_a_time=min(most, at_a_time or most),
-            storage=campaign.folder,
-            stop=campaign.stop_file,
-            events=writer,
         )
-        if writer.unmade is not None:
-            retry_assets(*writer.unmade, tries, writer.echo)
-            writer.unmade, tries = None, tries - 1
-            continue
         waiting = [row for row in campaign.pending() if row.unit_id in writer.again]
         writer.again.clear()
+
+
+def run_pass(
+    kept: Kept,
+    writer: Writer,
+    work: Callable[[str], None],
+    queue: Iterable[str],
+    *,
+    need: dict[str, Need],
+    block_of: Callable[[str], str],
+    at_a_time: int,
+    scheduler: Any = None,
+) -> None:
+    """Make what the blocks have once, then run units; again from the first if its process was lost.
+
+    Args:
+        kept: a campaign or a sweep.
+        writer: told what happens.
+        work: runs a unit in a Tune trial's process.
+        queue: unit ids.
+        need: what a unit of each block needs.
+        block_of: the block of a unit.
+        at_a_time: Tune trials at a time.
+        scheduler: of Tune, in a sweep.
+
+    Raises:
+        ValueError, OSError: what a block has once cannot be made.
+    """
+    first = {f"assets of {block.name}": block for block in kept.blocks()}
+    assets, stop = kept.assets, kept.stop_file
+
+    def do(name: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # so that results do not depend on the machine
+        if name not in first:
+            work(name)
+        elif not stop.exists():
+            make_assets(first[name], assets)
+
+    def need_of(name: str) -> Need:
+        if name in first:  # one process makes it, whatever a unit has
+            return replace(need[first[name].name], processes=1)
+        return need[block_of(name)]
+
+    for tries in range(kept.protocol.retries, -1, -1):
+        writer.echo(f"evaluation models and priors of {len(first)} blocks, then units")
+        run_units(
+            do,
+            queue,
+            first=list(first),
+            need_of=need_of,
+            at_a_time=at_a_time,
+            storage=kept.folder,
+            stop=stop,
+            events=writer,
+            scheduler=scheduler,
+        )
+        if writer.unmade is None:
+            return
+        retry_assets(*writer.unmade, tries, writer.echo)
+        writer.unmade = None
 
 
 def retry_assets(name: str, cause: Exception, tries: int, echo: Callable[[str], None]) -> None:
@@ -128,24 +191,18 @@ def is_of_ray(error: Any) -> bool:
     return type(error).__module__.startswith("ray.")
 
 
-def worker(
-    campaign: Campaign, rows: list[Assignment], first: dict[str, BlockSpec]
-) -> Callable[[str], None]:
-    """Make the function that runs a unit, or makes what a block has once, in a trial's process."""
+def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
+    """Make the function that runs a unit in a Tune trial's process."""
     specs = {row.unit_id: campaign.spec(row) for row in rows}
     folders = {unit_id: campaign.unit_folder(unit_id) for unit_id in specs}
     blocks = campaign.protocol.blocks
     node = {unit_id: blocks[spec.block.name].node for unit_id, spec in specs.items()}
     assets, stop, retries = campaign.assets, campaign.stop_file, campaign.protocol.retries
 
-    def work(name: str) -> None:
-        import torch
-
-        torch.set_num_threads(1)  # so that results do not depend on the machine
-        if name not in first:
-            run_one(specs[name], assets, folders[name], stop=stop, retries=retries, node=node[name])
-        elif not stop.exists():
-            make_assets(first[name], assets)
+    def work(unit_id: str) -> None:
+        run_one(
+            specs[unit_id], assets, folders[unit_id], stop=stop, retries=retries, node=node[unit_id]
+        )
 
     return work
 
@@ -179,6 +236,7 @@ def run_one(
     stop: Path,
     retries: int = 0,
     node: str | None = None,
+    trainer: Trainer = train_here,
 ) -> None:
     """Run one unit in a Tune trial's process; note why if it fails.
 
@@ -196,7 +254,6 @@ def run_one(
         if stop.exists():
             raise Stopped(stage)
 
-    trainer = train_here
     if spec.workers > 1:
         trainer = partial(train_on_workers, retries=retries, node=node)
     try:

@@ -1,7 +1,7 @@
-"""One pass of Ray Tune over units: first in, first out, no searcher looking on."""
+"""One pass of Ray Tune over units: first in, first out; in a campaign nothing looks at results."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ class Stopped(Exception):
 
 def run_units(
     work: Callable[[str], None],
-    queue: list[str],
+    queue: Iterable[str],
     *,
     first: Sequence[str] = (),
     need_of: Callable[[str], Need],
@@ -23,12 +23,14 @@ def run_units(
     storage: Path,
     stop: Path,
     events: Any,
+    scheduler: Any = None,
 ) -> None:
     """Run ``work(unit_id)`` for each unit of a queue, in its order, on reused Tune actors.
 
     Args:
         work: runs in a Tune trial's process; raises what is no fault of the unit.
-        queue: unit ids; one that is not reached before ``stop`` appears is not started.
+        queue: unit ids; one that is not reached before ``stop`` appears is not started. Each is
+            taken when there is room for it, so that a search may think of it then.
         first: what all units wait for, by names that are no unit ids; done like a unit.
         need_of: what a unit or a name of ``first`` needs.
         at_a_time: Tune trials at a time.
@@ -37,6 +39,7 @@ def run_units(
         events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told;
             and ``prepared()`` when all of ``first`` is done, or ``unprepared(name, error)``, after
             which no unit starts.
+        scheduler: of Tune, where it may stop units early; never in a randomised campaign.
     """
     import ray
     from ray import tune
@@ -54,7 +57,8 @@ def run_units(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
             search_alg=queue_of(queue, stop, first),
-            num_samples=len(first) + len(queue),
+            num_samples=-1,  # as many as the queue has
+            scheduler=scheduler,
             reuse_actors=True,
             max_concurrent_trials=at_a_time,
         ),
@@ -81,7 +85,7 @@ def own_share(need: Need) -> dict[str, float]:
     return need.resources if need.processes == 1 else {"CPU": 0.01}
 
 
-def queue_of(queue: Sequence[str], stop: Path, first: Sequence[str] = ()) -> Any:
+def queue_of(queue: Iterable[str], stop: Path, first: Sequence[str] = ()) -> Any:
     """Make the searcher that hands out names in their order and learns nothing from results.
 
     The queue begins when all of ``first`` is done, and never if some of it failed.

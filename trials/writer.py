@@ -9,7 +9,8 @@ from analysis import schema
 from atat_ray.assets import make_assets
 from atat_ray.stages import load_stage
 from trials.allocation import Assignment
-from trials.campaign import Campaign, local_uri, versions, write_note
+from trials.campaign import versions
+from trials.keeping import Kept, local_uri, write_note
 from trials.record import Record, Unreachable
 from trials.screen import RUNNING, Lines, Progress, clock
 
@@ -45,7 +46,7 @@ def cause_of(error: Any) -> Any:
 class Writer:
     """Writes the record from one thread, beside the scheduling, and tells the user of progress."""
 
-    def __init__(self, campaign: Campaign, screen: Lines) -> None:
+    def __init__(self, campaign: Kept, screen: Lines) -> None:
         self.campaign = campaign
         self.screen = screen
         self.echo = screen.say
@@ -56,7 +57,8 @@ class Writer:
         starts = [campaign.note(unit_id, "start").get("order", 0) for unit_id in self.rows]
         self.last_order = max(starts, default=0)
         self.done_here = 0
-        self.left = sum(state == schema.PENDING for state in self.states.values())
+        pending = sum(state == schema.PENDING for state in self.states.values())
+        self.left = campaign.total() - len(self.states) + pending
         self.again: set[str] = set()
         self.unmade: tuple[str, Exception] | None = None
         self.losses: dict[str, str] = {}
@@ -86,7 +88,7 @@ class Writer:
             kept_here = campaign.tracking_uri == local_uri(campaign.folder)
             artifacts = campaign.folder / "artifacts" if kept_here else None
             self.environment = self.environment or versions()
-            record = Record(campaign.tracking_uri, campaign.protocol.name)
+            record = Record(campaign.tracking_uri, campaign.protocol.name, campaign.kind)
             tags = campaign.hashes() | {schema.VERSIONS: record.text(self.environment)}
             record.register(campaign.protocol, campaign.table, tags, artifacts)
             campaign.note_committed()
@@ -122,6 +124,10 @@ class Writer:
         ended = [row for row in self.campaign.table if self.campaign.status(row) != schema.PENDING]
         self.write([row for row in ended if recorded.get(row.unit_id) != self.campaign.status(row)])
 
+    def joined(self, row: Assignment) -> None:
+        """Take up a unit that was not there at the beginning."""
+        self.rows[row.unit_id], self.states[row.unit_id] = row, schema.PENDING
+
     def started(self, unit_id: str) -> None:
         """Note the realised order of starts; a unit that starts again keeps its first place."""
         self.first_start = self.first_start or time.monotonic()
@@ -143,10 +149,9 @@ class Writer:
         self.done_here += 1
         self.left -= 1
         remaining = f", about {clock(self.seconds_left() or 0)} left" * (self.left > 0)
-        place = len(self.rows) - self.left
-        self.echo(f"[{place:>{len(str(len(self.rows)))}}/{len(self.rows)}] "
+        total = self.campaign.total()
+        self.echo(f"[{total - self.left:>{len(str(total))}}/{total}] "
                   f"{unit_id} {status}{remaining}")  # fmt: skip
-
         self.show()
 
     def seconds_left(self) -> float | None:
@@ -157,9 +162,9 @@ class Writer:
 
     def show(self) -> None:
         """Show units by arm and state."""
-        states: list[str] = [*schema.STATUSES, RUNNING]
+        states = list(dict.fromkeys([*schema.STATUSES, RUNNING, *self.states.values()]))
         counts: dict[str, dict[str, int]] = {
-            arm: dict.fromkeys(states, 0) for arm in self.campaign.protocol.arms
+            arm: dict.fromkeys(states, 0) for arm in self.campaign.groups()
         }
         for row in self.campaign.table:
             counts[row.arm][self.states[row.unit_id]] += 1
@@ -214,8 +219,8 @@ class Writer:
         if was_away:
             self.echo(f"the record is back; {len(rows)} units were written that it was owed")
 
-    def content(self, row: Assignment) -> tuple[dict[str, str], Any, dict[str, Any]]:
-        """Collect the tags, the outcome and the pictures of a unit that has ended."""
+    def content(self, row: Assignment) -> tuple[dict[str, str], Any, dict[str, Any], Any]:
+        """Collect tags, outcome, pictures and own options of a unit that has ended."""
         campaign, spec = self.campaign, self.campaign.spec(row)
         outcome, place = campaign.outcome(row), campaign.note(row.unit_id, "place")
         pictures = {}
@@ -231,9 +236,7 @@ class Writer:
             "block": row.block,
             "arm": row.arm,
             "status": campaign.status(row),
-            "reason": ""
-            if outcome
-            else campaign.note(row.unit_id, schema.FAILED).get("reason", ""),
+            "reason": "" if outcome else campaign.reason(row),
             "start_order": str(campaign.note(row.unit_id, "start").get("order", "")),
             "node": place.get("node", ""),
             "device": place.get("device", ""),
@@ -242,7 +245,7 @@ class Writer:
             "evaluation_sha256": spec.block.evaluation_hash(),
             "prior_sha256": ",".join(priors),
         }
-        return tags, outcome, pictures
+        return tags, outcome, pictures, campaign.options(row)
 
     def close(self) -> Summary:
         """Wait until everything is recorded or owed; raise what went wrong in writing."""
@@ -256,11 +259,10 @@ class Writer:
         status = {row.unit_id: self.campaign.status(row) for row in self.campaign.table}
         counts = list(status.values())
         if not self.owed:
-            over = schema.PENDING not in counts
-            self.connect().close(nonce=self.campaign.nonce if over else None)
+            self.connect().close(nonce=self.campaign.nonce if self.campaign.over() else None)
         return Summary(
             finished=counts.count(schema.FINISHED),
-            total=len(status),
+            total=self.campaign.total(),
             failed={
                 unit_id: self.campaign.note(unit_id, schema.FAILED)["reason"]
                 for unit_id, value in status.items()

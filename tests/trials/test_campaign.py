@@ -8,7 +8,8 @@ import pytest
 from analysis import schema
 from atat_ray.stages import write_whole
 from trials import allocation
-from trials.campaign import changed, enrol, load, local_uri, write_note
+from trials.campaign import changed, enrol, load, local_uri
+from trials.keeping import write_note
 
 
 def files(folder):

@@ -21,7 +21,8 @@ from analysis.randomisation import randomisation_test
 from atat_ray.defenses import DEFENSES
 from trials import cli, commands, doctor
 from trials.allocation import draw
-from trials.campaign import enrol, write_note
+from trials.campaign import enrol
+from trials.keeping import write_note
 from trials.protocol import Protocol
 
 COMMANDS = [

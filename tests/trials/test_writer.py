@@ -8,7 +8,7 @@ import pytest
 
 from analysis import runs, schema
 from trials import writer as writer_module
-from trials.campaign import write_note
+from trials.keeping import write_note
 from trials.record import Record, Unreachable
 from trials.screen import Lines
 from trials.writer import Writer

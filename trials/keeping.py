@@ -1,0 +1,131 @@
+"""Units that lie in a folder: what a campaign and a sweep have in common."""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from analysis import schema
+from atat_ray.assets import BlockSpec
+from atat_ray.specification import UnitSpec
+from atat_ray.stages import write_whole
+from atat_ray.unit import read_outcome
+from trials.allocation import Assignment
+from trials.protocol import Settings
+from trials.record import Kind
+
+COMMITTED_FILE = "committed.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(ABC):
+    """Units in a folder, and how far each of them is.
+
+    Attributes:
+        kind: of record that it leaves.
+        protocol: what was registered.
+        nonce: what the allocation was drawn from; empty where nothing was allocated.
+        table: the units.
+        folder: of stages, assets and, unless a server keeps it, the record.
+        tracking_uri: of MLflow.
+    """
+
+    kind: ClassVar[Kind]
+    protocol: Settings
+    nonce: str
+    table: list[Assignment]
+    folder: Path
+    tracking_uri: str
+
+    @abstractmethod
+    def hashes(self) -> dict[str, str]:
+        """Hash what is committed before the first unit, by the names of the record's tags."""
+
+    @abstractmethod
+    def spec(self, row: Assignment) -> UnitSpec:
+        """Specify a unit."""
+
+    @property
+    def assets(self) -> Path:
+        """Folder of the evaluation models and priors."""
+        return self.folder / "assets"
+
+    def unit_folder(self, unit_id: str) -> Path:
+        """Folder of the stages of a unit."""
+        return self.folder / "units" / unit_id
+
+    def blocks(self) -> list[BlockSpec]:
+        """Specify what each block has once."""
+        return [self.protocol.block_spec(block) for block in self.protocol.blocks]
+
+    @property
+    def stop_file(self) -> Path:
+        """While it is there, no unit starts and running ones end after their present stage."""
+        return self.folder / "stop"
+
+    def pending(self) -> list[Assignment]:
+        """List the units that have not ended."""
+        return [row for row in self.table if self.status(row) == schema.PENDING]
+
+    def total(self) -> int:
+        """Count the units that there will be."""
+        return len(self.table)
+
+    def groups(self) -> list[str]:
+        """List the arms, in the order in which they are shown."""
+        return sorted({row.arm for row in self.table})
+
+    def over(self) -> bool:
+        """Tell whether every unit has ended."""
+        return not self.pending()
+
+    def committed(self) -> bool:
+        """Tell whether the record has had the hashes of what was registered."""
+        return (self.folder / COMMITTED_FILE).exists()
+
+    def note_committed(self) -> None:
+        """Note that the record has the hashes of what was registered."""
+        if not self.committed():
+            write_whole(self.folder / COMMITTED_FILE, json.dumps(self.hashes()).encode())
+
+    def forget_failures(self) -> None:
+        """Let failed units run again."""
+        for row in self.table:
+            for name in (schema.FAILED, "lost"):
+                (self.unit_folder(row.unit_id) / f"{name}.json").unlink(missing_ok=True)
+
+    def options(self, row: Assignment) -> dict[str, float]:
+        """List the options that a unit alone has; none in a campaign, whose arms have them."""
+        return {}
+
+    def outcome(self, row: Assignment) -> dict[str, Any] | None:
+        """Read the outcome of a unit; None if it is not finished."""
+        return read_outcome(self.spec(row), self.unit_folder(row.unit_id))
+
+    def note(self, unit_id: str, name: str) -> dict[str, Any]:
+        """Read what was noted of a unit: ``start``, ``place``, ``lost`` or ``failed``."""
+        try:
+            return json.loads((self.unit_folder(unit_id) / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def reason(self, row: Assignment) -> str:
+        """Say why a unit ended without an outcome; empty if it did not."""
+        return self.note(row.unit_id, self.status(row)).get("reason", "")
+
+    def status(self, row: Assignment) -> str:
+        """Tell whether a unit is finished, failed or pending."""
+        if self.outcome(row) is not None:
+            return schema.FINISHED
+        return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
+
+
+def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
+    """Note something of a unit in its folder."""
+    write_whole(folder / f"{name}.json", json.dumps(content).encode())
+
+
+def local_uri(folder: Path) -> str:
+    """Address of the record that is kept in the folder itself."""
+    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
