@@ -216,7 +216,7 @@ def _examined(record: Record, results: Results, exam: Examination) -> dict[str, 
 def _figures(results: Results, exam: Examination) -> dict[str, str]:
     """Draw what there are units for."""
     units = results.analysed
-    drawn = dict.fromkeys(("outcome", "forest", "robust", "clean", "classes"), "")
+    drawn: dict[str, str] = {n: "" for n in ("outcome", "forest", "robust", "clean", "classes")}
     if units.empty:
         return drawn
     outcome, arms = results.outcome, results.arms
