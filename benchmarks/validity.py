@@ -223,8 +223,8 @@ UNEQUAL = """
 ## Which test holds where
 
 Size in percent of the tests that could decide, over draws of the same cells ({trials:,} each,
-Monte Carlo standard error 0.4 to 0.6). Under no effect the interval that inverts a test covers 100 less its
-size.
+Monte Carlo standard error 0.4 to 0.6). Under no effect the interval that inverts a test covers 100
+less its size.
 
 {table}
 
@@ -234,10 +234,8 @@ randomisation test is exact for the sharp null only, under which the spreads are
 Welch's t assumes a difference that is uncorrelated with its error, while a Beta of mean 0.8 and
 precision 6 is skewed to the left. Taking the larger p lowers the excess and does not remove it, so
 it was not made the primary test. Johnson's correction for skewness keeps 5 % from 8 runs an arm on.
-The likelihood ratio with a precision for each arm and a t reference (df 2 n - 2) stays within 1 % of
-5 % here, but only because the draws are Beta: it is a check where the outcome is a share, and no
-primary test. Hence: where the spreads of the arms differ much and there are fewer than 20 runs an
-arm, read p between 0.01 and 0.05 of any test above as not shown.
+The likelihood ratio with a precision for each arm and a t reference (2 n - 2 df) stays within 1 %
+of 5 % here, but only because the draws are Beta: it is a check, and no primary test.
 """
 
 HEAD = (
