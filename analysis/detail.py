@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.examine import Examination
 from analysis.labels import label, short_label, unit_of
+from analysis.looks import stagewise_interval
 from analysis.results import Results
 from analysis.tables import Table
 from analysis.wording import interval, number, p_text
@@ -20,6 +21,13 @@ def sensitivity_table(results: Results, exam: Examination) -> Table:
 
     if (d := primary.difference) is not None:
         add(f"difference in means, HC2 ({d.method})", d.estimate, d.low, d.high)
+        if results.look is not None:
+            low, high = stagewise_interval(
+                results.looks, results.look, estimate=d.estimate, se=d.se, level=results.level
+            )
+            add(
+                "the same after the looks so far, stage-wise (normal theory)", d.estimate, low, high
+            )
     if (r := primary.randomisation) is not None:
         add("randomisation test, inverted", r.statistic, r.low, r.high, p_text(r.p))
     rows.append(("other models of the same units",))

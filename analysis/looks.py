@@ -7,6 +7,7 @@ dependence of the looks; the boundary of normal theory is given beside it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,3 +154,45 @@ def normal_boundaries(fractions: list[float], increments: list[float]) -> list[f
         kernel = stats.norm.pdf((following[:, None] - nodes) / step) / step
         nodes, mass, before = following, edge * unit_weights * (kernel @ mass), t
     return boundaries
+
+
+def stagewise_interval(
+    looks: Sequence[Look], look: Look, *, estimate: float, se: float, level: float
+) -> tuple[float, float]:
+    """Return the interval of an effect estimated at ``look``, corrected for the looks before it.
+
+    Stage-wise ordering (Tsiatis, Rosner & Mehta 1984; Jennison & Turnbull 2000, Sec. 8.5): crossing
+    earlier is more extreme, and of trials that stop at one look the larger statistic is. An end is
+    the effect under which what was seen or more extreme has probability (1 - level) / 2. The
+    statistic is taken as normal with known error, and the trial as stopped where its two-sided p is
+    at most the threshold; at the first look that is the plain normal interval.
+    """
+    done = [planned for planned in looks if planned.blocks <= look.blocks]
+    times = [planned.fraction for planned in done]
+    edges = [float(stats.norm.isf(p.threshold / 2)) * np.sqrt(p.fraction) for p in done]
+    scale = se * np.sqrt(look.fraction)  # of the effect, for a drift of one
+    seen, tail = estimate / se * np.sqrt(look.fraction), (1 - level) / 2
+    reach = (abs(estimate) + 12 * se) / scale
+
+    def end(probability: float) -> float:
+        def above(drift: float) -> float:
+            return _above(drift, times, [*edges[:-1], seen]) - probability
+
+        return scale * float(root_scalar(above, bracket=(-reach, reach)).root)
+
+    return end(tail), end(1 - tail)
+
+
+def _above(drift: float, times: list[float], edges: list[float]) -> float:
+    """Return P(first crossing is upward, or score at the last time >= its edge) under a drift."""
+    unit_nodes, unit_weights = np.polynomial.legendre.leggauss(100)
+    nodes, mass, before, total = np.zeros(1), np.ones(1), 0.0, 0.0
+    for t, edge in zip(times, edges, strict=True):
+        step, mean = np.sqrt(t - before), nodes + drift * (t - before)
+        total += float(mass @ stats.norm.sf((edge - mean) / step))
+        if t == times[-1]:
+            break
+        following = edge * unit_nodes
+        kernel = stats.norm.pdf((following[:, None] - mean) / step) / step
+        nodes, mass, before = following, edge * unit_weights * (kernel @ mass), t
+    return total

@@ -191,17 +191,15 @@ def candidates(y: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
     """Return p of every candidate for the primary test, in the order of CANDIDATES."""
     n = y.shape[1] // 2
     a, b = y[:, :n], y[:, n:]
-    t = np.abs(a.mean(axis=1) - b.mean(axis=1))
-    t = t / np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)) / n)
     exact, _ = replayed_p(y, seed)
-    welch_p = stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue
+    t, welch_p = stats.ttest_ind(a, b, axis=1, equal_var=False)
     ratio = likelihood_ratio(y)
     df = 2 * n - 2
     return (
         exact,
         welch_p,
         np.maximum(exact, welch_p),
-        2 * stats.t.sf(t, df),  # in two equal arms the Satterthwaite df of CR2 are 2 n - 2
+        2 * stats.t.sf(np.abs(t), df),  # in two equal arms the Satterthwaite df of CR2 are 2 n - 2
         johnson_p(y),
         stats.chi2.sf(ratio, 1),
         2 * stats.t.sf(np.sqrt(df * np.expm1(ratio / (2 * n))), df),  # a t, were outcomes normal
@@ -222,13 +220,20 @@ def unequal(trials: int) -> str:
 UNEQUAL = """
 ## Which test holds where
 
-Size in percent of the tests that could decide, over the same draws ({trials:,} a cell, Monte Carlo
-standard error 0.2 to 0.3). Under no effect the interval that inverts a test covers 100 less its
-size.
+Size in percent of the tests that could decide, over draws of the same cells ({trials:,} each,
+Monte Carlo standard error 0.4 to 0.6). Under no effect the interval that inverts a test covers 100
+less its size.
 
 {table}
 
-TEXT
+At equal precision every test but the plain Beta likelihood ratio keeps 5 % within Monte Carlo
+error. At 60 / 6 the randomisation test, Welch's t, the larger of both p-values and CR2 do not: the
+randomisation test is exact for the sharp null only, under which the spreads are equal too, and
+Welch's t assumes a difference that is uncorrelated with its error, while a Beta of mean 0.8 and
+precision 6 is skewed to the left. Taking the larger p lowers the excess and does not remove it, so
+it was not made the primary test. Johnson's correction for skewness keeps 5 % from 8 runs an arm on.
+The likelihood ratio with a precision for each arm and a t reference (2 n - 2 df) stays within 1 %
+of 5 % here, but only because the draws are Beta: it is a check, and no primary test.
 """
 
 HEAD = (
@@ -286,7 +291,7 @@ def main() -> None:
         print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     command = f"python benchmarks/validity.py --trials {options.trials} --out {options.out}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    section = unequal(options.trials)
+    section = unequal(options.trials // 5)
     text = page(rows, options.trials, time.monotonic() - start, command) + section
     options.out.write_text(text, encoding="utf-8")
 
