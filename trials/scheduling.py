@@ -1,5 +1,6 @@
 """One pass of Ray Tune over units: first in, first out; in a campaign nothing looks at results."""
 
+import logging
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -44,6 +45,7 @@ def run_units(
     import ray
     from ray import tune
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # ``events`` is told, and says it
     kept = ray.put(work)  # Tune unpickles what a trial runs for every trial: that must stay small
 
     def unit(config: dict[str, Any]) -> None:

@@ -38,14 +38,15 @@ class Space(Strict):
     def check_numbers(cls, value: Any) -> Any:
         """Refuse what is no number, or no list of numbers where there are levels."""
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, bool) or not isinstance(one, int | float):
+            if isinstance(one, bool) or not isinstance(one, int | float | None):
                 raise ValueError(f"only numbers can be searched over, got {one!r}")
         return value
 
     @model_validator(mode="after")
     def check_form(self) -> Self:
         """Refuse a space that is neither of levels nor a range, or is empty."""
-        given = sorted(self.model_fields_set)
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        given = [name for name, value in values.items() if not (value is None or value is False)]
         if self.levels is not None:
             if given != ["levels"]:
                 raise ValueError(f"levels stand alone, got {', '.join(given)}")

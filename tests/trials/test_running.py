@@ -20,6 +20,7 @@ from analysis import runs, schema
 from atat_ray.stages import write_whole
 from trials import cli, running
 from trials.campaign import enrol, load
+from trials.protocol import Protocol
 from trials.running import retry_assets, run_one, stop_on_signals
 
 
@@ -225,7 +226,7 @@ def test_assets_whose_process_was_lost_are_made_again_as_often_as_units():
 @pytest.mark.ray
 def test_where_the_assets_cannot_be_made_no_unit_starts(content, write_protocol, tmp_path):
     protocol, folder = write_protocol(content), tmp_path / "out"
-    campaign = enrol(running.Protocol.model_validate(content), folder, None)
+    campaign = enrol(Protocol.model_validate(content), folder, None)
     campaign.assets.touch()  # a file where the folder should be
     done = run_in_its_own_process("run", protocol, "--out", folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
