@@ -88,11 +88,12 @@ def load(tracking_uri: str, name: str) -> Sweep:
     points = pd.DataFrame(rows, columns=None if rows else first)
     points = points.reindex(columns=[*first, *(c for c in points.columns if c not in first)])
     points = points.sort_values("unit_id", ignore_index=True)
-    points["front"] = on_front(points[settings["outcome"]], points[schema.CLEAN_ACC])
+    leakage, clean_acc = (list(points[name]) for name in (settings["outcome"], schema.CLEAN_ACC))
+    points["front"] = on_front(leakage, clean_acc)
     return Sweep(name=name, leakage=settings["outcome"], options=options, points=points)
 
 
-def on_front(leakage: pd.Series, clean_acc: pd.Series) -> list[bool]:
+def on_front(leakage: list[float], clean_acc: list[float]) -> list[bool]:
     """Tell which points are on the Pareto front: none leaks less at as high a clean accuracy.
 
     A point without an outcome (NaN) is not; of equal points all are.

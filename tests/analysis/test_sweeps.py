@@ -20,14 +20,14 @@ def sweep(**columns):
             **columns,
         }
     )
-    points["front"] = on_front(points["standard/att_acc_1"], points[schema.CLEAN_ACC])
+    points["front"] = on_front(list(points["standard/att_acc_1"]), list(points[schema.CLEAN_ACC]))
     return Sweep(name="s", leakage="standard/att_acc_1", options=["weight"], points=points)
 
 
 def test_the_front_is_what_no_other_point_beats():
     rng = np.random.default_rng(3)
     leak, acc = rng.integers(0, 6, 60) / 5, rng.integers(0, 6, 60) / 5
-    found = on_front(pd.Series(leak), pd.Series(acc))
+    found = on_front(list(leak), list(acc))
     for i, there in enumerate(found):
         beaten = any(
             (leak[j] < leak[i] and acc[j] >= acc[i]) or (leak[j] <= leak[i] and acc[j] > acc[i])
