@@ -88,9 +88,7 @@ def load(tracking_uri: str, name: str) -> Sweep:
     points = pd.DataFrame(rows, columns=None if rows else first)
     points = points.reindex(columns=[*first, *(c for c in points.columns if c not in first)])
     points = points.sort_values("unit_id", ignore_index=True)
-    leakage, clean_acc = (
-        points[name].to_list() for name in (settings["outcome"], schema.CLEAN_ACC)
-    )
+    leakage, clean_acc = (list(points[name]) for name in (settings["outcome"], schema.CLEAN_ACC))
     points["front"] = on_front(leakage, clean_acc)
     return Sweep(name=name, leakage=settings["outcome"], options=options, points=points)
 

@@ -10,7 +10,14 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from atat_ray.defenses import DEFENSES, Defense, find_defense
 from atat_ray.names import unknown
@@ -62,6 +69,13 @@ class Space(Strict):
         if self.log and not self.low > 0:
             raise ValueError(f"log needs a low above 0, got {self.low:g}")
         return self
+
+    @model_serializer
+    def write(self) -> dict[str, Any]:
+        """Write the levels, or the range."""
+        if self.levels is not None:
+            return {"levels": self.levels}
+        return {"low": self.low, "high": self.high, "log": self.log}
 
     def ends(self) -> list[Number]:
         """List the levels, or both ends of the range."""

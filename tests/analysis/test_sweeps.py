@@ -20,14 +20,14 @@ def sweep(**columns):
             **columns,
         }
     )
-    points["front"] = on_front(*(list(points[c]) for c in ("standard/att_acc_1", schema.CLEAN_ACC)))
+    points["front"] = on_front(list(points["standard/att_acc_1"]), list(points[schema.CLEAN_ACC]))
     return Sweep(name="s", leakage="standard/att_acc_1", options=["weight"], points=points)
 
 
 def test_the_front_is_what_no_other_point_beats():
     rng = np.random.default_rng(3)
     leak, acc = rng.integers(0, 6, 60) / 5, rng.integers(0, 6, 60) / 5
-    found = on_front(leak, acc)
+    found = on_front(list(leak), list(acc))
     for i, there in enumerate(found):
         beaten = any(
             (leak[j] < leak[i] and acc[j] >= acc[i]) or (leak[j] <= leak[i] and acc[j] > acc[i])
@@ -54,14 +54,16 @@ def test_the_picture_has_a_mark_for_every_finished_point(tmp_path, monkeypatch):
     marks, titles = [], []
     plot, title = Axes.plot, Axes.set_title
 
-    def keep(self, x, y, *form, **options):
-        marks.extend(x if {"o", "s"} & {*form} else [])  # the line of the front has none
-        return plot(self, x, y, *form, **options)
+    def spy_on_marks(axes, x, y, *shape, **options):
+        marks.extend(x if shape and shape[0] in ("o", "s") else [])
+        return plot(axes, x, y, *shape, **options)
 
-    monkeypatch.setattr(Axes, "plot", keep)
-    monkeypatch.setattr(
-        Axes, "set_title", lambda self, text, **k: (titles.append(text), title(self, text, **k))[1]
-    )
+    def spy_on_title(axes, text, **options):
+        titles.append(text)
+        return title(axes, text, **options)
+
+    monkeypatch.setattr(Axes, "plot", spy_on_marks)
+    monkeypatch.setattr(Axes, "set_title", spy_on_title)
     draw(sweep(), tmp_path / "points.png")
     assert sorted(marks) == [0.7, 0.8, 0.9]
     assert CAUTION in titles[0]
