@@ -101,7 +101,8 @@ class Writer:
         """Record what the blocks have once, and the units that an earlier run left unrecorded."""
         made = [make_assets(block, self.campaign.assets) for block in self.campaign.blocks()]
         self.write_assets([asset for assets in made for asset in assets])
-        self.echo(f"running {self.left} units of {len(self.rows)}")
+        if self.left:
+            self.echo(f"running {self.left} units of {len(self.rows)}")
 
     def unprepared(self, name: str, error: Any) -> None:
         """Note that what a block has once could not be made."""
