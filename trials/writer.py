@@ -102,7 +102,7 @@ class Writer:
         made = [make_assets(block, self.campaign.assets) for block in self.campaign.blocks()]
         self.write_assets([asset for assets in made for asset in assets])
         if self.left:
-            self.echo(f"running {self.left} units of {len(self.rows)}")
+            self.echo(f"running {self.left} units of {self.campaign.total()}")
 
     def unprepared(self, name: str, error: Any) -> None:
         """Note that what a block has once could not be made."""
