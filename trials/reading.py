@@ -164,7 +164,7 @@ def explain(
     if kind == "value_error":
         return f"{place}: {where}: {message}" if where else f"{place}: {message}"
     if kind == "string_pattern_mismatch":
-        message = "names are made of a-z, 0-9, - and _, and start with a letter or digit"
+        message = "names are made of a-z, 0-9, ., - and _, and start with a letter or digit"
     return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {given!r}"
 
 
