@@ -15,7 +15,7 @@ from atat_ray.specification import UnitSpec
 from atat_ray.stages import write_whole
 from trials import allocation
 from trials.allocation import Assignment, Stratum
-from trials.keeping import COMMITTED_FILE, Kept, local_uri
+from trials.keeping import COMMITTED_FILE, Kept, check_folder, local_uri
 from trials.protocol import Protocol
 from trials.record import TRIAL
 
@@ -118,13 +118,7 @@ def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaig
             )
         campaign.check_table()
         return campaign
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no campaign; choose another with --out")
-    if "?" in str(folder.absolute()) and tracking_uri is None:
-        raise ValueError(
-            f"the database of a record cannot lie in {folder.absolute()}: its address ends at the "
-            "'?'; choose another folder with --out"
-        )
+    check_folder(folder, "campaign", tracking_uri)
     nonce = str(protocol.seed) if protocol.nonce == "seed" else secrets.token_hex(32)
     content = {"protocol": protocol.canonical(), "nonce": nonce, "tracking_uri": tracking_uri}
     write_whole(folder / CAMPAIGN_FILE, json.dumps(content, indent=1).encode())

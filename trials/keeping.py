@@ -129,3 +129,23 @@ def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
 def local_uri(folder: Path) -> str:
     """Address of the record that is kept in the folder itself."""
     return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+
+
+def check_folder(folder: Path, what: str, tracking_uri: str | None) -> None:
+    """Refuse a folder in which nothing new can be begun.
+
+    Args:
+        folder: of a campaign or a sweep that is not there yet.
+        what: which of them.
+        tracking_uri: of MLflow; None for a database in ``folder``.
+
+    Raises:
+        ValueError: it has other content, or a name that no database's address can have.
+    """
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no {what}; choose another with --out")
+    if "?" in str(folder.absolute()) and tracking_uri is None:
+        raise ValueError(
+            f"the database of a record cannot lie in {folder.absolute()}: its address ends at the "
+            "'?'; choose another folder with --out"
+        )

@@ -25,16 +25,6 @@ def shipped(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def shipped_protocols() -> dict[str, Path]:
-    """List the protocols that ship with the package, by name."""
-    return shipped(SHIPPED)
-
-
-def find_protocol(name: str) -> Path:
-    """Find a protocol by its file or, where it ships, by its name."""
-    return find(name, "protocol", SHIPPED)
-
-
 def find(name: str, what: str, folder: Path) -> Path:
     """Find a protocol or sweep by its file or, where it ships, by its name.
 
@@ -62,7 +52,7 @@ def read_protocol(name: str) -> Protocol:
         ValueError: it cannot be read or says something that is not allowed. The message is one
             line: file, line, what was given, what is allowed.
     """
-    content, source, nodes = read_mapping(find_protocol(name), "protocol")
+    content, source, nodes = read_mapping(find(name, "protocol", SHIPPED), "protocol")
     return check_protocol(content, source, nodes)
 
 

@@ -51,7 +51,7 @@ def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
 
 
 def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None]) -> Summary:
-    """Start Ray, make what the blocks have once, run ``passes(ray, writer)``, end with a record."""
+    """Start Ray, run ``passes(ray, writer)`` over what has not ended, and leave a whole record."""
     campaign.stop_file.unlink(missing_ok=True)
     echo = writer.echo
     if campaign.over():
@@ -247,7 +247,6 @@ def run_one(
 
     from atat_ray.distributed import train_on_workers
 
-    torch.set_num_threads(1)
     write_note(folder, "place", {"node": platform.node(), "device": str(pick_device())})
 
     def check_stop(stage: str) -> None:

@@ -14,7 +14,7 @@ from atat_ray.target import train_here
 from trials.allocation import Assignment
 from trials.campaign import changed
 from trials.devices import alive, limit, needs, room_for
-from trials.keeping import Kept, local_uri, write_note
+from trials.keeping import Kept, check_folder, local_uri, write_note
 from trials.record import SWEEP
 from trials.running import conduct, run_one, run_pass
 from trials.screen import Lines
@@ -98,8 +98,7 @@ def begin(settings: SweepSettings, folder: Path, tracking_uri: str | None) -> Sw
     """
     path = folder / SWEEP_FILE
     if not path.exists():
-        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise ValueError(f"{folder} is not empty and holds no sweep; choose another with --out")
+        check_folder(folder, "sweep", tracking_uri)
         content = {"sweep": settings.canonical(), "tracking_uri": tracking_uri}
         write_whole(path, json.dumps(content, indent=1).encode())
     try:

@@ -16,7 +16,7 @@ from analysis.results import analyse
 from analysis.runs import Record
 from trials.allocation import draw
 from trials.protocol import Protocol, canonical_json, expand_levels
-from trials.reading import SHIPPED, check_protocol, read_protocol, shipped_protocols
+from trials.reading import SHIPPED, check_protocol, read_protocol, shipped
 
 LEAVES = {
     "seed": 8,
@@ -61,7 +61,7 @@ def backwards(value):
     return value
 
 
-@pytest.mark.parametrize("name", sorted(shipped_protocols()))
+@pytest.mark.parametrize("name", sorted(shipped(SHIPPED)))
 def test_a_shipped_protocol_reads_and_is_named_as_its_file(name):
     protocol = read_protocol(name)
     assert protocol.name == name

@@ -254,6 +254,12 @@ def test_a_sweep_is_written_whole(settings_of, tmp_path):
     assert SweepSettings.model_validate(written) == sweep.protocol
 
 
+def test_a_folder_whose_name_no_database_can_have_is_refused(settings_of, tmp_path):
+    with pytest.raises(ValueError, match=r"its address ends at the '\?'; choose another"):
+        begin(settings_of(), tmp_path / "what?", None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, empty_database):
     from analysis import sweeps
     from trials.allocation import Assignment
