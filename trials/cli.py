@@ -138,13 +138,19 @@ def add_single(command: object) -> None:
     evaluate.add_argument("folder", type=Path)
 
 
+def carry_out(arguments: list[str] | None) -> int:
+    """Read the command line and do what it says; what was printed has gone out when this ends."""
+    try:
+        options = parser().parse_args(arguments)
+        return options.run(options)
+    finally:
+        sys.stdout.flush()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    options = parser().parse_args(arguments)
     try:
-        code = options.run(options)
-        sys.stdout.flush()
-        return code
+        return carry_out(arguments)
     except ValueError as error:
         print(f"atat: {error}", file=sys.stderr)
         return 2
