@@ -3,6 +3,7 @@
 The only file of ``atat_ray`` that imports ray, and only where it is used.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import load_split
+from atat_ray.jobs import Job
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
 from atat_ray.target import CHECKPOINT, State, new_target
@@ -101,6 +103,64 @@ def train_as_worker(config: dict[str, Any]) -> None:
     ray.train.report({})
 
 
+def resources_of(workers: int, node: str | None) -> dict[str, float]:
+    """Say what each worker of a unit takes: a GPU where Ray has one for each, else a CPU."""
+    import ray
+
+    device = "GPU" if ray.cluster_resources().get("GPU", 0) >= workers else "CPU"
+    return {device: 1.0} | ({node: 0.001} if node else {})
+
+
+def perform_on_workers(
+    jobs: Sequence[Job], *, workers: int, retries: int = 0, node: str | None = None
+) -> list[Any]:
+    """Do the jobs of a unit as tasks of Ray, at most ``workers`` of them at a time.
+
+    Ray must be running with a free CPU (or GPU) for each worker.
+
+    Args:
+        jobs: what they write is seen by all nodes.
+        workers: of the unit.
+        retries: times that a job whose process or node was lost is done again.
+        node: custom resource of Ray that the workers' nodes must have.
+
+    Raises:
+        Exception: what the first job that failed raised.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    amounts = resources_of(workers, node)
+    own = {"num_cpus": amounts.pop("CPU", 0), "num_gpus": amounts.pop("GPU", 0)}
+    anywhere = PlacementGroupSchedulingStrategy(
+        placement_group=None
+    )  # not in the Tune trial's room
+    remote = ray.remote(do).options(
+        **own, resources=amounts, max_retries=retries, scheduling_strategy=anywhere
+    )
+    waiting, started, running = list(enumerate(jobs)), {}, []
+    while waiting or running:
+        while waiting and len(running) < workers:
+            number, job = waiting.pop(0)
+            started[number] = remote.remote(job)
+            running.append(started[number])
+        ended, running = ray.wait(running)
+        try:
+            ray.get(ended)
+        except RayTaskError as error:
+            for task in running:
+                ray.cancel(task, force=True)
+            raise error.cause from None
+    return ray.get([started[number] for number in range(len(jobs))])
+
+
+def do(job: Job) -> Any:
+    """Do a job in a process of its own."""
+    torch.set_num_threads(1)  # so that results do not depend on the machine
+    return job()
+
+
 def train_on_workers(
     spec: UnitSpec, folder: Path, *, retries: int = 0, node: str | None = None
 ) -> tuple[State, list[Epoch]]:
@@ -115,17 +175,15 @@ def train_on_workers(
         retries: times that lost workers are started again, from the last state that was kept.
         node: custom resource of Ray that the workers' nodes must have.
     """
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    use_gpu = ray.cluster_resources().get("GPU", 0) >= spec.workers
-    resources = {"GPU" if use_gpu else "CPU": 1.0} | ({node: 0.001} if node else {})
+    resources = resources_of(spec.workers, node)
     trainer = TorchTrainer(
         train_as_worker,
         train_loop_config={"spec": spec, "folder": str(folder)},
         scaling_config=ScalingConfig(
-            num_workers=spec.workers, use_gpu=use_gpu, resources_per_worker=resources
+            num_workers=spec.workers, use_gpu="GPU" in resources, resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=spec.unit_id,

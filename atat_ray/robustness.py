@@ -1,7 +1,7 @@
 """Robust accuracy under AutoAttack; the only file that imports pyautoattack."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +160,7 @@ def resists(
     seed: int,
     eot: int = 1,
     chunk: int = 256,
+    part: int | None = None,
     keep: tuple[Path, str] | None = None,
 ) -> Tensor:
     """Tell which images stay rightly classified under AutoAttack, each attack on those left.
@@ -174,11 +175,12 @@ def resists(
         seed: of random starts.
         eot: gradients averaged in each step of APGD.
         chunk: images attacked at a time.
+        part: the chunk that is attacked, counted from 0; all of them if not given.
         keep: folder, and a hash of all that the model depends on. What an attack finds on a chunk
             is kept there, and not computed again.
 
     Returns:
-        (N,) bool.
+        (N,) bool, of the images of the part.
 
     Raises:
         ValueError: images outside [0, 1], too few classes, TF32 on.
@@ -189,6 +191,8 @@ def resists(
     model.eval()
     parts = []
     for number, rows in enumerate(torch.arange(len(images)).split(chunk)):
+        if part not in (None, number):
+            continue
         x, y = images[rows], labels[rows]
         with torch.no_grad():
             left = model(x).argmax(1) == y
@@ -212,16 +216,17 @@ def resists(
     return torch.cat(parts)
 
 
-def robust_accuracies(
+def resisting(
     model: nn.Module,
     faces: Faces,
     robustness: Robustness,
     *,
     num_classes: int,
     seed: int,
+    part: int | None = None,
     keep: tuple[Path, str] | None = None,
-) -> dict[float, float]:
-    """Measure robust accuracy at each epsilon (pixel units) of the settings.
+) -> dict[float, Tensor]:
+    """Tell which images resist at each epsilon (pixel units) of the settings.
 
     Args:
         model: images in [0, 1] to logits.
@@ -229,25 +234,34 @@ def robust_accuracies(
         robustness: the settings.
         num_classes: number of logits.
         seed: of random starts.
+        part: the chunk of images that is attacked, all if not given.
         keep: folder and hash for what is done already; see :func:`resists`.
+
+    Returns:
+        (N,) bool by epsilon, of the images of the part.
     """
     with true_float32():
         return {
-            epsilon: float(
-                resists(
-                    model,
-                    faces.images,
-                    faces.labels,
-                    epsilon=epsilon,
-                    attacks=robustness.attacks,
-                    num_classes=num_classes,
-                    seed=seed,
-                    eot=robustness.eot,
-                    chunk=robustness.chunk,
-                    keep=keep,
-                )
-                .float()
-                .mean()
+            epsilon: resists(
+                model,
+                faces.images,
+                faces.labels,
+                epsilon=epsilon,
+                attacks=robustness.attacks,
+                num_classes=num_classes,
+                seed=seed,
+                eot=robustness.eot,
+                chunk=robustness.chunk,
+                part=part,
+                keep=keep,
             )
             for epsilon in robustness.epsilons
         }
+
+
+def robust_accuracies(parts: Sequence[dict[float, Tensor]]) -> dict[float, float]:
+    """Give robust accuracy at each epsilon from which images resist, part by part."""
+    return {
+        epsilon: float(torch.cat([part[epsilon] for part in parts]).float().mean())
+        for epsilon in parts[0]
+    }

@@ -5,19 +5,20 @@ from torch import Tensor
 
 from atat_ray.data import IdentitySplit
 from atat_ray.evaluation import EvaluationModels
-from atat_ray.inversion.ppa import Reconstructions
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
 from atat_ray.metrics.feature_distance import nearest_of_class
 
 
 @torch.no_grad()
 def score(
-    found: Reconstructions, models: EvaluationModels, split: IdentitySplit
+    images: Tensor, classes: Tensor, models: EvaluationModels, split: IdentitySplit
 ) -> tuple[dict[str, float], list[dict[str, int]], Tensor]:
     """Score reconstructions with the evaluation models.
 
     Args:
-        found: reconstructions of every class, the same number of each, best first.
+        images: (N, channels, H, W) reconstructions in [0, 1], the same number of every class,
+            classes in order, best first.
+        classes: (N,) long, the target class.
         models: of the block, in evaluation mode.
         split: of the block; distances are to its private training images.
 
@@ -26,8 +27,8 @@ def score(
         uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
         training image.
     """
-    classes, num_classes = found.classes, split.num_classes
-    probabilities, linear = models(found.images), models.lda(found.images)
+    num_classes = split.num_classes
+    probabilities, linear = models(images), models.lda(images)
     hit = {
         "k_1": hits(probabilities, classes, 1),
         "k_5": hits(probabilities, classes, 5),
@@ -35,7 +36,7 @@ def score(
         "lda_k_5": hits(linear, classes, 5),
     }
     distances, nearest = nearest_of_class(
-        models.features(found.images),
+        models.features(images),
         classes,
         models.features(split.train.images),
         split.train.labels,
@@ -56,6 +57,6 @@ def score(
         for c in range(num_classes)
     ]
     keep = len(classes) // num_classes
-    best, real = found.images[::keep], split.train.images[nearest[::keep]]
+    best, real = images[::keep], split.train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
     return outcomes, rows, (picture * 255).round().to(torch.uint8)

@@ -34,23 +34,47 @@ class BatchDraws:
         self.rank = rank
         self.world_size = world_size
 
+    def whole(self, like: Tensor) -> int:
+        """Count the rows of the whole batch, of which ``like`` is this worker's share."""
+        return len(like) * self.world_size
+
     def shard(self, rows: Tensor) -> Tensor:
         """Take this worker's rows of something that the whole batch has."""
         return rows[self.rank :: self.world_size]
 
     def uniform(self, low: float, high: float, like: Tensor, *shape: int) -> Tensor:
         """Draw U[low, high) of shape (len(like), *shape) on the device of ``like``."""
-        rows = torch.rand(len(like) * self.world_size, *shape, generator=self.generator)
+        rows = torch.rand(self.whole(like), *shape, generator=self.generator)
         return self.shard(rows).to(like.device) * (high - low) + low
 
     def integers(self, low: int, high: int, like: Tensor) -> Tensor:
         """Draw integers in [low, high), one for each row of ``like``, on its device."""
-        rows = torch.randint(low, high, (len(like) * self.world_size,), generator=self.generator)
+        rows = torch.randint(low, high, (self.whole(like),), generator=self.generator)
         return self.shard(rows).to(like.device)
 
     def flips(self, like: Tensor) -> Tensor:
         """Draw a fair coin for each row of ``like``: (N,) bool."""
         return self.uniform(0.0, 1.0, like) < 0.5
+
+
+class PartDraws(BatchDraws):
+    """Draw one row an image for ``total`` images and hand out those of a part, ``rows``.
+
+    What is done part by part sees the numbers that it would see if it were done at once.
+    """
+
+    def __init__(self, generator: torch.Generator, *, rows: slice, total: int) -> None:
+        super().__init__(generator)
+        self.rows = rows
+        self.total = total
+
+    def whole(self, like: Tensor) -> int:
+        """Count the images of all parts."""
+        return self.total
+
+    def shard(self, rows: Tensor) -> Tensor:
+        """Take the rows of this part."""
+        return rows[self.rows]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import IdentitySplit, load_split
 from atat_ray.defenses import prepare
+from atat_ray.jobs import Perform, one_by_one
 from atat_ray.models import build_target
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
@@ -93,22 +95,32 @@ def train_here(
     return {name: value.cpu() for name, value in model.state_dict().items()}, curves
 
 
-def train_stage(spec: UnitSpec, folder: Path, trainer: Trainer = train_here) -> dict[str, Any]:
+def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, float]:
+    """Measure a trained target model on the private images, on its device."""
+    split, device = load_split(spec.block.data, spec.block.split), pick_device()
+    model = trained_target(spec, split, state, diverged=diverged).to(device)
+    return {
+        "clean_acc": accuracy(model, split.test.to(device)),
+        "train_acc": accuracy(model, split.train.to(device)),
+    }
+
+
+def train_stage(
+    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, perform: Perform = one_by_one
+) -> dict[str, Any]:
     """Train the target model and measure its accuracies, unless that is done."""
     path, specification = folder / "train.pt", spec.train_hash()
     payload = load_stage(path, specification)
     if payload is None:
         start = time.perf_counter()
         state, curves = trainer(spec, folder)
-        split = load_split(spec.block.data, spec.block.split)
         diverged = not isfinite(curves[-1]["loss"])
-        model = trained_target(spec, split, state, diverged=diverged)
+        (measured,) = perform([partial(accuracies, spec, state, diverged=diverged)])
         payload = {
             "state": state,
             "curves": curves,
             "diverged": diverged,
-            "clean_acc": accuracy(model, split.test),
-            "train_acc": accuracy(model, split.train),
+            **measured,
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, specification, payload)

@@ -9,6 +9,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ import torch
 
 from atat_ray.assets import load_block_prior, load_evaluation
 from atat_ray.data import load_split
-from atat_ray.inversion.ppa import Reconstructions, invert
-from atat_ray.robustness import robust_accuracies
+from atat_ray.inversion.ppa import invert
+from atat_ray.jobs import Perform, one_by_one
+from atat_ray.robustness import resisting, robust_accuracies
 from atat_ray.scoring import score
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, write_whole
@@ -26,76 +30,110 @@ from atat_ray.target import Trainer, load_target, pick_device, train_here, train
 OnStage = Callable[[str], None]
 
 
-def invert_stage(spec: UnitSpec, inversion: str, assets: Path, folder: Path) -> dict[str, Any]:
+def invert_part(
+    spec: UnitSpec, inversion: str, assets: Path, folder: Path, number: int
+) -> dict[str, Any]:
+    """Attack the classes of one part, unless that is done."""
+    split = load_split(spec.block.data, spec.block.split)
+    parts = spec.inversions[inversion].parts(split.num_classes)
+    path = folder / f"invert-{inversion}-parts" / f"{number}.pt"
+    payload = load_stage(path, spec.invert_hash(inversion))
+    if payload is None:
+        start = time.perf_counter()
+        found = invert(
+            load_target(spec, split, folder),
+            load_block_prior(spec.block, inversion, assets).to(pick_device()),
+            split.num_classes,
+            spec.inversions[inversion],
+            seed=spec.seed(f"invert {inversion}"),
+            part=parts[number],
+        )
+        payload = {name: tensor.cpu() for name, tensor in asdict(found).items()}
+        payload["seconds"] = time.perf_counter() - start
+        if len(parts) > 1:
+            save_stage(path, spec.invert_hash(inversion), payload)
+    return payload
+
+
+def invert_stage(
+    spec: UnitSpec, inversion: str, assets: Path, folder: Path, perform: Perform = one_by_one
+) -> dict[str, Any]:
     """Run one inversion attack on the target model, unless that is done."""
     path, specification = folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)
     payload = load_stage(path, specification)
     if payload is None:
-        start = time.perf_counter()
-        split = load_split(spec.block.data, spec.block.split)
-        target = load_target(spec, split, folder)
-        prior = load_block_prior(spec.block, inversion, assets).to(pick_device())
-        found = invert(
-            target,
-            prior,
-            split.num_classes,
-            spec.inversions[inversion],
-            seed=spec.seed(f"invert {inversion}"),
-        )
-        with torch.no_grad():
-            confidence = target(found.images).softmax(1).gather(1, found.classes[:, None])
+        num_classes = load_split(spec.block.data, spec.block.split).num_classes
+        numbers = range(len(spec.inversions[inversion].parts(num_classes)))
+        jobs = [partial(invert_part, spec, inversion, assets, folder, part) for part in numbers]
+        done = perform(jobs)
+        tensors = ("images", "latents", "classes", "confidence")
         payload = {
-            "images": found.images.cpu(),
-            "latents": found.latents.cpu(),
-            "classes": found.classes.cpu(),
-            "target_confidence": float(confidence.mean()),
-            "seconds": time.perf_counter() - start,
+            **{name: torch.cat([part[name] for part in done]) for name in tensors},
+            "seconds": sum(part["seconds"] for part in done),
         }
         save_stage(path, specification, payload)
+        shutil.rmtree(folder / f"invert-{inversion}-parts", ignore_errors=True)
     return payload
 
 
-def score_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
+def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
+    """Score the reconstructions of every inversion attack."""
+    start = time.perf_counter()
+    split = load_split(spec.block.data, spec.block.split)
+    models = load_evaluation(spec.block, split, assets)
+    payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
+    for inversion in spec.inversions:
+        stage = invert_stage(spec, inversion, assets, folder)
+        outcomes, rows, picture = score(stage["images"], stage["classes"], models, split)
+        outcomes["target_confidence"] = float(stage["confidence"].mean())
+        payload["outcomes"] |= {f"{inversion}/{k}": v for k, v in outcomes.items()}
+        payload["classes"] += [{"inversion": inversion, **row} for row in rows]
+        payload["pictures"][inversion] = picture
+    payload["seconds"] = time.perf_counter() - start
+    return payload
+
+
+def score_stage(
+    spec: UnitSpec, assets: Path, folder: Path, perform: Perform = one_by_one
+) -> dict[str, Any]:
     """Score the reconstructions of every inversion attack, unless that is done."""
     path, specification = folder / "score.pt", spec.score_hash()
     payload = load_stage(path, specification)
     if payload is None:
-        start = time.perf_counter()
-        split = load_split(spec.block.data, spec.block.split)
-        models = load_evaluation(spec.block, split, assets)
-        payload = {"outcomes": {}, "classes": [], "pictures": {}}
-        for inversion in spec.inversions:
-            stage = invert_stage(spec, inversion, assets, folder)
-            found = Reconstructions(
-                images=stage["images"], latents=stage["latents"], classes=stage["classes"]
-            )
-            outcomes, rows, picture = score(found, models, split)
-            outcomes["target_confidence"] = stage["target_confidence"]
-            payload["outcomes"] |= {f"{inversion}/{k}": v for k, v in outcomes.items()}
-            payload["classes"] += [{"inversion": inversion, **row} for row in rows]
-            payload["pictures"][inversion] = picture
-        payload["seconds"] = time.perf_counter() - start
+        (payload,) = perform([partial(score_inversions, spec, assets, folder)])
         save_stage(path, specification, payload)
     return payload
 
 
-def robustness_stage(spec: UnitSpec, folder: Path) -> dict[str, Any]:
+def robustness_part(spec: UnitSpec, folder: Path, number: int) -> dict[str, Any]:
+    """Attack the test images of one chunk at every epsilon; what was done already is kept."""
+    start = time.perf_counter()
+    split = load_split(spec.block.data, spec.block.split)
+    found = resisting(
+        load_target(spec, split, folder),
+        split.test.to(pick_device()),
+        spec.robustness,
+        num_classes=split.num_classes,
+        seed=spec.seed("robustness"),
+        part=number,
+        keep=(folder / "robustness-parts", spec.robustness_hash()),
+    )
+    resist = {epsilon: images.cpu() for epsilon, images in found.items()}
+    return {"resist": resist, "seconds": time.perf_counter() - start}
+
+
+def robustness_stage(spec: UnitSpec, folder: Path, perform: Perform = one_by_one) -> dict[str, Any]:
     """Measure robust accuracy on the private test images, unless that is done."""
     path, specification = folder / "robustness.pt", spec.robustness_hash()
     payload = load_stage(path, specification)
     if payload is None:
-        start = time.perf_counter()
-        split = load_split(spec.block.data, spec.block.split)
-        target = load_target(spec, split, folder)
-        robust = robust_accuracies(
-            target,
-            split.test.to(pick_device()),
-            spec.robustness,
-            num_classes=split.num_classes,
-            seed=spec.seed("robustness"),
-            keep=(folder / "robustness-parts", specification),
-        )
-        payload = {"robust_acc": robust, "seconds": time.perf_counter() - start}
+        count = len(load_split(spec.block.data, spec.block.split).test)
+        numbers = range(ceil(count / spec.robustness.chunk))
+        done = perform([partial(robustness_part, spec, folder, part) for part in numbers])
+        payload = {
+            "robust_acc": robust_accuracies([part["resist"] for part in done]),
+            "seconds": sum(part["seconds"] for part in done),
+        }
         save_stage(path, specification, payload)
         shutil.rmtree(folder / "robustness-parts", ignore_errors=True)
     return payload
@@ -116,6 +154,7 @@ def run_unit(
     assets: Path,
     folder: Path,
     trainer: Trainer = train_here,
+    perform: Perform = one_by_one,
     on_stage: OnStage = lambda stage: None,
 ) -> dict[str, Any]:
     """Run what is left of a unit and return its outcome.
@@ -125,6 +164,7 @@ def run_unit(
         assets: folder of the block's evaluation models and priors, which are made if missing.
         folder: where the stages of this unit are kept.
         trainer: trains the target model; ``atat_ray.distributed`` has one of several workers.
+        perform: does the parts of the other stages; likewise.
         on_stage: told the name of each stage before it starts.
 
     Returns:
@@ -134,15 +174,16 @@ def run_unit(
     if outcome is not None:
         return outcome
     on_stage("train")
-    trained = train_stage(spec, folder, trainer)
+    trained = train_stage(spec, folder, trainer, perform)
     seconds = {"train": trained["seconds"]}
     for inversion in spec.inversions:
         on_stage(f"invert {inversion}")
-        seconds[f"invert_{inversion}"] = invert_stage(spec, inversion, assets, folder)["seconds"]
+        found = invert_stage(spec, inversion, assets, folder, perform)
+        seconds[f"invert_{inversion}"] = found["seconds"]
     on_stage("score")
-    scored = score_stage(spec, assets, folder)
+    scored = score_stage(spec, assets, folder, perform)
     on_stage("robustness")
-    robust = robustness_stage(spec, folder)
+    robust = robustness_stage(spec, folder, perform)
     seconds |= {"score": scored["seconds"], "robustness": robust["seconds"]}
     outcome = {
         "specification": spec.outcome_hash(),

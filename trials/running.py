@@ -13,6 +13,7 @@ from typing import Any
 from analysis import schema
 from atat_ray.assets import make_assets
 from atat_ray.data import load_split
+from atat_ray.jobs import one_by_one
 from atat_ray.specification import UnitSpec
 from atat_ray.target import Trainer, pick_device, train_here
 from atat_ray.unit import run_unit
@@ -245,7 +246,7 @@ def run_one(
     """
     import torch
 
-    from atat_ray.distributed import train_on_workers
+    from atat_ray.distributed import perform_on_workers, train_on_workers
 
     write_note(folder, "place", {"node": platform.node(), "device": str(pick_device())})
 
@@ -253,10 +254,19 @@ def run_one(
         if stop.exists():
             raise Stopped(stage)
 
+    perform = one_by_one
     if spec.workers > 1:
         trainer = partial(train_on_workers, retries=retries, node=node)
+        perform = partial(perform_on_workers, workers=spec.workers, retries=retries, node=node)
     try:
-        run_unit(spec, assets=assets, folder=folder, trainer=trainer, on_stage=check_stop)
+        run_unit(
+            spec,
+            assets=assets,
+            folder=folder,
+            trainer=trainer,
+            perform=perform,
+            on_stage=check_stop,
+        )
     except Stopped:
         return
     except (OSError, MemoryError, torch.OutOfMemoryError):

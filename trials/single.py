@@ -113,7 +113,8 @@ def invert(folder: Path, echo: Callable[[str], None]) -> int:
         pixels = (row * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)
-        echo(f"target model's confidence {found['target_confidence']:.3f}, best of each class in "
+        confidence = float(found["confidence"].mean())
+        echo(f"target model's confidence {confidence:.3f}, best of each class in "
              f"{path}")  # fmt: skip
     echo(f"next: atat evaluate {folder}")
     return 0

@@ -1,11 +1,20 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from torch import distributed, nn
 
-from atat_ray.distributed import SharedBatchNorm2d, share_batch_norm, train_on_workers
+from atat_ray.distributed import (
+    SharedBatchNorm2d,
+    perform_on_workers,
+    share_batch_norm,
+    train_on_workers,
+)
+from atat_ray.jobs import one_by_one
 from atat_ray.seeding import generator
 from atat_ray.target import train_here
+from atat_ray.unit import run_unit
 
 WORKERS = 2
 
@@ -78,3 +87,39 @@ def test_two_workers_train_what_one_process_trains(
     assert state.keys() == expected_state.keys()
     for name, value in expected_state.items():
         assert torch.allclose(state[name].float(), value.float(), atol=1e-2), name
+
+
+def fail(number):
+    raise KeyError(f"part {number}")
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_parts_that_workers_do_make_up_what_one_process_does(
+    local_ray, tiny_protocol, content, tmp_path
+):
+    ppa = content["inversions"]["standard"]["ppa"] | {"batch_classes": 2}
+    standard = content["inversions"]["standard"] | {"ppa": ppa}
+    protocol = tiny_protocol(
+        inversions={"standard": standard}, robustness=content["robustness"] | {"chunk": 4}
+    )
+    spec = protocol.unit_spec("split-0-01", "split-0", "treatment")
+    on_workers = partial(perform_on_workers, workers=WORKERS)
+    outcomes = []
+    for name, perform in [("one", one_by_one), ("two", on_workers)]:
+        found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, perform=perform)
+        outcomes.append({key: value for key, value in found.items() if key != "seconds"})
+    assert outcomes[0] == outcomes[1]
+    one, two = (
+        torch.load(tmp_path / name / "invert-standard.pt", weights_only=True)
+        for name in ("one", "two")
+    )
+    assert torch.equal(one["images"], two["images"])
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_a_part_that_fails_raises_what_it_raised(local_ray):
+    with pytest.raises(KeyError, match="part 1"):
+        perform_on_workers([partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1)
+    assert perform_on_workers([partial(sum, [n]) for n in range(5)], workers=2) == list(range(5))

@@ -109,12 +109,28 @@ def test_the_kept_reconstructions_are_the_surest_of_all_candidates(prior, target
     assert torch.equal(best.latents, every.latents[::4])
 
 
+def test_classes_that_are_attacked_apart_see_the_draws_of_all(prior, target):
+    whole = invert(target, prior, 3, Ppa(**PPA), seed=4)
+    for part in ([0], [1, 2], [2]):
+        found = invert(target, prior, 3, Ppa(**PPA), seed=4, part=part)
+        rows = slice(2 * part[0], 2 * part[-1] + 2)
+        assert torch.equal(found.classes, whole.classes[rows])
+        for name in ("images", "latents", "confidence"):
+            assert torch.allclose(getattr(found, name), getattr(whole, name)[rows], atol=1e-5), name
+
+
+def test_classes_are_divided_into_parts_of_the_size_that_was_asked():
+    assert Ppa(**PPA).parts(5) == [range(5)]
+    assert Ppa(**PPA, batch_classes=2).parts(5) == [range(2), range(2, 4), range(4, 5)]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"keep": 5}, "keep <= candidates <= samples must hold, got keep 5, candidates 4"),
         ({"samples": 3}, "samples 3"),
         ({"steps": -1}, "steps must be 0 or more"),
+        ({"batch_classes": 0}, "batch_classes must be 1 or more, got 0"),
         ({"learning_rate": 0.0}, "learning_rate and latent_limit must be above 0"),
         ({"crop_area": (0.9, 1.2)}, r"crop_area .* in \(0, 1\], got 0.9, 1.2"),
         ({"view_area": (0.9, 0.5)}, "view_area"),

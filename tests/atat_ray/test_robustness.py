@@ -6,7 +6,7 @@ from torch import nn
 
 import atat_ray.robustness as robustness_module
 from atat_ray.data.splits import Faces
-from atat_ray.robustness import ATTACK_SETS, Robustness, resists, robust_accuracies
+from atat_ray.robustness import ATTACK_SETS, Robustness, resisting, resists, robust_accuracies
 from atat_ray.seeding import generator
 
 CLASSES = 6
@@ -70,7 +70,7 @@ def test_resisting_images_are_those_of_pyautoattack_by_hand(model, faces, epsilo
 
 def test_the_sets_differ_from_a_constant_and_shrink_with_epsilon(model, faces):
     robustness = Robustness(attacks="apgd-10", epsilons=(0.05, 0.09, 0.13))
-    found = robust_accuracies(model, faces, robustness, num_classes=CLASSES, seed=3)
+    found = robust_accuracies([resisting(model, faces, robustness, num_classes=CLASSES, seed=3)])
     assert found[0.05] > found[0.09] > found[0.13]
 
 
@@ -128,7 +128,7 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
 ):
     settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=chunk)
     options = {"num_classes": CLASSES, "seed": 3}
-    expected = robust_accuracies(model, faces, settings, **options)
+    expected = robust_accuracies([resisting(model, faces, settings, **options)])
     true_attack, calls = robustness_module.run_attack, []
 
     def measure(kill_at):
@@ -139,9 +139,8 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
             return true_attack(*words, **more)
 
         monkeypatch.setattr(robustness_module, "run_attack", counting)
-        return robust_accuracies(
-            model, faces, settings, **options, keep=(tmp_path / "parts", "hash")
-        )
+        keep = (tmp_path / "parts", "hash")
+        return robust_accuracies([resisting(model, faces, settings, **options, keep=keep)])
 
     with pytest.raises(Killed):
         measure(3)
@@ -151,11 +150,20 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
     assert runs == 4 * (1 if chunk == 24 else 3)
     assert measure(None) == expected
     assert len(calls) == runs
-    other = robust_accuracies(
-        model, faces, settings, **options, keep=(tmp_path / "parts", "of another model")
-    )
+    keep = (tmp_path / "parts", "of another model")
+    other = robust_accuracies([resisting(model, faces, settings, **options, keep=keep)])
     assert other == expected
     assert len(calls) == 2 * runs
+
+
+def test_chunks_that_are_attacked_apart_make_up_the_whole(model, faces):
+    settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=10)
+    options = {"num_classes": CLASSES, "seed": 3}
+    whole = resisting(model, faces, settings, **options)
+    parts = [resisting(model, faces, settings, **options, part=part) for part in range(3)]
+    for epsilon, resist in whole.items():
+        assert torch.equal(torch.cat([part[epsilon] for part in parts]), resist)
+    assert robust_accuracies(parts) == robust_accuracies([whole])
 
 
 @pytest.mark.slow

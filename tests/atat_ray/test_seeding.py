@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atat_ray.seeding import BatchDraws, derive_seed, generator, seeded
+from atat_ray.seeding import BatchDraws, PartDraws, derive_seed, generator, seeded
 
 
 def test_derived_seeds_are_pinned():
@@ -40,6 +40,13 @@ def test_workers_together_draw_what_one_draws(workers):
     for kind, expected in enumerate(whole):
         for rank in range(workers):
             assert torch.equal(parts[rank][kind], expected[rank::workers])
+
+
+def test_a_part_draws_what_it_would_draw_in_the_whole():
+    whole = BatchDraws(generator(1)).uniform(0.0, 1.0, torch.zeros(6), 2)
+    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        part = PartDraws(generator(1), rows=rows, total=6)
+        assert torch.equal(part.uniform(0.0, 1.0, torch.zeros(6)[rows], 2), whole[rows])
 
 
 def test_seeding_inside_a_block_leaves_the_generator_outside_alone():

@@ -161,3 +161,38 @@ def test_nothing_of_the_private_images_reaches_the_prior(tiny_protocol, tmp_path
     for path in (root / f"s{public + 1}").iterdir():
         path.write_bytes(b"P5\n92 112\n255\n" + bytes(92 * 112))
     assert not equal(made("public changed"), before)
+
+
+@pytest.fixture
+def in_parts(tiny_protocol, content):
+    """A unit whose attack has three parts and whose robust accuracy has five."""
+    ppa = content["inversions"]["standard"]["ppa"] | {"batch_classes": 2}
+    standard = content["inversions"]["standard"] | {"ppa": ppa}
+    protocol = tiny_protocol(
+        inversions={"standard": standard}, robustness=content["robustness"] | {"chunk": 4}
+    )
+    return protocol.unit_spec("split-0-01", "split-0", "treatment")
+
+
+def test_a_unit_that_was_cut_off_between_parts_goes_on_with_the_next(
+    in_parts, assets, tmp_path, monkeypatch
+):
+    whole = run_unit(in_parts, assets=assets, folder=tmp_path / "whole")
+    true_invert, parts = unit.invert, []
+
+    def counting(*words, **options):
+        if len(parts) == 2:
+            parts.append(None)
+            raise KeyboardInterrupt
+        parts.append(options["part"])
+        return true_invert(*words, **options)
+
+    monkeypatch.setattr(unit, "invert", counting)
+    folder = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run_unit(in_parts, assets=assets, folder=folder)
+    again = run_unit(in_parts, assets=assets, folder=folder)
+    assert parts == [range(2), range(2, 4), None, range(4, 6)]
+    assert without_times(again) == without_times(whole)
+    assert equal(content(folder), content(tmp_path / "whole"))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(STAGES)
