@@ -133,11 +133,12 @@ def perform_on_workers(
 
     amounts = resources_of(workers, node)
     own = {"num_cpus": amounts.pop("CPU", 0), "num_gpus": amounts.pop("GPU", 0)}
-    anywhere = PlacementGroupSchedulingStrategy(
-        placement_group=None
-    )  # not in the Tune trial's room
+    nowhere: Any = None  # rather than in the room of the Tune trial, which has none to give
     remote = ray.remote(do).options(
-        **own, resources=amounts, max_retries=retries, scheduling_strategy=anywhere
+        **own,
+        resources=amounts,
+        max_retries=retries,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=nowhere),
     )
     waiting, started, running = list(enumerate(jobs)), {}, []
     while waiting or running:

@@ -26,10 +26,19 @@ def plan(options: Namespace) -> int:
 
 
 def folder_of(options: Namespace) -> Path:
-    """Find the folder of a campaign from its name and ``--out``."""
+    """Find the folder of a campaign or sweep from its name and ``--out``."""
     from trials.campaign import default_folder
 
     return options.out or default_folder(Path(options.campaign).stem)
+
+
+def kept_in(folder: Path) -> "Kept":
+    """Load the campaign or the sweep that lies in a folder."""
+    from trials.campaign import load
+    from trials.sweep_running import SWEEP_FILE
+    from trials.sweep_running import load as load_sweep
+
+    return load_sweep(folder) if (folder / SWEEP_FILE).exists() else load(folder)
 
 
 def run(options: Namespace) -> int:
@@ -62,30 +71,26 @@ def sweep(options: Namespace) -> int:
     from trials.campaign import default_folder
     from trials.reading import read_sweep
     from trials.sweep_running import begin
-    from trials.sweep_running import run as run_sweep
 
     check_at_a_time(options)
     settings = read_sweep(options.sweep)
     folder = options.out or default_folder(settings.name)
-    kept = begin(settings, folder, check_can_run(settings, folder, options))
-    out = f" --out {options.out}" if options.out else ""
-    code = conduct(kept, run_sweep, options, again=f"`atat sweep {options.sweep}{out}`")
-    if not options.json and any(kept.outcome(row) for row in kept.table):
-        from analysis.sweeps import conclude
-
-        found = conclude(kept.tracking_uri, settings.name, kept.folder / "report")
-        print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
-    return code
+    return go_on(begin(settings, folder, check_can_run(settings, folder, options)), options)
 
 
 def resume(options: Namespace) -> int:
-    """Go on with a campaign from its folder alone."""
-    from trials.campaign import load
-
+    """Go on with a campaign or sweep from its folder alone."""
     check_at_a_time(options)
-    campaign = load(folder_of(options))
-    campaign.check_table()
-    return go_on(campaign, options)
+    return go_on(checked(kept_in(folder_of(options))), options)
+
+
+def checked(kept: "Kept") -> "Kept":
+    """Refuse a campaign whose table is not what was drawn and committed."""
+    from trials.campaign import Campaign
+
+    if isinstance(kept, Campaign):
+        kept.check_table()
+    return kept
 
 
 def check_at_a_time(options: Namespace) -> None:
@@ -94,44 +99,49 @@ def check_at_a_time(options: Namespace) -> None:
         raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
 
 
-def go_on(campaign: "Campaign", options: Namespace) -> int:
-    """Run what is left of a campaign."""
-    from trials.running import run as run_campaign
-
-    again = f"`atat resume {campaign.protocol.name} --out {options.out or campaign.folder}`"
-    return conduct(campaign, run_campaign, options, again=again)
-
-
-def conduct(
-    campaign: "Kept", run_it: "Callable[..., Summary]", options: Namespace, *, again: str
-) -> int:
+def go_on(kept: "Kept", options: Namespace) -> int:
     """Run what is left of a campaign or sweep and say how it ended.
 
     Returns:
         0 if it is over and recorded, 130 if a signal stopped it before, else 1.
     """
+    from trials.running import run as run_campaign
     from trials.screen import clock, screen
+    from trials.sweep_running import Sweep
+    from trials.sweep_running import run as run_sweep
 
+    again = f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
     if options.retry_failed:
-        campaign.forget_failures()
+        kept.forget_failures()
+    run_it: Callable[..., Summary] = run_sweep if isinstance(kept, Sweep) else run_campaign
     with screen(plain=options.json) as shown:
-        summary = run_it(campaign, at_a_time=options.at_a_time, screen=shown)
+        summary = run_it(kept, at_a_time=options.at_a_time, screen=shown)
     if options.json:
-        print(json.dumps({**asdict(summary), "record": campaign.tracking_uri}))
+        print(json.dumps({**asdict(summary), "record": kept.tracking_uri}))
     else:
         print(f"{summary.finished} of {summary.total} units finished in {clock(summary.seconds)}; "
-              f"the record is at {campaign.tracking_uri}")  # fmt: skip
+              f"the record is at {kept.tracking_uri}")  # fmt: skip
     for unit_id, reason in summary.failed.items():
         print(f"{unit_id} failed: {reason}", file=sys.stderr)
     for unit_id, reason in summary.lost.items():
         print(f"{unit_id} is not done: {reason}", file=sys.stderr)
     if summary.owed:
         print(f"the record is owed {summary.owed} units; {again} writes them", file=sys.stderr)
-    if not campaign.over():
+    if isinstance(kept, Sweep) and not options.json and any(map(kept.outcome, kept.table)):
+        show_sweep(kept)
+    if not kept.over():
         print(f"{again} goes on", file=sys.stderr)
-        if campaign.stop_file.exists() and campaign.stop_file.read_text():
+        if kept.stop_file.exists() and kept.stop_file.read_text():
             return 130
-    return 1 if summary.failed or summary.lost or summary.owed or not campaign.over() else 0
+    return 1 if summary.failed or summary.lost or summary.owed or not kept.over() else 0
+
+
+def show_sweep(sweep: "Kept") -> None:
+    """Show what a sweep found, from its record."""
+    from analysis.sweeps import conclude
+
+    found = conclude(sweep.tracking_uri, sweep.protocol.name, sweep.folder / "report")
+    print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
 
 
 def say(line: str) -> None:
@@ -140,41 +150,39 @@ def say(line: str) -> None:
 
 
 def stop(options: Namespace) -> int:
-    """Ask a running campaign to stop after the present stages of its units."""
-    from trials.campaign import load
-
-    campaign = load(folder_of(options))
-    campaign.stop_file.touch()
-    print(f"{campaign.protocol.name} stops after the present stages of its units; "
-          f"`atat resume {campaign.protocol.name}` goes on")  # fmt: skip
+    """Ask a running campaign or sweep to stop after the present stages of its units."""
+    kept = kept_in(folder_of(options))
+    kept.stop_file.touch()
+    print(f"{kept.protocol.name} stops after the present stages of its units; "
+          f"`atat resume {kept.protocol.name}` goes on")  # fmt: skip
     return 0
 
 
 def status(options: Namespace) -> int:
     """Print units by arm and status."""
     from analysis.schema import FAILED, STATUSES
-    from trials.campaign import load
 
-    campaign = load(folder_of(options))
-    campaign.check_table()
-    states = {row.unit_id: campaign.status(row) for row in campaign.table}
-    counts = Counter((row.arm, states[row.unit_id]) for row in campaign.table)
+    kept = checked(kept_in(folder_of(options)))
+    states = {row.unit_id: kept.status(row) for row in kept.table}
+    counts = Counter((row.arm, states[row.unit_id]) for row in kept.table)
+    shown = list(dict.fromkeys([*STATUSES, *states.values()]))
     reasons = {
-        unit_id: campaign.note(unit_id, FAILED)["reason"]
+        unit_id: kept.note(unit_id, FAILED)["reason"]
         for unit_id, state in states.items()
         if state == FAILED
     }
     if options.json:
-        arms = {a: {s: counts[a, s] for s in STATUSES} for a in campaign.protocol.arms}
-        folder = str(campaign.folder)
-        print(json.dumps({"campaign": campaign.protocol.name, "folder": folder,
-                          "record": campaign.tracking_uri, "arms": arms, "units": states,
-                          "failed": reasons}))  # fmt: skip
+        arms = {arm: {s: counts[arm, s] for s in shown} for arm in kept.groups()}
+        print(json.dumps({"campaign": kept.protocol.name, "folder": str(kept.folder),
+                          "record": kept.tracking_uri, "total": kept.total(), "arms": arms,
+                          "units": states, "failed": reasons}))  # fmt: skip
         return 0
-    print(f"{campaign.protocol.name} in {campaign.folder}")
-    print(f"{'arm':<16}" + "".join(f"{name:>10}" for name in STATUSES))
-    for arm in campaign.protocol.arms:
-        print(f"{arm:<16}" + "".join(f"{counts[arm, name]:>10}" for name in STATUSES))
+    print(f"{kept.protocol.name} in {kept.folder}")
+    print(f"{'arm':<16}" + "".join(f"{name:>10}" for name in shown))
+    for arm in kept.groups():
+        print(f"{arm:<16}" + "".join(f"{counts[arm, name]:>10}" for name in shown))
+    if len(kept.table) < kept.total():
+        print(f"{kept.total() - len(kept.table)} of {kept.total()} points are not proposed yet")
     for unit_id, reason in reasons.items():
         print(f"{unit_id} failed: {reason}")
     return 0
@@ -193,11 +201,9 @@ def doctor(options: Namespace) -> int:
 
 def verify(options: Namespace) -> int:
     """Recompute the allocation and compare it with all that was recorded."""
-    from trials.campaign import load
     from trials.verification import verify as verify_campaign
 
-    campaign = load(folder_of(options))
-    checks = verify_campaign(campaign)
+    checks = verify_campaign(randomised(kept_in(folder_of(options))))
     agree = not any(check.problems for check in checks)
     if options.json:
         print(json.dumps({"agrees": agree, "checks": [asdict(check) for check in checks]}))
@@ -209,27 +215,42 @@ def verify(options: Namespace) -> int:
     return 0 if agree else 1
 
 
+def randomised(kept: "Kept") -> "Campaign":
+    """Refuse a sweep, in which nothing was allocated."""
+    from trials.campaign import Campaign
+
+    if not isinstance(kept, Campaign):
+        raise ValueError(
+            f"{kept.folder} holds a sweep: nothing was randomised, so there is no allocation to "
+            "verify; `atat report` shows what it found"
+        )
+    return kept
+
+
 def report(options: Namespace) -> int:
     """Conclude from the record."""
     from analysis.report import conclude
-    from trials.campaign import load
+    from trials.sweep_running import Sweep
 
-    campaign = load(folder_of(options))
-    made = conclude(campaign.tracking_uri, campaign.protocol.name, campaign.folder / "report")
+    kept = kept_in(folder_of(options))
+    if isinstance(kept, Sweep):
+        show_sweep(kept)
+        return 0
+    made = conclude(kept.tracking_uri, kept.protocol.name, kept.folder / "report")
     print(f"\n{made.verdict}\n")
     print(f"report     {made.page}")
-    print(f"dashboard  {mlflow_command(campaign)}")
+    print(f"dashboard  {mlflow_command(kept)}")
     return 0
 
 
-def mlflow_command(campaign: "Campaign") -> str:
+def mlflow_command(kept: "Kept") -> str:
     """Say how to open the record in MLflow's dashboard."""
-    if campaign.tracking_uri.startswith("http"):
-        return campaign.tracking_uri
+    if kept.tracking_uri.startswith("http"):
+        return kept.tracking_uri
     mlflow = Path(sys.executable).with_name("mlflow")
     if mlflow.is_relative_to(Path.cwd()):
         mlflow = mlflow.relative_to(Path.cwd())
-    return f"{mlflow} ui --backend-store-uri {campaign.tracking_uri}"
+    return f"{mlflow} ui --backend-store-uri {kept.tracking_uri}"
 
 
 def train(options: Namespace) -> int:

@@ -101,22 +101,35 @@ def begin(settings: SweepSettings, folder: Path, tracking_uri: str | None) -> Sw
         check_folder(folder, "sweep", tracking_uri)
         content = {"sweep": settings.canonical(), "tracking_uri": tracking_uri}
         write_whole(path, json.dumps(content, indent=1).encode())
-    try:
-        content = json.loads(path.read_text())
-        kept, uri = content["sweep"], content["tracking_uri"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    changes = changed(kept, settings.canonical())
+    sweep = load(folder)
+    changes = changed(sweep.protocol.canonical(), settings.canonical())
     if changes:
         raise ValueError(
             f"{folder} holds another sweep; changed: {'; '.join(changes)}. "
             "Go on with the file as it was, or start another sweep with --out"
         )
-    if tracking_uri not in (None, uri):
+    if tracking_uri not in (None, sweep.tracking_uri):
         raise ValueError(
-            f"the record of {folder} is kept at {uri or 'its own database'}, got {tracking_uri}; "
+            f"the record of {folder} is kept at {sweep.tracking_uri}, got {tracking_uri}; "
             "leave the address out to go on"
         )
+    return sweep
+
+
+def load(folder: Path) -> Sweep:
+    """Load a sweep from its folder, with the points that were proposed.
+
+    Raises:
+        ValueError: its file cannot be read.
+    """
+    path = folder / SWEEP_FILE
+    try:
+        content = json.loads(path.read_text())
+        settings, uri = SweepSettings.model_validate(content["sweep"]), content["tracking_uri"]
+        if not isinstance(uri, str | None):
+            raise ValueError("tracking_uri is a text")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     sweep = Sweep(
         protocol=settings,
         nonce="",

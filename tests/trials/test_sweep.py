@@ -10,6 +10,8 @@ import yaml
 
 from analysis import schema
 from trials import cli
+from trials.campaign import default_folder
+from trials.keeping import write_note
 from trials.reading import SHIPPED_SWEEPS, read_sweep, shipped
 from trials.sweep import SweepSettings
 from trials.sweep_halving import Halving
@@ -281,3 +283,32 @@ def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, 
     assert (point["status"], point["front"]) == (schema.STOPPED, False)
     with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):
         Record(uri, settings.name).register(settings, [], {}, None)
+
+
+def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = begin(settings_of(PARETO), default_folder("tiny"), None)
+    one, other = sweep.add_point(), sweep.add_point()
+    write_note(sweep.unit_folder(other.unit_id), schema.FAILED, {"reason": "out of luck"})
+
+    def atat(*words):
+        code = cli.main(list(words))
+        return code, *capsys.readouterr()
+
+    code, out, _ = atat("status", "tiny")
+    assert code == 0
+    assert f"{sweep.total() - 2} of {sweep.total()} points are not proposed yet" in out
+    assert f"{other.unit_id} failed: out of luck" in out
+    found = json.loads(atat("status", "tiny", "--json")[1])
+    assert found["units"] == {one.unit_id: schema.PENDING, other.unit_id: schema.FAILED}
+    assert found["total"] == sweep.total()
+    code, out, _ = atat("stop", "tiny")
+    assert code == 0
+    assert "`atat resume tiny` goes on" in out
+    assert sweep.stop_file.exists()
+    code, _, err = atat("verify", "tiny")
+    assert code == 2
+    assert "nothing was randomised, so there is no allocation to verify" in err
+    code, _, err = atat("report", "tiny")
+    assert code == 2
+    assert err.count("\n") == 1
