@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def specification_hash(*parts: Any) -> str:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name and rename it, so that nobody sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

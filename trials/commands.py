@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
 def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
     """Check what must be there before anything is written; return the address of MLflow, if any."""
     from trials.keeping import COMMITTED_FILE
-    from trials.record import check_answers
+    from trials.reaching import check_answers
     from trials.running import read_data
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")

@@ -83,7 +83,7 @@ def check_mlflow() -> str:
 
 def check_record() -> str:
     """Check that the tracking server answers, if one is named."""
-    from trials.record import check_answers
+    from trials.reaching import check_answers
 
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:

@@ -8,19 +8,18 @@ that a unit has one run and every value in it stands once.
 import json
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from analysis import schema
 from trials.allocation import Assignment, to_csv
 from trials.protocol import Settings, canonical_json
+from trials.reaching import check_answers, reaching
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,11 +31,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-ANSWER_WITHIN = 15.0  # seconds; a server on a busy machine may take some
 WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 BATCH = 1000  # what MLflow takes in one log_batch
-Function = TypeVar("Function", bound=Callable[..., Any])
-STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,63 +53,6 @@ SWEEP = Kind(
     child=schema.KIND_POINT,
     marks={schema.RANDOMISED_TAG: schema.NOT_RANDOMISED},
 )
-
-
-class Unreachable(ValueError):
-    """The tracking store does not answer or does not take what it is given."""
-
-
-def reaching(method: Function) -> Function:
-    """Turn what MLflow and its transport raise in a method into :class:`Unreachable`."""
-
-    @wraps(method)
-    def call(*words: Any, **options: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            return method(*words, **options)
-        except (MlflowException, RequestException, SQLAlchemyError) as error:
-            raise Unreachable(f"{words[0].uri}: {' '.join(str(error).split())[:300]}") from error
-
-    return call  # type: ignore[return-value]
-
-
-def check_answers(uri: str, *, timeout: float = ANSWER_WITHIN) -> None:
-    """Check that a tracking server answers, rather than wait minutes for MLflow to give up.
-
-    Raises:
-        Unreachable: nobody listens there, or nothing comes back in time.
-        ValueError: the address is of no kind that MLflow knows.
-    """
-    try:
-        parts = urlsplit(uri)
-    except ValueError as error:
-        raise ValueError(f"the MLflow address {uri!r} is none: {error}") from error
-    if parts.scheme.partition("+")[0] not in STORES:
-        raise ValueError(
-            f"the MLflow address {uri!r} is of no known kind; "
-            "use http://HOST:PORT or sqlite:////ABSOLUTE/PATH.db"
-        )
-    if parts.scheme not in ("http", "https"):
-        return
-    import requests
-
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
-        reason = f"HTTP {answer.status_code}" if answer.status_code >= 500 else ""
-    except requests.exceptions.SSLError:
-        return  # it speaks; MLflow's own settings say which certificates are good
-    except requests.Timeout:
-        reason = f"nothing within {timeout:g} s"
-    except (requests.RequestException, ValueError) as error:
-        reason = type(error).__name__
-    if reason:
-        raise Unreachable(
-            f"the MLflow server {uri} does not answer ({reason}); start it, correct the address, "
-            "or leave it out to keep the record in the campaign's folder"
-        )
 
 
 class Record:

@@ -11,7 +11,8 @@ from atat_ray.stages import load_stage
 from trials.allocation import Assignment
 from trials.campaign import versions
 from trials.keeping import Kept, local_uri, write_note
-from trials.record import Record, Unreachable
+from trials.reaching import Unreachable
+from trials.record import Record
 from trials.screen import RUNNING, Lines, Progress, clock
 
 PATIENCE = 30.0  # seconds at the end of a campaign in which a record that is away may come back

@@ -13,7 +13,8 @@ from PIL import Image
 from analysis import runs, schema
 from trials.allocation import draw, sha256, to_csv
 from trials.campaign import local_uri
-from trials.record import ANSWER_WITHIN, Record, Unreachable, check_answers
+from trials.reaching import ANSWER_WITHIN, Unreachable, check_answers
+from trials.record import Record
 
 UNIT_TAGS = {
     "status": schema.FINISHED,

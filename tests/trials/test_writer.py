@@ -9,7 +9,8 @@ import pytest
 from analysis import runs, schema
 from trials import writer as writer_module
 from trials.keeping import write_note
-from trials.record import Record, Unreachable
+from trials.reaching import Unreachable
+from trials.record import Record
 from trials.screen import Lines
 from trials.writer import Writer
 
