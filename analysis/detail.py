@@ -20,7 +20,7 @@ def sensitivity_table(results: Results, exam: Examination) -> Table:
         rows.append((name, number(estimate, digits, signed=True), interval(low, high, digits), p))
 
     if (d := primary.difference) is not None:
-        add(f"difference in means, HC2 ({d.method})", d.estimate, d.low, d.high)
+        add(f"difference in means ({d.method})", d.estimate, d.low, d.high, p_text(d.p))
         if results.look is not None:
             low, high = stagewise_interval(
                 results.looks, results.look, estimate=d.estimate, se=d.se, level=results.level

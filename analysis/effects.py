@@ -9,7 +9,7 @@ returns numbers in the printed unit of the outcome (percentage points for fracti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from scipy import stats
 
 from analysis.checks import NotEstimable, as_received, check_units, finite
 from analysis.labels import unit_of
+from analysis.skewness import corrected, third_moment, uncorrected
 
 __all__ = [
     "ArmMean",
@@ -27,6 +28,7 @@ __all__ = [
     "contrasted",
     "design_of",
     "difference_in_means",
+    "difference_p",
 ]
 
 
@@ -62,8 +64,10 @@ class Difference:
     estimate: float
     se: float
     df: float
+    skewness: float  # of the estimate; 0 where it is not corrected for
     low: float
     high: float
+    p: float  # two-sided; below 1 - level where the interval leaves out 0
     level: float
     unit: str
     method: str
@@ -73,9 +77,20 @@ class Difference:
         how = "as treated, not randomised; " if self.as_treated else ""
         return (
             f"{self.arm} - {self.against}: {self.estimate:+.3g} {self.unit} "
-            f"({self.level:.0%} interval {self.low:+.3g} to {self.high:+.3g}; {how}{self.method}, "
-            f"{self.df:.1f} df, n = {self.n_arm} + {self.n_against})"
+            f"({self.level:.0%} interval {self.low:+.3g} to {self.high:+.3g}, p = {self.p:.3g}; "
+            f"{how}{self.method}, {self.df:.1f} df, n = {self.n_arm} + {self.n_against})"
         )
+
+    def above(self, value: float) -> float:
+        """Return the one-sided p of a true difference of ``value`` or less, in the printed unit."""
+        t = corrected((self.estimate - value) / self.se, self.skewness)
+        return float(stats.t.sf(t, self.df))
+
+    def bounds(self, level: float) -> tuple[float, float]:
+        """Return the ends of the two-sided interval at a level."""
+        reach = stats.t.ppf((1 + level) / 2, self.df)
+        low, high = (uncorrected(x, self.skewness) for x in (reach, -reach))
+        return float(self.estimate - self.se * low), float(self.estimate - self.se * high)
 
 
 def arm_means(
@@ -120,14 +135,16 @@ def difference_in_means(
     level: float = 0.95,
     received: str | None = None,
 ) -> Difference:
-    r"""Estimate the average effect of ``arm`` against ``against``, with an HC2 interval.
+    r"""Estimate the average effect of ``arm`` against ``against``, with its interval and p.
 
     .. math:: \hat\tau = \sum_b w_b(\bar y_{1b}-\bar y_{0b}),\quad
               V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b})
 
     with the weights of :func:`block_weights`. Neyman's variance for a blocked experiment (Imbens &
     Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
-    freedom after Satterthwaite (1946), so one block gives Welch's interval. A cell with a single
+    freedom after Satterthwaite (1946), so one block gives Welch's t. Where every cell has three
+    units the t statistic is corrected for the skewness of the estimate (:mod:`analysis.skewness`),
+    with :math:`\hat\mu_3 = \sum_b w_b^3 (k_{1b}/n_{1b}^2 - k_{0b}/n_{0b}^2)`. A cell with a single
     unit has no s: then the same estimate has the HC2 error of OLS on arm and block indicators,
     t(n - k).
 
@@ -140,17 +157,19 @@ def difference_in_means(
     z = (table["arm"] == arm).to_numpy()
     block = pd.factorize(table["block"])[0]
     cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
-    if min(cell.sum() for cell in cells) > 1:
-        estimate, variance, df = _neyman(y, z, block)
+    skewness = 0.0
+    if (least := min(cell.sum() for cell in cells)) > 1:
+        moments = (float(m[0]) for m in _neyman(y[:, None], z, block))
+        estimate, variance, df, skewness = moments
         method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
+        method += ", corrected for skewness" if least > 2 else ""
     else:
         estimate, variance, df = _additive_hc2(y, z, block)
         pairs = max(cell.sum() for cell in cells) == 1
         method = "matched pairs, t" if pairs else "OLS with block indicators, HC2, t(n - k)"
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
-    half = float(stats.t.ppf((1 + level) / 2, df) * np.sqrt(variance))
-    return Difference(
+    found = Difference(
         arm=arm,
         against=against,
         outcome=outcome,
@@ -160,13 +179,31 @@ def difference_in_means(
         estimate=estimate,
         se=float(np.sqrt(variance)),
         df=df,
-        low=estimate - half,
-        high=estimate + half,
+        skewness=skewness,
+        low=float("nan"),
+        high=float("nan"),
+        p=float("nan"),
         level=level,
         unit=unit.name,
         method=method,
         as_treated=received is not None,
     )
+    low, high = found.bounds(level)
+    above = found.above(0.0)
+    return replace(found, low=low, high=high, p=2 * min(above, 1 - above))
+
+
+def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
+    """Return p of :func:`difference_in_means` for outcomes ``y`` (units, m), all at once.
+
+    ``units`` holds two arms with two units or more in every block, and nothing is missing. Where
+    nothing varies within arms p is 1.
+    """
+    z = (units["arm"] == arm).to_numpy()
+    estimate, variance, df, skewness = _neyman(y, z, pd.factorize(units["block"])[0])
+    se = np.sqrt(np.where(variance > 0, variance, np.inf))
+    t = corrected(estimate / se, skewness)
+    return np.where(variance > 0, 2 * stats.t.sf(np.abs(t), df), 1.0)
 
 
 def block_weights(z: np.ndarray, block: np.ndarray) -> np.ndarray:
@@ -204,20 +241,29 @@ def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
     return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
 
 
-def _neyman(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
-    """Return estimate, variance and Satterthwaite degrees of freedom; every cell has 2+ units."""
-    estimate, parts, dfs = 0.0, [], []
+def _neyman(
+    y: np.ndarray, z: np.ndarray, block: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return estimate, variance, Satterthwaite df and skewness of each column of y (units, m).
+
+    Every cell has two units or more; below three there is no third moment, and skewness is 0.
+    """
+    estimate, third = np.zeros(y.shape[1]), np.zeros(y.shape[1])
+    parts, dfs, least = [], [], len(y)
     for b, weight in enumerate(block_weights(z, block)):
-        inside = block == b
-        treated, control = y[inside & z], y[inside & ~z]
-        estimate += weight * (treated.mean() - control.mean())
-        for cell in (treated, control):
-            parts.append(weight**2 * cell.var(ddof=1) / len(cell))
-            dfs.append(len(cell) - 1)
-    terms, variance = np.array(parts), float(np.sum(parts))
-    if variance == 0:
-        return float(estimate), 0.0, float(np.sum(dfs))
-    return float(estimate), variance, float(variance**2 / np.sum(terms**2 / np.array(dfs)))
+        for sign, cell in ((1, y[(block == b) & z]), (-1, y[(block == b) & ~z])):
+            n = len(cell)
+            estimate += sign * weight * cell.mean(axis=0)
+            parts.append(weight**2 * cell.var(axis=0, ddof=1) / n)
+            dfs.append(n - 1)
+            least = min(least, n)
+            third += sign * weight**3 * third_moment(cell) / n**2 if n > 2 else 0.0
+    terms = np.array(parts)
+    variance = terms.sum(axis=0)
+    safe = np.where(variance > 0, variance, 1.0)
+    df = safe**2 / np.where(variance > 0, (terms.T**2 / np.array(dfs)).sum(axis=1), 1 / sum(dfs))
+    skewness = np.where(variance > 0, third / safe**1.5, 0.0) if least > 2 else np.zeros_like(third)
+    return estimate, variance, df, skewness
 
 
 def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:

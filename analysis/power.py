@@ -19,7 +19,7 @@ from scipy import special, stats
 from analysis.checks import NotEstimable
 from analysis.design import Replay, smallest_p
 from analysis.draws import AGAINST, ARM, deviations_of, draw_outcomes, frame_of
-from analysis.effects import difference_in_means
+from analysis.effects import difference_in_means, difference_p
 from analysis.labels import unit_of
 from analysis.randomisation import randomisation_p, randomisation_test
 
@@ -35,13 +35,13 @@ class Power:
     units: int  # of two arms
     trials: int  # simulated
     effect: float  # percentage points, of the simulated model
-    power: float  # share of trials with a randomisation p of at most alpha
+    power: float  # share of trials in which the report would show an effect
     power_se: float
     size: float  # the same without an effect (the outcomes of the control in both arms)
     size_se: float
-    coverage: float  # share of HC2 intervals that hold the effect
+    coverage: float  # share of intervals that hold the effect
     coverage_se: float
-    width: float  # mean length of the HC2 interval, pp
+    width: float  # mean length of the interval, pp
     smallest_p: float  # attainable by the design
     alpha: float
 
@@ -222,20 +222,25 @@ def _judge(
     whole = [i for i in range(trials) if not lost[:, i].any()]
     z, block = (frame["arm"] == ARM).to_numpy(dtype=float), pd.factorize(frame["block"])[0]
     replay = Replay(z=z, block=block, seed=seed)
+    single = any(min(k, n - k) < 2 for n, k in replay.sizes)
     step = max(1, _AT_ONCE // (replay.draws or replay.allocations))
     for start in range(0, len(whole), step):
         chosen = whole[start : start + step]
         p[chosen] = randomisation_p(frame, y[:, chosen], arm=ARM, seed=seed)
+        if not single:
+            p[chosen] = np.maximum(p[chosen], difference_p(frame, y[:, chosen], arm=ARM))
     for i in range(trials):
+        partial = lost[:, i].any()
+        if not (intervals or partial or single):
+            continue
         kept = table.loc[~lost[:, i], ["unit_id", "block", "arm", names[i]]]
         try:
-            if intervals:
-                d = difference_in_means(kept, names[i], **pair)
-                low[i], high[i] = d.low, d.high
-            if lost[:, i].any():
-                p[i] = randomisation_test(kept, names[i], **pair, seed=seed).p
+            d = difference_in_means(kept, names[i], **pair)
+            low[i], high[i] = d.low, d.high
+            replayed = randomisation_test(kept, names[i], **pair, seed=seed).p if partial else p[i]
+            p[i] = max(d.p, replayed)
         except NotEstimable:
-            continue  # counts as not significant and has no interval
+            p[i] = 1.0  # counts as not significant and has no interval
     return _Judged(p, low, high)
 
 

@@ -49,9 +49,20 @@ class Comparison:
     notes: tuple[str, ...]
 
     @property
+    def p(self) -> float:
+        """The larger p of the randomisation test and of the interval; 1 where one of them lacks.
+
+        The first tests that no unit depends on its arm, which is false as well where only spreads
+        differ; the second tests equal means. A difference in means needs both.
+        """
+        if self.randomisation is None or self.difference is None:
+            return 1.0
+        return max(self.randomisation.p, self.difference.p)
+
+    @property
     def shown(self) -> bool:
-        """Whether the randomisation test rejects no effect at ``alpha``."""
-        return self.randomisation is not None and self.randomisation.p <= self.alpha
+        """Whether randomisation test and interval both reject no effect at ``alpha``."""
+        return self.p <= self.alpha
 
 
 @dataclass(frozen=True, kw_only=True)

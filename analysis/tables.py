@@ -53,7 +53,8 @@ def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
     head = (
         "contrast",
         "difference",
-        f"{level:.0%} interval (HC2)",
+        f"{level:.0%} interval (means)",
+        "p (means)",
         f"{level:.0%} interval (exact)",
         "exact p",
         "smallest p possible",
@@ -65,18 +66,19 @@ def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
 def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
     difference, test = comparison.difference, comparison.randomisation
     digits, name = unit_of(comparison.outcome).digits, str(comparison.contrast)
-    hc2, estimate = _OPEN, _OPEN
+    means, p, estimate = _OPEN, _OPEN, _OPEN
     if difference is not None:
         estimate = f"{number(difference.estimate, digits, signed=True)} {difference.unit}"
-        hc2 = interval(difference.low, difference.high, digits)
+        means, p = interval(difference.low, difference.high, digits), p_text(difference.p)
     if test is None:
-        return (name, estimate, hc2, _OPEN, _OPEN, _OPEN, _OPEN)
+        return (name, estimate, means, p, _OPEN, _OPEN, _OPEN, _OPEN)
     if difference is None:
         estimate = f"{number(test.statistic, digits, signed=True)} {test.unit}"
     return (
         name,
         estimate,
-        hc2,
+        means,
+        p,
         interval(test.low, test.high, digits),
         p_text(test.p),
         p_text(test.smallest_p),
@@ -223,8 +225,10 @@ def _effect_row(results: Results, comparison: Comparison) -> dict[str, Any]:
         "estimate": d.estimate if d else r and r.statistic,
         "se": d and d.se,
         "df": d and d.df,
+        "skewness": d and d.skewness,
         "low": d and d.low,
         "high": d and d.high,
+        "p": d and d.p,
         "method": d and d.method,
         "exact_p": r and r.p,
         "exact_low": r and r.low,

@@ -184,6 +184,8 @@ def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
         f"{difference.level:.0%} interval {interval(difference.low, difference.high, digits)}"
     )
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
+    if test.p <= comparison.alpha < difference.p:
+        parts.append(f"p of equal means {p_relation(difference.p)}")
     return ", ".join(parts)
 
 

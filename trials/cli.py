@@ -22,7 +22,7 @@ wrong; 130: interrupted, the same command goes on.
 """
 
 PLAN = """\
-power is the share of simulated trials whose randomisation p is at most alpha. Outcomes are drawn
+power is the share of simulated trials in which the report would show an effect. Outcomes are drawn
 from Beta distributions with the means and the standard deviation given here and analysed as the
 report does; the Monte Carlo standard error stands in brackets. What you assume decides the answer:
 take it from the report of a campaign like this one.

@@ -127,3 +127,21 @@ def test_a_unit_that_cannot_write_waits_and_the_others_finish(
     blocked.rmdir()
     run_whole(protocol, folder)
     assert table_of(folder) == expected
+
+
+def test_units_of_two_workers_whose_part_is_killed_give_the_same_table(
+    driver, content, write_protocol, tmp_path, table_of, run_whole
+):
+    """A unit trains on both CPUs, then attacks in parts on both; one part's process is killed."""
+    standard = content["inversions"]["standard"]
+    standard["ppa"] |= {"batch_classes": 1, "steps": 40}
+    shared = write_protocol(content | {"workers": 2, "inversions": {"standard": standard}})
+    run_whole(shared, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    one = driver("run", shared, folder)
+    one.until(lambda: any(folder.glob("units/*/invert-standard-parts/*.pt")))
+    parts = [p for p in one.family() if any("ray::do" in word for word in p.cmdline())]
+    assert parts, "parts run in processes of Ray"
+    os.kill(parts[0].pid, signal.SIGKILL)
+    assert one.wait() == 0, one.said()
+    assert table_of(folder) == table_of(tmp_path / "whole")
