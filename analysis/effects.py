@@ -17,7 +17,7 @@ from scipy import stats
 
 from analysis.checks import NotEstimable, as_received, check_units, finite
 from analysis.labels import unit_of
-from analysis.skewness import corrected, third_moment, uncorrected
+from analysis.mover import bounds, critical
 
 __all__ = [
     "ArmMean",
@@ -64,7 +64,8 @@ class Difference:
     estimate: float
     se: float
     df: float
-    skewness: float  # of the estimate; 0 where it is not corrected for
+    of_arms: tuple[tuple[float, float], tuple[float, float]] | None  # (mean, se) of both as
+    # fractions, where the interval is made of theirs; None where it is symmetric
     low: float
     high: float
     p: float  # two-sided; below 1 - level where the interval leaves out 0
@@ -83,14 +84,23 @@ class Difference:
 
     def above(self, value: float) -> float:
         """Return the one-sided p of a true difference of ``value`` or less, in the printed unit."""
-        t = corrected((self.estimate - value) / self.se, self.skewness)
+        if self.of_arms is None:
+            t = (self.estimate - value) / self.se
+        else:
+            t = critical(*self.of_arms, value / self._scale, fraction=True)
         return float(stats.t.sf(t, self.df))
 
     def bounds(self, level: float) -> tuple[float, float]:
         """Return the ends of the two-sided interval at a level."""
-        reach = stats.t.ppf((1 + level) / 2, self.df)
-        low, high = (uncorrected(x, self.skewness) for x in (reach, -reach))
-        return float(self.estimate - self.se * low), float(self.estimate - self.se * high)
+        c = stats.t.ppf((1 + level) / 2, self.df)
+        if self.of_arms is None:
+            return float(self.estimate - c * self.se), float(self.estimate + c * self.se)
+        low, high = bounds(*self.of_arms, c, fraction=True)
+        return float(self._scale * low), float(self._scale * high)
+
+    @property
+    def _scale(self) -> float:
+        return unit_of(self.outcome).scale
 
 
 def arm_means(
@@ -142,11 +152,10 @@ def difference_in_means(
 
     with the weights of :func:`block_weights`. Neyman's variance for a blocked experiment (Imbens &
     Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
-    freedom after Satterthwaite (1946), so one block gives Welch's t. Where every cell has three
-    units the t statistic is corrected for the skewness of the estimate (:mod:`analysis.skewness`),
-    with :math:`\hat\mu_3 = \sum_b w_b^3 (k_{1b}/n_{1b}^2 - k_{0b}/n_{0b}^2)`. A cell with a single
-    unit has no s: then the same estimate has the HC2 error of OLS on arm and block indicators,
-    t(n - k).
+    freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
+    made of those of the arms on the logit scale (:mod:`analysis.mover`), and p inverts it. A cell
+    with a single unit has no s: then the same estimate has the HC2 error of OLS on arm and block
+    indicators, t(n - k), and a symmetric interval.
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
@@ -157,12 +166,18 @@ def difference_in_means(
     z = (table["arm"] == arm).to_numpy()
     block = pd.factorize(table["block"])[0]
     cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
-    skewness = 0.0
-    if (least := min(cell.sum() for cell in cells)) > 1:
-        moments = (float(m[0]) for m in _neyman(y[:, None], z, block))
-        estimate, variance, df, skewness = moments
+    of_arms = None
+    if min(cell.sum() for cell in cells) > 1:
+        arms, variance, df = _neyman(y[:, None], z, block)
+        (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
+        estimate, variance, df = m1 - m0, float(variance[0]), float(df[0])
         method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
-        method += ", corrected for skewness" if least > 2 else ""
+        if unit.name == "pp":
+            of_arms = (
+                (m1 / unit.scale, v1**0.5 / unit.scale),
+                (m0 / unit.scale, v0**0.5 / unit.scale),
+            )
+            method += ", limits of the arms on the logit scale (MOVER)"
     else:
         estimate, variance, df = _additive_hc2(y, z, block)
         pairs = max(cell.sum() for cell in cells) == 1
@@ -179,7 +194,7 @@ def difference_in_means(
         estimate=estimate,
         se=float(np.sqrt(variance)),
         df=df,
-        skewness=skewness,
+        of_arms=of_arms,
         low=float("nan"),
         high=float("nan"),
         p=float("nan"),
@@ -194,15 +209,15 @@ def difference_in_means(
 
 
 def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
-    """Return p of :func:`difference_in_means` for outcomes ``y`` (units, m), all at once.
+    """Return p of :func:`difference_in_means` for fractions ``y`` (units, m), all at once.
 
     ``units`` holds two arms with two units or more in every block, and nothing is missing. Where
     nothing varies within arms p is 1.
     """
     z = (units["arm"] == arm).to_numpy()
-    estimate, variance, df, skewness = _neyman(y, z, pd.factorize(units["block"])[0])
-    se = np.sqrt(np.where(variance > 0, variance, np.inf))
-    t = corrected(estimate / se, skewness)
+    arms, variance, df = _neyman(y, z, pd.factorize(units["block"])[0])
+    one, other = ((mean, np.sqrt(v)) for mean, v in arms)
+    t = critical(one, other, np.zeros(y.shape[1]), fraction=True)
     return np.where(variance > 0, 2 * stats.t.sf(np.abs(t), df), 1.0)
 
 
@@ -243,27 +258,24 @@ def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
 
 def _neyman(
     y: np.ndarray, z: np.ndarray, block: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return estimate, variance, Satterthwaite df and skewness of each column of y (units, m).
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
+    """Return (mean, variance) of both arms, variance and Satterthwaite df of their difference.
 
-    Every cell has two units or more; below three there is no third moment, and skewness is 0.
+    For each column of y (units, m); every cell has two units or more.
     """
-    estimate, third = np.zeros(y.shape[1]), np.zeros(y.shape[1])
-    parts, dfs, least = [], [], len(y)
-    for b, weight in enumerate(block_weights(z, block)):
-        for sign, cell in ((1, y[(block == b) & z]), (-1, y[(block == b) & ~z])):
-            n = len(cell)
-            estimate += sign * weight * cell.mean(axis=0)
-            parts.append(weight**2 * cell.var(axis=0, ddof=1) / n)
-            dfs.append(n - 1)
-            least = min(least, n)
-            third += sign * weight**3 * third_moment(cell) / n**2 if n > 2 else 0.0
+    weights, arms, parts, dfs = block_weights(z, block), [], [], []
+    for group in (z, ~z):
+        cells = [y[(block == b) & group] for b in range(len(weights))]
+        mean = sum(w * cell.mean(axis=0) for w, cell in zip(weights, cells, strict=True))
+        own = [w**2 * c.var(axis=0, ddof=1) / len(c) for w, c in zip(weights, cells, strict=True)]
+        arms.append((mean, np.sum(own, axis=0)))
+        parts += own
+        dfs += [len(cell) - 1 for cell in cells]
     terms = np.array(parts)
     variance = terms.sum(axis=0)
-    safe = np.where(variance > 0, variance, 1.0)
-    df = safe**2 / np.where(variance > 0, (terms.T**2 / np.array(dfs)).sum(axis=1), 1 / sum(dfs))
-    skewness = np.where(variance > 0, third / safe**1.5, 0.0) if least > 2 else np.zeros_like(third)
-    return estimate, variance, df, skewness
+    spread = (terms.T**2 / np.array(dfs)).sum(axis=1)
+    df = variance**2 / np.where(spread > 0, spread, 1.0)
+    return arms, variance, np.where(spread > 0, df, sum(dfs))
 
 
 def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:

@@ -56,7 +56,7 @@ def margin_test(
     """Test a loss and a difference of ``margin`` (in the units of the table, a positive number).
 
     More of the outcome is better. Two one-sided tests (Schuirmann 1987) with the error and degrees
-    of freedom of the difference in means, corrected for skewness as it is.
+    of freedom of the difference in means, and its limits.
     """
     if not margin > 0:
         raise ValueError(f"a margin is a positive size, got {margin:g}")

@@ -225,7 +225,6 @@ def _effect_row(results: Results, comparison: Comparison) -> dict[str, Any]:
         "estimate": d.estimate if d else r and r.statistic,
         "se": d and d.se,
         "df": d and d.df,
-        "skewness": d and d.skewness,
         "low": d and d.low,
         "high": d and d.high,
         "p": d and d.p,

@@ -26,47 +26,50 @@ PAIR = {"arm": "a", "against": "b"}
 MakeTable = Callable[..., pd.DataFrame]
 
 
-def symmetric(table: MakeTable) -> pd.DataFrame:
-    """Return one block whose arms are symmetric about their means: nothing is skewed."""
-    units = table(per_cell=6, blocks=1)
-    for arm, middle, steps in (("a", 0.6, [1, 2, 4]), ("b", 0.66, [1, 3, 9])):
-        values = [middle + sign * 0.01 * step for step in steps for sign in (1, -1)]
-        units.loc[units["arm"] == arm, OUTCOME] = values
-    return units
-
-
-def test_one_block_without_skewness_gives_welchs_test_and_interval(table: MakeTable) -> None:
-    units = symmetric(table)
-    a, b = (100 * units.loc[units["arm"] == arm, OUTCOME] for arm in "ab")
+def test_one_block_of_what_is_no_fraction_gives_welchs_test_and_interval(
+    table: MakeTable,
+) -> None:
+    units = table(per_cell=6, blocks=1).rename(columns={OUTCOME: DISTANCE})
+    a, b = (units.loc[units["arm"] == arm, DISTANCE] for arm in "ab")
     welch = stats.ttest_ind(a, b, equal_var=False)
     bounds = welch.confidence_interval(0.95)
-    found = difference_in_means(units, OUTCOME, **PAIR)
-    assert found.skewness == pytest.approx(0, abs=1e-9)
+    found = difference_in_means(units, DISTANCE, **PAIR)
+    assert found.method == "Welch"
     np.testing.assert_allclose(
         [found.estimate, found.df, found.low, found.high, found.p],
         [a.mean() - b.mean(), welch.df, bounds.low, bounds.high, welch.pvalue],
-        rtol=1e-6,
     )
 
 
-def test_skewness_is_that_of_the_difference_by_hand() -> None:
-    """Arm a 0, 0, 3: variance 3, third moment 3 / 2 (-1 - 1 + 8) = 9. Arm b is symmetric."""
-    frame = pd.DataFrame({"arm": [*"aaabbb"], DISTANCE: [0.0, 0, 3, 1, 2, 3], "block": "x"})
-    found = difference_in_means(frame.assign(unit_id=range(6)), DISTANCE, **PAIR)
-    assert found.skewness == pytest.approx(9 / 9 / (3 / 3 + 1 / 3) ** 1.5)
-    assert found.method == "Welch, corrected for skewness"
+def test_the_interval_of_a_fraction_is_made_of_those_of_the_arms_by_hand(table: MakeTable) -> None:
+    units = table(per_cell=6, blocks=1)
+    found, ends = difference_in_means(units, OUTCOME, **PAIR), []
+    for arm in "ab":
+        y = units.loc[units["arm"] == arm, OUTCOME]
+        mean, se = y.mean(), y.std(ddof=1) / np.sqrt(6)
+        half = stats.t.ppf(0.975, found.df) * se / (mean * (1 - mean))
+        odds = np.log(mean / (1 - mean))
+        ends.append((mean, *(1 / (1 + np.exp(-odds - sign * half)) for sign in (-1, 1))))
+    (m1, l1, u1), (m0, l0, u0) = ends
+    low = m1 - m0 - np.sqrt((m1 - l1) ** 2 + (u0 - m0) ** 2)
+    high = m1 - m0 + np.sqrt((u1 - m1) ** 2 + (m0 - l0) ** 2)
+    np.testing.assert_allclose([found.low, found.high], [100 * low, 100 * high])
+    assert found.method.startswith("Welch, limits of the arms on the logit scale")
+    assert found.estimate == pytest.approx(100 * (m1 - m0))
 
 
-def test_cells_of_two_units_have_no_third_moment(table: MakeTable) -> None:
-    found = difference_in_means(table(per_cell=2, blocks=3), OUTCOME, **PAIR)
-    assert found.skewness == 0
-    assert "skewness" not in found.method
+def test_no_interval_of_fractions_leaves_what_is_possible() -> None:
+    y = [0.0, 0.0, 0.9, 1.0, 1.0, 1.0, 0.95, 1.0]
+    frame = pd.DataFrame({"unit_id": range(8), "arm": [*"aaaabbbb"], OUTCOME: y, "block": "x"})
+    found = difference_in_means(frame, OUTCOME, **PAIR)
+    assert -100 <= found.low < found.estimate < found.high <= 100
+    same = difference_in_means(frame.assign(**{OUTCOME: [*y[:4], *[1.0] * 4]}), OUTCOME, **PAIR)
+    assert -100 <= same.low < same.high <= 0  # an arm without spread has no error of its own
 
 
 def test_p_and_interval_are_one_test(table: MakeTable) -> None:
     units = table(per_cell=4, blocks=2, seed=5)
     found = difference_in_means(units, OUTCOME, **PAIR)
-    assert found.skewness != 0
     ends = found.bounds(1 - found.p)
     assert min(abs(end) for end in ends) == pytest.approx(0, abs=1e-9)
     assert found.above(found.bounds(0.9)[0]) == pytest.approx(0.05)
@@ -76,8 +79,8 @@ def test_p_and_interval_are_one_test(table: MakeTable) -> None:
 def test_many_outcomes_at_once_have_the_p_of_each(table: MakeTable) -> None:
     units = table(per_cell=4, blocks=2)
     y = np.random.default_rng(1).beta(8, 2, (len(units), 5))
-    tables = [units.assign(**{DISTANCE: column}) for column in y.T]
-    alone = [difference_in_means(one, DISTANCE, **PAIR).p for one in tables]
+    tables = [units.assign(**{OUTCOME: column}) for column in y.T]
+    alone = [difference_in_means(one, OUTCOME, **PAIR).p for one in tables]
     np.testing.assert_allclose(difference_p(units, y, arm="a"), alone)
     assert difference_p(units, np.ones((len(units), 1)), arm="a").tolist() == [1.0]
 

@@ -26,19 +26,23 @@ def validity() -> ModuleType:
 def test_formulas_of_the_simulation_are_those_of_the_package(validity: ModuleType) -> None:
     y = validity.draw(5, (60.0, 6.0), 20, seed=3)
     p, studentised = validity.replayed_p(y, 3)
-    validity.check(y, validity.welch(y)[0], p, studentised)
+    validity.check(y, validity.means_p(y), p, studentised)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("phis", [(60.0, 60.0), (60.0, 6.0)])
 @pytest.mark.parametrize("n", [5, 8, 10, 20])
-def test_size_and_coverage_at_equal_precision(validity: ModuleType, n: int) -> None:
+def test_size_and_coverage(validity: ModuleType, n: int, phis: tuple[float, float]) -> None:
     trials = 10_000
-    y = validity.draw(n, (60.0, 60.0), trials, seed=100 + n)
-    p, _ = validity.replayed_p(y, n)
-    low, high = validity.welch(y)
-    error = np.sqrt(0.05 * 0.95 / trials)
-    assert np.mean(p <= 0.05) <= 0.05 + 2 * error
-    assert 0.94 <= np.mean((low <= 0) & (high >= 0)) <= 0.96
+    y = validity.draw(n, phis, trials, seed=100 + n)
+    p, means = validity.replayed_p(y, n)[0], validity.means_p(y)
+    size, coverage = np.mean(np.maximum(p, means) <= 0.05), np.mean(means > 0.05)
+    if (n, phis) == (5, (60.0, 6.0)):  # what docs/validity.md admits
+        assert 0.05 < size < 0.065
+        assert 0.925 < coverage < 0.94
+        return
+    assert size <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
+    assert 0.94 <= coverage <= 0.96
 
 
 @pytest.mark.slow

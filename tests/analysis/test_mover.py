@@ -1,0 +1,61 @@
+"""Limits of a difference from limits of its parts: against t and Newcombe's published intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import mover
+
+MEANS, ERRORS = st.floats(0.02, 0.98), st.floats(0.001, 0.2)
+
+
+@given(MEANS, ERRORS, MEANS, ERRORS, st.floats(0.1, 10))
+def test_symmetric_limits_give_a_t_interval(
+    m1: float, s1: float, m0: float, s0: float, c: float
+) -> None:
+    low, high = mover.bounds((m1, s1), (m0, s0), c, fraction=False)
+    half = c * np.hypot(s1, s0)
+    assert (low, high) == pytest.approx((m1 - m0 - half, m1 - m0 + half))
+
+
+def test_limits_recover_newcombes_example() -> None:
+    """Newcombe (1998), Stat. Med. 17:873, Table II: 56/70 v 48/80 by Wilson limits (method 10)."""
+
+    def wilson(hits: int, n: int) -> tuple[float, float, float]:
+        z, p = 1.959963985, hits / n
+        middle, half = 2 * n * p + z**2, z * np.sqrt(z**2 + 4 * n * p * (1 - p))
+        return p, (middle - half) / (2 * (n + z**2)), (middle + half) / (2 * (n + z**2))
+
+    limits = iter([wilson(56, 70)[1:], wilson(48, 80)[1:]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mover, "limits", lambda *words, **options: next(limits))
+        low, high = mover.bounds((56 / 70, 0.0), (48 / 80, 0.0), 1.96, fraction=True)
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
+@given(MEANS, ERRORS, MEANS, ERRORS, st.floats(-0.9, 0.9))
+def test_the_critical_value_puts_an_end_where_it_was_asked(
+    m1: float, s1: float, m0: float, s0: float, value: float
+) -> None:
+    c = float(mover.critical((m1, s1), (m0, s0), value, fraction=True))
+    if abs(c) < 50:
+        ends = mover.bounds((m1, s1), (m0, s0), abs(c), fraction=True)
+        assert ends[1 if c < 0 else 0] == pytest.approx(value, abs=1e-6)
+    assert (c < 0) == (value > m1 - m0) or c == 0
+
+
+@given(MEANS, ERRORS, MEANS, ERRORS, st.floats(0.1, 50))
+def test_ends_are_differences_of_fractions_and_mirror(
+    m1: float, s1: float, m0: float, s0: float, c: float
+) -> None:
+    low, high = mover.bounds((m1, s1), (m0, s0), c, fraction=True)
+    assert low <= m1 - m0 <= high
+    assert high - low <= 2
+    turned = mover.bounds((1 - m1, s1), (1 - m0, s0), c, fraction=True)
+    assert turned == pytest.approx((-high, -low), abs=1e-9)
+    wider = mover.bounds((m1, s1), (m0, s0), 2 * c, fraction=True)
+    assert wider[0] <= low
+    assert wider[1] >= high
