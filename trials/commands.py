@@ -232,6 +232,13 @@ def mlflow_command(campaign: "Campaign") -> str:
     return f"{mlflow} ui --backend-store-uri {campaign.tracking_uri}"
 
 
+def prior(options: Namespace) -> int:
+    """Convert a generator."""
+    from trials.converting import convert
+
+    return convert(options.source, options.target)
+
+
 def train(options: Namespace) -> int:
     """Train one target model."""
     from trials import single

@@ -4,7 +4,6 @@ Plug & Play Attacks search FFHQ's generator with psi 0.5 in the first 8 layers a
 800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022, App. B).
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,46 +12,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from atat_ray.options import STRICT, place
 from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
+from atat_ray.priors.stylegan2.framing import Settings, frame
 from atat_ray.priors.stylegan2.networks import Generator
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow turns colours to gray with
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """How the generator is used.
-
-    Attributes:
-        psi: truncation; 1 is none, 0 the mean image.
-        cutoff: w of the first so many layers is truncated, of all if None.
-        noise: whether the checkpoint's constant noise is added; noise is never drawn.
-        crop: side of the central square that is kept, in pixels of the generator; None for all.
-        size: side of the images given, in pixels; None for that of the crop.
-        gray: turn colours to gray, (N, 1, size, size).
-        batch: images that are in memory at a time.
-    """
-
-    psi: float = 1.0
-    cutoff: int | None = None
-    noise: bool = True
-    crop: int | None = None
-    size: int | None = None
-    gray: bool = False
-    batch: int = 8
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.psi) and self.psi > 0):
-            raise ValueError(f"psi must be above 0, got {self.psi}; 1 is no truncation")
-        for name in ("cutoff", "crop", "size", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
 
 
 class StyleGan2Prior(StagedPrior):
@@ -131,7 +97,7 @@ class StyleGan2Prior(StagedPrior):
         def rest(*part: Tensor) -> State:
             for block in range(stage, self.num_stages):
                 part = self.run_block(part, block)
-            return (self.frame(part[2]),)
+            return (frame(part[2], self.settings),)
 
         return self.in_batches(rest, state)[0]
 
@@ -164,20 +130,6 @@ class StyleGan2Prior(StagedPrior):
                 for part in parts
             ]
         return tuple(torch.cat(tensors) for tensors in zip(*made, strict=True))
-
-    def frame(self, images: Tensor) -> Tensor:
-        """Crop, resize and scale what the generator gives, about [-1, 1], to images in [0, 1]."""
-        settings = self.settings
-        if settings.crop is not None:
-            edge = (images.shape[-1] - settings.crop) // 2
-            images = images[..., edge : edge + settings.crop, edge : edge + settings.crop]
-        if settings.size is not None and settings.size != images.shape[-1]:
-            size = (settings.size, settings.size)
-            images = interpolate(images, size=size, mode="bilinear", antialias=True)
-        if settings.gray:
-            weights = images.new_tensor(LUMA)
-            images = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
-        return ((images + 1) / 2).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
