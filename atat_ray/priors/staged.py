@@ -9,7 +9,7 @@ State = tuple[Tensor, ...]
 
 
 class StagedPrior(Prior):
-    """A prior that makes images in stages, as IF-GMI (Qiu et al. 2024, Sec. 3.3) needs.
+    """A prior that makes images in stages, as IF-GMI (Qiu et al. 2024) needs.
 
     ``finish(advance(state, k), k + 1)`` equals ``finish(state, k)``, bit for bit.
 

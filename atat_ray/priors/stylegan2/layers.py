@@ -1,4 +1,4 @@
-"""Layers of StyleGAN2 in plain convolutions (Karras et al. 2020, Sec. 2.2 and Appendix B).
+"""Layers of StyleGAN2 in plain convolutions (Karras et al. 2020, Sec. 2.2).
 
 Parameters and buffers have the names and shapes of the public checkpoints, and weights are scaled
 when they are used ("equalized learning rate"), so that those of a checkpoint fit as they are.

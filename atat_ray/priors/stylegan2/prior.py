@@ -1,7 +1,7 @@
 """The prior that an attack searches: a StyleGAN2 generator, framed as the target model sees faces.
 
 Plug & Play Attacks search FFHQ's generator with psi 0.5 in the first 8 layers and crop the middle
-800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022, App. B).
+800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022).
 """
 
 import re
