@@ -64,7 +64,7 @@ def write_generator(generator: Generator, path: Path) -> None:
     Raises:
         ValueError: there is such a file already.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if path.exists():
         raise ValueError(f"{path} is there already; choose another name, or move it away")
@@ -72,7 +72,8 @@ def write_generator(generator: Generator, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         tensors = dict(generator.state_dict())
-        save_file(tensors, temporary, {METADATA: json.dumps({"clamp": generator.clamp})})
+        # Not its save_file, whose files nobody but their owner may read.
+        temporary.write_bytes(save(tensors, {METADATA: json.dumps({"clamp": generator.clamp})}))
         os.link(temporary, path)  # unlike a rename, it does not replace what came meanwhile
     except FileExistsError:
         raise ValueError(f"{path} is there already; choose another name") from None

@@ -1,4 +1,4 @@
-"""Mapping and synthesis networks of StyleGAN2 (Karras et al. 2020), skip architecture (Sec. 4.1)."""
+"""Mapping and synthesis networks of StyleGAN2 (Karras et al. 2020, skips of Sec. 4.1)."""
 
 from dataclasses import dataclass
 

@@ -5,10 +5,7 @@ the module (which that function would run), and state. Here the call makes a rec
 text.
 """
 
-import io
-import pickle
 import struct
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.storage import TypedStorage
 
+from atat_ray.priors.stylegan2.storages import ZIP, load_storage
 from atat_ray.priors.unpickling import RefusedPickle, Stateful, unpickle
 
 
@@ -75,41 +72,15 @@ def make_scalar(kind: NumpyType, content: bytes) -> Any:
     return struct.unpack(NUMPY_FORMATS[kind.code], content)[0]
 
 
-def load_storage(content: bytes) -> TypedStorage:
-    """Read a storage that ``torch.save`` wrote, by torch's own reader of weights alone.
-
-    Raises:
-        RefusedPickle: there is anything else in it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickles that it is about to refuse
-            made = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise RefusedPickle(
-            f"a tensor of the file is refused; nothing was run ({gist(error)})"
-        ) from None
-    if not isinstance(made, TypedStorage):
-        raise RefusedPickle(f"a tensor of the file holds {type(made).__name__}, not numbers")
-    return made
-
-
-def gist(error: Exception) -> str:
-    """Find the line of torch's message that says what was asked for."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return next((line for line in lines if "GLOBAL" in line), lines[0]).strip()
-
-
 def make_tensor(
-    storage: TypedStorage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    numbers: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    """Make a tensor of a storage; torch checks that it lies inside."""
-    if not isinstance(storage, TypedStorage):
-        raise RefusedPickle(f"the file makes a tensor of {type(storage).__name__}")
-    flat = torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage)
-    made = torch.as_strided(flat, size, stride, offset)
-    if made.numel() > flat.numel():  # strides of zero would let a small file fill the memory
-        raise RefusedPickle(f"the file makes a tensor {tuple(size)} of {flat.numel()} numbers")
+    """Make a tensor of numbers (L,); torch checks that it lies inside."""
+    if not isinstance(numbers, Tensor):
+        raise RefusedPickle(f"the file makes a tensor of {type(numbers).__name__}")
+    made = torch.as_strided(numbers, size, stride, offset)
+    if made.numel() > numbers.numel():  # strides of zero would let a small file fill the memory
+        raise RefusedPickle(f"the file makes a tensor {tuple(size)} of {numbers.numel()} numbers")
     return made
 
 
@@ -143,7 +114,7 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], float | None]:
     """
     try:
         with path.open("rb") as file:
-            if file.peek(4)[:4] == b"PK\x03\x04":
+            if file.peek(4)[:4] == ZIP:
                 raise RefusedPickle(
                     "this is a file of torch.save, not of NVIDIA; save the state dict of its "
                     "generator with safetensors.torch.save_file and convert that"

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from atat_ray.assets import BlockSpec, load_block_prior, make_prior
 from atat_ray.data import Data
+from atat_ray.inversion.ppa import Ppa, invert
+from atat_ray.models import build_target
 from atat_ray.priors import PRIORS, StyleGan2Options, StyleGan2Prior, load_prior, prior_state
 from atat_ray.priors.stylegan2.files import METADATA, file_hash, read_generator, write_generator
 from atat_ray.priors.stylegan2.framing import Settings
@@ -61,6 +63,7 @@ def test_the_same_generator_gives_the_same_bytes(tmp_path, weights):
     (tmp_path / "a.pkl").write_bytes(nvidia_pickle(small_generator(), 4))
     write_generator(read_generator(tmp_path / "a.pkl"), tmp_path / "a.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == weights.read_bytes()
+    assert weights.stat().st_mode & 0o777 == (tmp_path / "a.pkl").stat().st_mode & 0o777
     assert file_hash(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
@@ -221,6 +224,22 @@ def test_a_block_keeps_no_copy_of_the_file_and_finds_it_where_it_lies_now(
     moved.write_bytes(moved.read_bytes()[:-1] + b"\x55")
     with pytest.raises(ValueError, match="it is another generator"):
         load_block_prior(block(replace(options, path=str(moved))), "standard", tmp_path)
+
+
+def test_an_attack_searches_the_prior(options):
+    """The target model is surer of what six steps find than of where they begin."""
+    target = build_target("small_resnet", num_classes=2, channels=1, seed=0).eval()
+    prior = options.fit(torch.rand(2, 1, 32, 32), generator(1))
+    budget = dict(samples=8, candidates=2, learning_rate=0.1, betas=(0.1, 0.1), views=2, keep=2,
+                  crop_area=(0.9, 1.0), latent_limit=3.0, view_area=(0.5, 0.9))  # fmt: skip
+    surest = []
+    for steps in (0, 6):
+        found = invert(target, prior, 2, Ppa(**budget, steps=steps), seed=1)
+        assert found.images.shape == (4, 1, 32, 32)
+        with torch.no_grad():
+            confidence = target(found.images).softmax(1).gather(1, found.classes[:, None])
+        surest.append(float(confidence.mean()))
+    assert surest[1] > surest[0]
 
 
 def test_a_prior_in_a_file_is_not_loaded_without_its_path(options):
