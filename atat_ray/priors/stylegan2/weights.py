@@ -1,6 +1,7 @@
 """From tensors by name to a generator: the names and shapes say how large every layer is."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -21,41 +22,37 @@ def infer_shape(tensors: Mapping[str, Tensor]) -> Shape:
             "the generator is class-conditional (it has mapping.embed); "
             "only unconditional ones are priors here"
         )
-    num_layers = count(tensors, "mapping.fc{}.weight")
-    resolutions = count(tensors, "synthesis.b{}.torgb.weight", lambda index: 4 * 2**index)
-    if not num_layers or not resolutions:
+    dense = consecutive(tensors, (f"mapping.fc{i}.weight" for i in itertools.count()))
+    colours = consecutive(
+        tensors, (f"synthesis.b{4 * 2**i}.torgb.weight" for i in itertools.count())
+    )
+    if not dense or not colours:
         raise ValueError(
             "no StyleGAN2 generator: mapping.fc0.weight and synthesis.b4.torgb.weight must be "
             f"there, got {listed(tensors)}"
         )
-    for name in ("mapping.fc0.weight", *(f"synthesis.b{4 * 2**i}.torgb.weight"
-                                         for i in range(resolutions))):  # fmt: skip
+    for name in (dense[0], *colours):
         if tensors[name].ndim < 2:
             raise ValueError(f"{name} must have 2 axes or more, has {tensors[name].ndim}")
-    style_dim, latent_dim = tensors["mapping.fc0.weight"].shape[:2]
-    colours = [tensors[f"synthesis.b{4 * 2**i}.torgb.weight"] for i in range(resolutions)]
     return Shape(
-        latent_dim=latent_dim,
-        style_dim=style_dim,
-        num_layers=num_layers,
-        channels=tuple(weight.shape[1] for weight in colours),
-        image_channels=colours[0].shape[0],
+        latent_dim=tensors[dense[0]].shape[1],
+        style_dim=tensors[dense[0]].shape[0],
+        num_layers=len(dense),
+        channels=tuple(tensors[name].shape[1] for name in colours),
+        image_channels=tensors[colours[0]].shape[0],
     )
 
 
-def count(tensors: Mapping[str, Tensor], pattern: str, number=lambda index: index) -> int:
-    """Count the layers of a name with rising numbers, from index 0 without a gap."""
-    index = 0
-    while pattern.format(number(index)) in tensors:
-        index += 1
-    return index
+def consecutive(tensors: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
+    """List names until the first that there is no tensor of."""
+    return list(itertools.takewhile(tensors.__contains__, names))
 
 
-def listed(names) -> str:
+def listed(names: Iterable[str]) -> str:
     """List a few names, and how many more there are."""
-    names = sorted(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) + more) or "nothing"
+    known = sorted(names)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return (", ".join(known[:SHOWN]) + more) or "nothing"
 
 
 def build(tensors: Mapping[str, Tensor], clamp: float | None = None) -> Generator:
