@@ -118,7 +118,8 @@ def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:
     make_prior(block, inversion, folder)
     payload = load_stage(folder / f"{block.name}-prior-{inversion}.pt", block.prior_hash(inversion))
     assert payload is not None, "the prior was written a moment ago"
-    return load_prior(payload["state"])
+    # Of a prior in a file of its own only the hash was kept; the options say where it lies today.
+    return load_prior(payload["state"], getattr(block.priors[inversion], "path", None))
 
 
 def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> EvaluationModels:

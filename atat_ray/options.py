@@ -16,8 +16,19 @@ def later(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"later": True})
 
 
+def place() -> Any:
+    """Declare an option that says where something lies, not what it is: hashes leave it out."""
+    return dataclasses.field(metadata={"place": True})
+
+
 def written(options: Any) -> dict[str, Any]:
     """List the options of a dataclass that are written down, by name."""
     fields = dataclasses.fields(options)
     pairs = ((field, getattr(options, field.name)) for field in fields)
     return {f.name: v for f, v in pairs if not ("later" in f.metadata and v == f.default)}
+
+
+def hashed(options: Any) -> dict[str, Any]:
+    """List the options of a dataclass that name a result, by name."""
+    places = {f.name for f in dataclasses.fields(options) if "place" in f.metadata}
+    return {name: value for name, value in written(options).items() if name not in places}

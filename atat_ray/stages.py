@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from atat_ray.options import written
+from atat_ray.options import hashed
 
 
 def canonical(value: Any) -> Any:
     """Turn a specification of nested dataclasses into what JSON holds, kinds of dataclass named."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {name: canonical(item) for name, item in written(value).items()}
+        fields = {name: canonical(item) for name, item in hashed(value).items()}
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, dict):
         return {key: canonical(item) for key, item in value.items()}

@@ -37,6 +37,16 @@ missed: in both cases add units or blocks.
 """
 
 
+CONVERT = """\
+FILE is NVIDIA's .pkl, which is read as data: nothing in it is run, and a file that asks for more
+than a generator's numbers is refused. Or it is .safetensors with the names of its G_ema. The same
+generator gives the same bytes, and the sha256 printed is what a protocol names it by.
+
+example:
+  atat prior convert ffhq.pkl ffhq.safetensors
+"""
+
+
 class WithDefenses(argparse.RawDescriptionHelpFormatter):
     """A help that ends with the list of defenses, which is made only when it is asked for."""
 
@@ -91,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "check Python, torch, devices, Ray, MLflow, disk and data")
     doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")
     add_single(command)
+    add_prior(command)
     return top
 
 
@@ -136,6 +147,21 @@ def add_single(command: object) -> None:
     invert.add_argument("folder", type=Path)
     evaluate = command("evaluate", "measure a model that `atat train` made")  # type: ignore[operator]
     evaluate.add_argument("folder", type=Path)
+
+
+def add_prior(command: object) -> None:
+    """Add the command for priors that somebody else trained."""
+    prior = command("prior", "bring a generator that somebody else trained")  # type: ignore[operator]
+    deeds = prior.add_subparsers(metavar="DEED", required=True)
+    convert = deeds.add_parser(
+        "convert",
+        help="make a StyleGAN2 generator a file that protocols can name",
+        description="Make a StyleGAN2 generator a file that protocols can name.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=CONVERT,
+    )
+    convert.add_argument("source", type=Path, metavar="FILE", help=".pkl or .safetensors")
+    convert.add_argument("target", type=Path, metavar="OUT", help="new .safetensors file")
 
 
 def carry_out(arguments: list[str] | None) -> int:

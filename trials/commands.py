@@ -253,6 +253,13 @@ def mlflow_command(kept: "Kept") -> str:
     return f"{mlflow} ui --backend-store-uri {kept.tracking_uri}"
 
 
+def prior(options: Namespace) -> int:
+    """Convert a generator."""
+    from trials.converting import convert
+
+    return convert(options.source, options.target)
+
+
 def train(options: Namespace) -> int:
     """Train one target model."""
     from trials import single

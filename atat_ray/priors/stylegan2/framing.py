@@ -1,0 +1,62 @@
+"""How a generator is used, and its images as a target model sees them."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow turns colours to gray with
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How the generator is used.
+
+    Attributes:
+        psi: truncation; 1 is none, 0 the mean image.
+        cutoff: w of the first so many layers is truncated, of all if None.
+        noise: whether the checkpoint's constant noise is added; noise is never drawn.
+        crop: side of the central square that is kept, in pixels of the generator; None for all.
+        size: side of the images given, in pixels; None for that of the crop.
+        gray: turn colours to gray, (N, 1, size, size).
+        batch: images that are in memory at a time.
+    """
+
+    psi: float = 1.0
+    cutoff: int | None = None
+    noise: bool = True
+    crop: int | None = None
+    size: int | None = None
+    gray: bool = False
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.psi) and self.psi > 0):
+            raise ValueError(f"psi must be above 0, got {self.psi}; 1 is no truncation")
+        for name in ("cutoff", "crop", "size", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
+def frame(images: Tensor, settings: Settings) -> Tensor:
+    """Crop, resize and scale what a generator gives, about [-1, 1], to images in [0, 1].
+
+    Args:
+        images: (N, C, R, R).
+        settings: crop, size and gray.
+
+    Returns:
+        (N, C or 1, size, size), clamped at the very end.
+    """
+    if settings.crop is not None:
+        edge = (images.shape[-1] - settings.crop) // 2
+        images = images[..., edge : edge + settings.crop, edge : edge + settings.crop]
+    if settings.size is not None and settings.size != images.shape[-1]:
+        size = (settings.size, settings.size)
+        images = interpolate(images, size=size, mode="bilinear", antialias=True)
+    if settings.gray:
+        weights = images.new_tensor(LUMA)
+        images = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
+    return ((images + 1) / 2).clamp(0, 1)

@@ -1,0 +1,189 @@
+"""The prior that an attack searches: a StyleGAN2 generator, framed as the target model sees faces.
+
+Plug & Play Attacks search FFHQ's generator with psi 0.5 in the first 8 layers and crop the middle
+800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from atat_ray.options import STRICT, place
+from atat_ray.priors.staged import StagedPrior, State
+from atat_ray.priors.stylegan2.files import file_hash, read_generator
+from atat_ray.priors.stylegan2.framing import Settings, frame
+from atat_ray.priors.stylegan2.networks import Generator
+
+
+class StyleGan2Prior(StagedPrior):
+    """A StyleGAN2 generator with Gaussian latents; stage k is the input of its block k.
+
+    State 0 is (w,): (N, 1, style_dim), or (N, num_styles, style_dim) where the cutoff makes layers
+    differ. State k is (w, features, image), features (N, C_k, 2^(k+1), 2^(k+1)) of block k - 1 and
+    the image of that resolution so far, unbounded, which skip connections carry on; with it left
+    out, as in the reference of IF-GMI, the image of a later stage would be another one.
+    """
+
+    name: ClassVar[str] = "stylegan2"
+    in_file: ClassVar[bool] = True
+
+    def __init__(self, generator: Generator, settings: Settings, *, sha256: str = "") -> None:
+        """Take a generator and how it is used.
+
+        Raises:
+            ValueError: the settings do not fit the generator.
+        """
+        super().__init__()
+        shape = generator.shape
+        if settings.crop is not None and settings.crop > shape.resolution:
+            raise ValueError(
+                f"crop must be at most {shape.resolution}, the side of the generator's images, "
+                f"got {settings.crop}"
+            )
+        if settings.gray and shape.image_channels != 3:
+            raise ValueError(f"gray is made of 3 colours, the generator has {shape.image_channels}")
+        self.generator = generator.requires_grad_(False)
+        self.settings = settings
+        self.sha256 = sha256
+        self.latent_dim = shape.latent_dim
+        self.num_stages = len(shape.channels)
+
+    @classmethod
+    def read(cls, path: Path, *, sha256: str = "", **settings: Any) -> Self:
+        """Read the prior that ``saved`` tells of from the file of its generator.
+
+        Raises:
+            ValueError: the file is not there, not the one of this SHA-256, or no generator.
+        """
+        path = path.expanduser()
+        if path.suffix != ".safetensors":
+            raise ValueError(
+                f"{path} must end in .safetensors; "
+                f"`atat prior convert {path} {path.with_suffix('.safetensors')}` makes one"
+            )
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; docs/priors.md says how to get one")
+        found = file_hash(path)
+        if found != sha256:
+            raise ValueError(f"{path} has sha256 {found}, not {sha256}; it is another generator")
+        return cls(read_generator(path), Settings(**settings), sha256=sha256)
+
+    def saved(self) -> dict[str, Any]:
+        """Tell what the prior is beside its file, which is not copied: its hash and settings."""
+        settings = {name: getattr(self.settings, name) for name in Settings.__slots__}
+        return {"sha256": self.sha256, **settings}
+
+    def begin(self, latents: Tensor) -> State:
+        """Turn z (N, latent_dim) into (w,), truncated."""
+        mapping, num_styles = self.generator.mapping, self.generator.shape.num_styles
+        cutoff = num_styles if self.settings.cutoff is None else self.settings.cutoff
+        return (mapping.truncate(mapping(latents), self.settings.psi, cutoff, num_styles),)
+
+    def advance(self, state: State, stage: int) -> State:
+        """Run block ``stage``: state of ``stage`` to that of ``stage + 1``."""
+        self.check_stage(stage, self.num_stages - 1)
+        return self.in_batches(lambda *part: self.run_block(part, stage), state)
+
+    def finish(self, state: State, stage: int) -> Tensor:
+        """Run the blocks from ``stage`` on: images (N, C, size, size) in [0, 1]."""
+        self.check_stage(stage, self.num_stages)
+
+        def rest(*part: Tensor) -> State:
+            for block in range(stage, self.num_stages):
+                part = self.run_block(part, block)
+            return (frame(part[2], self.settings),)
+
+        return self.in_batches(rest, state)[0]
+
+    def check_stage(self, stage: int, last: int) -> None:
+        """Refuse a stage that there is not."""
+        if not 0 <= stage <= last:
+            raise ValueError(f"stage must be in 0..{last}, got {stage}")
+
+    def run_block(self, state: State, block: int) -> State:
+        """Run one block on a whole state at once."""
+        styles, features, image = state if block else (*state, None, None)
+        features, image = self.generator.synthesis.advance(
+            block, features, image, styles, noise=self.settings.noise
+        )
+        return styles, features, image
+
+    def in_batches(self, function: Callable[..., State], state: State) -> State:
+        """Apply a function to a few rows of a state at a time.
+
+        Where gradients are asked for, what a batch computed on the way is dropped and computed
+        again when its turn comes, so that memory holds one batch and not all.
+        """
+        parts = list(zip(*(tensor.split(self.settings.batch) for tensor in state), strict=True))
+        again = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in state)
+        if len(parts) == 1 or not again:
+            made = [function(*part) for part in parts]
+        else:
+            made = [
+                checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False)
+                for part in parts
+            ]
+        return tuple(torch.cat(tensors) for tensors in zip(*made, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StyleGan2Options:
+    """What a protocol may choose of the StyleGAN2 prior, which is read and not fitted.
+
+    Attributes:
+        path: of the .safetensors file that ``atat prior convert`` made; where it lies changes no
+            result and no hash.
+        sha256: of that file, 64 hexadecimal digits; this names the generator.
+        psi: truncation; 1 is none. PPA uses 0.5.
+        cutoff: w of the first so many layers is truncated; all if null. PPA uses 8.
+        noise: whether the generator's constant noise is added.
+        crop: side of the central square that is kept, in the generator's pixels. PPA uses 800 of
+            1024 for faces, and all for dogs.
+        batch: images that are in memory at a time.
+    """
+
+    path: str = place()
+    sha256: str
+    psi: float = 0.5
+    cutoff: int | None = 8
+    noise: bool = True
+    crop: int | None = None
+    batch: int = 8
+
+    __pydantic_config__ = STRICT
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(
+                f"sha256 must be 64 digits 0-9a-f, got {self.sha256!r}; `atat prior convert` "
+                "prints it"
+            )
+        self.settings()
+
+    def settings(self, **framing: Any) -> Settings:
+        """Give the settings of the prior, with the size and colours that a fit finds."""
+        names = ("psi", "cutoff", "noise", "crop", "batch")
+        return Settings(**{name: getattr(self, name) for name in names}, **framing)
+
+    def fit(self, public_images: Tensor, generator: torch.Generator) -> StyleGan2Prior:
+        """Read the prior; of public images (N, C, H, W) only size and colours are used.
+
+        Raises:
+            ValueError: the file is not the one of the hash, or no generator of such images.
+        """
+        channels, height, width = public_images.shape[1:]
+        if height != width:
+            raise ValueError(f"StyleGAN2 makes square images, the public ones are {height}x{width}")
+        settings = self.settings(size=height, gray=channels == 1)
+        saved = {name: getattr(settings, name) for name in Settings.__slots__}
+        prior = StyleGan2Prior.read(Path(self.path), sha256=self.sha256, **saved)
+        made = 1 if settings.gray else prior.generator.shape.image_channels
+        if made != channels:
+            raise ValueError(f"{self.path} makes {made} colours, the public images have {channels}")
+        return prior

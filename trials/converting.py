@@ -1,0 +1,29 @@
+"""Generators that somebody else trained, made into files that priors read."""
+
+from pathlib import Path
+
+from atat_ray.priors.stylegan2.files import file_hash, read_generator, write_generator
+
+
+def convert(source: Path, target: Path) -> int:
+    """Write the generator of a file as safetensors, and say what it is.
+
+    Raises:
+        ValueError: the target exists or is named otherwise, or the source is no generator.
+    """
+    if target.suffix != ".safetensors":
+        raise ValueError(f"{target} must end in .safetensors")
+    if target.exists():
+        raise ValueError(f"{target} is there already; choose another name, or move it away")
+    generator = read_generator(source)
+    write_generator(generator, target)
+    shape, sha256 = generator.shape, file_hash(target)
+    print(f"resolution  {shape.resolution} pixels, {shape.image_channels} colours")
+    print(f"latents     {shape.latent_dim}; w {shape.style_dim}, {shape.num_styles} layers")
+    print(f"parameters  {sum(tensor.numel() for tensor in generator.parameters()):,}")
+    print(f"sha256      {sha256}")
+    print(f"written     {target}")
+    print("\nin an inversion of a protocol, with psi, cutoff and crop as you choose:")
+    print("  prior:\n    name: stylegan2")
+    print(f"    path: {target.resolve()}\n    sha256: {sha256}")
+    return 0
