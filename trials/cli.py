@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "check Python, torch, devices, Ray, MLflow, disk and data")
     doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")
     add_single(command)
+    add_data(command)
     return top
 
 
@@ -136,6 +137,17 @@ def add_single(command: object) -> None:
     invert.add_argument("folder", type=Path)
     evaluate = command("evaluate", "measure a model that `atat train` made")  # type: ignore[operator]
     evaluate.add_argument("folder", type=Path)
+
+
+def add_data(command: object) -> None:
+    """Add the command that looks at datasets in files."""
+    data = command("data", "check a dataset before it is used")  # type: ignore[operator]
+    check = data.add_subparsers(metavar="COMMAND", required=True).add_parser(
+        "check", help="what was found, what is missing, what to do; 1 if it cannot be used"
+    )
+    check.add_argument("name", help="facescrub, celeba, stanford_dogs or image_folder")
+    check.add_argument("--root", type=Path, required=True, metavar="DIR", help="its folder")
+    check.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def carry_out(arguments: list[str] | None) -> int:
