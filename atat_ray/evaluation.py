@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atat_ray.data.splits import Faces, IdentitySplit
 from atat_ray.data.transforms import Augmentation
 from atat_ray.defenses import DEFENSES
+from atat_ray.device import pick_device
 from atat_ray.models.lda import ShrinkageLda
 from atat_ray.models.small_vgg import SmallVgg
 from atat_ray.options import STRICT
@@ -68,7 +69,7 @@ class EvaluationModels(nn.Module):
 def fit_evaluation_models(
     split: IdentitySplit, evaluation: Evaluation, *, seed: int
 ) -> EvaluationModels:
-    """Train the evaluation models of a block on the private training images.
+    """Train the evaluation models of a block on the private training images, on the device.
 
     Args:
         split: of the block; only ``recognised`` is used.
@@ -76,22 +77,25 @@ def fit_evaluation_models(
         seed: of weights, order and augmentation.
     """
     channels, size = split.train.images.shape[1], split.train.images.shape[-1]
+    device = pick_device()
+    recognised = split.recognised.to(device)
     with seeded(derive_seed(seed, "weights")):
         models = EvaluationModels(
             num_classes=split.num_classes,
             channels=channels,
             size=size,
             ensemble=evaluation.ensemble,
-        ).to(split.train.images.device)
+        ).to(device)
         plain = DEFENSES["none"]()
         for index, network in enumerate(models.networks):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             train_seed = derive_seed(seed, "network", index)
-            train(network, split.recognised, plain, evaluation.training, seed=train_seed)
-    models.lda.fit(split.recognised)
+            train(network, recognised, plain, evaluation.training, seed=train_seed)
+    models.lda.fit(recognised)
     return models.eval()
 
 
 def held_out_accuracy(models: EvaluationModels, test: Faces) -> dict[str, float]:
     """Measure the ensemble and the second evaluator on the private test images."""
+    test = test.to(models.lda.weight.device)
     return {"ensemble": accuracy(models, test), "lda": accuracy(models.lda, test)}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data import IdentitySplit
+from atat_ray.data.stored_images import in_parts
 from atat_ray.evaluation import EvaluationModels
 from atat_ray.inversion.ppa import Reconstructions
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
@@ -18,7 +19,7 @@ def score(
 
     Args:
         found: reconstructions of every class, the same number of each, best first.
-        models: of the block, in evaluation mode.
+        models: of the block, in evaluation mode, on the device where all of it is computed.
         split: of the block; distances are to its private training images.
 
     Returns:
@@ -26,8 +27,10 @@ def score(
         uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
         training image.
     """
-    classes, num_classes = found.classes, split.num_classes
-    probabilities, linear = models(found.images), models.lda(found.images)
+    device, num_classes = models.lda.weight.device, split.num_classes
+    images, classes = found.images.to(device), found.classes.to(device)
+    train = split.train.to(device)
+    probabilities, linear = in_parts(models, images), in_parts(models.lda, images)
     hit = {
         "k_1": hits(probabilities, classes, 1),
         "k_5": hits(probabilities, classes, 5),
@@ -35,10 +38,10 @@ def score(
         "lda_k_5": hits(linear, classes, 5),
     }
     distances, nearest = nearest_of_class(
-        models.features(found.images),
+        in_parts(models.features, images),
         classes,
-        models.features(split.train.images),
-        split.train.labels,
+        in_parts(models.features, train.images),
+        train.labels,
     )
     outcomes = {
         "att_acc_1": float(hit["k_1"].float().mean()),
@@ -56,6 +59,6 @@ def score(
         for c in range(num_classes)
     ]
     keep = len(classes) // num_classes
-    best, real = found.images[::keep], split.train.images[nearest[::keep]]
+    best, real = images[::keep], train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
-    return outcomes, rows, (picture * 255).round().to(torch.uint8)
+    return outcomes, rows, (picture * 255).round().to(torch.uint8).cpu()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import IdentitySplit, load_split
 from atat_ray.defenses import prepare
+from atat_ray.device import pick_device
 from atat_ray.models import build_target
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
@@ -20,11 +21,6 @@ from atat_ray.training import Epoch, accuracy, train
 CHECKPOINT = "train-checkpoint.pt"
 State = dict[str, Tensor]
 Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
-
-
-def pick_device() -> torch.device:
-    """Pick CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -> nn.Module:
@@ -100,15 +96,15 @@ def train_stage(spec: UnitSpec, folder: Path, trainer: Trainer = train_here) -> 
     if payload is None:
         start = time.perf_counter()
         state, curves = trainer(spec, folder)
-        split = load_split(spec.block.data, spec.block.split)
+        split, device = load_split(spec.block.data, spec.block.split), pick_device()
         diverged = not isfinite(curves[-1]["loss"])
-        model = trained_target(spec, split, state, diverged=diverged)
+        model = trained_target(spec, split, state, diverged=diverged).to(device)
         payload = {
             "state": state,
             "curves": curves,
             "diverged": diverged,
-            "clean_acc": accuracy(model, split.test),
-            "train_acc": accuracy(model, split.train),
+            "clean_acc": accuracy(model, split.test.to(device)),
+            "train_acc": accuracy(model, split.train.to(device)),
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, specification, payload)

@@ -94,7 +94,6 @@ class Loop:
         )
         course = Course(faces=faces, training=training, steps_per_epoch=self.steps, seed=seed)
         self.session = begin(defense, model, course)
-        self.visible = self.session.visible(faces.images)
 
     def epoch(self) -> dict[str, Tensor]:
         """Take the steps of one epoch; return the means of its curves over this worker's images."""
@@ -109,7 +108,8 @@ class Loop:
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """Take one step on the images of these rows, shared among the workers; return its terms."""
         shard = self.views.shard(batch).to(self.faces.labels.device)
-        images = augment(self.visible[shard], self.training.augmentation, self.views)
+        visible = self.session.visible(self.faces.images[shard])
+        images = augment(visible, self.training.augmentation, self.views)
         images = images.contiguous(memory_format=torch.channels_last)
         terms = self.session.loss(self.model, images, self.faces.labels[shard], self.draws)
         self.optimizer.zero_grad(set_to_none=True)

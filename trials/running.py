@@ -13,8 +13,9 @@ from typing import Any
 from analysis import schema
 from atat_ray.assets import make_assets
 from atat_ray.data import load_split
+from atat_ray.device import pick_device
 from atat_ray.specification import UnitSpec
-from atat_ray.target import Trainer, pick_device, train_here
+from atat_ray.target import Trainer, train_here
 from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign

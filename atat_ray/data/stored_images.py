@@ -1,6 +1,6 @@
 """Images that stay on disk, 8 bits a value, until a batch of them is asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -57,3 +57,10 @@ class StoredImages:
 def take(images: Tensor | StoredImages, rows: Tensor) -> Tensor | StoredImages:
     """Choose some images of a dataset."""
     return images.take(rows) if isinstance(images, StoredImages) else images[rows]
+
+
+def in_parts(
+    function: Callable[[Tensor], Tensor], images: Tensor | StoredImages, *, size: int = 512
+) -> Tensor:
+    """Apply a function that gives a row an image to so many images at a time; join the rows."""
+    return torch.cat([function(part) for part in images.split(size)])

@@ -10,6 +10,7 @@ import trees
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, resize
 
+from atat_ray.assets import make_evaluation, make_prior
 from atat_ray.data import LISTINGS, Data, load_split
 from atat_ray.data.celeba import list_celeba
 from atat_ray.data.decoding import Corrupt, decode
@@ -18,6 +19,10 @@ from atat_ray.data.image_folder import list_image_folder
 from atat_ray.data.stanford_dogs import list_stanford_dogs
 from atat_ray.data.store import cache_folder, open_store
 from atat_ray.data.stored_images import StoredImages
+from atat_ray.measures import measure_stage
+from atat_ray.target import new_target
+from atat_ray.unit import run_unit
+from trials.protocol import Protocol
 
 SPLIT = {"name": "image_folder", "num_private": 3, "train_share": 0.75, "size": 32}
 
@@ -221,3 +226,52 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
 def test_no_dataset_is_listed_that_data_does_not_know():
     for name in LISTINGS:
         assert Data(**{**SPLIT, "name": name, "root": "somewhere"}).name == name
+
+
+SMALL = {"epochs": 1, "batch_size": 4, "learning_rate": 0.001, "weight_decay": 0.0}
+
+
+@pytest.fixture
+def stored_protocol(tmp_path, content):
+    """The small protocol on six classes of files, four of them private."""
+    names = ("ann", "bob", "cy", "dee", "eve", "flo")
+    root = trees.image_folder(tmp_path / "files", classes=names, each=6)
+    content["data"] = {
+        "name": "image_folder", "num_private": 4, "train_share": 0.5, "size": 32, "root": str(root),
+    }  # fmt: skip
+    content["training"] = content["evaluation"]["training"] = SMALL
+    return content
+
+
+@pytest.mark.parametrize("arm", ["treatment", "lasso", "trap"])
+def test_a_unit_runs_on_files_from_training_to_measures(stored_protocol, tmp_path, arm):
+    stored_protocol["arms"] |= {
+        "lasso": {"defense": "pixel_lasso", "weight": 0.0005},
+        "trap": {"defense": "trap_mid", "weight": 0.2},
+    }
+    spec = Protocol.model_validate(stored_protocol).unit_spec("split-0-01", "split-0", arm)
+    outcome = run_unit(spec, assets=tmp_path / "assets", folder=tmp_path / "unit")
+    assert 0 <= outcome["clean_acc"] <= 1
+    measured = measure_stage(spec, tmp_path / "assets", tmp_path / "unit")
+    assert measured["pictures"]["standard"]["frechet"] > 0
+
+
+def test_the_record_has_the_counts_the_seed_and_the_store_of_a_split(stored_protocol, tmp_path):
+    spec = Protocol.model_validate(stored_protocol).unit_spec("split-0-01", "split-0", "control")
+    described = make_evaluation(spec.block, tmp_path / "assets")["data"]
+    store = described.pop("store")
+    assert described == {"classes": 4, "train": 12, "test": 12, "public": 12, "split_seed": 1000}
+    again = make_evaluation(spec.block, tmp_path / "assets")["data"]
+    assert again["store"] == store
+    assert len(store) == 64
+
+
+def test_what_needs_public_images_says_so_where_every_class_is_private(stored_protocol, tmp_path):
+    stored_protocol["data"]["num_private"] = 6
+    stored_protocol["arms"]["frozen"] = {"defense": "tl_dmi", "frozen": 1}
+    protocol = Protocol.model_validate(stored_protocol)
+    with pytest.raises(ValueError, match="prior of standard is fitted to public images.*num_priv"):
+        make_prior(protocol.block_spec("split-0"), "standard", tmp_path)
+    spec = protocol.unit_spec("split-0-01", "split-0", "frozen")
+    with pytest.raises(ValueError, match="tl_dmi learns .* lower num_private"):
+        new_target(spec, load_split(spec.block.data, 0))
