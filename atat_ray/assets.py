@@ -149,10 +149,11 @@ def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> Eva
     assert payload is not None, "the evaluation models were written a moment ago"
     _, channels, size, _ = split.train.images.shape
     models = EvaluationModels(
+        block.evaluation,
         num_classes=split.num_classes,
         channels=channels,
         size=size,
-        ensemble=block.evaluation.ensemble,
+        trained=True,
     )
     models.load_state_dict(payload["state"])
     return models.eval()

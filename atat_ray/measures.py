@@ -105,6 +105,8 @@ def pictures(
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
         seed=seed,
+        weights=spec.training.weights,
+        auxiliary=spec.training.auxiliary_weight > 0,
     )
     seen = Faces(images=stage["images"], labels=stage["classes"])
     least = min(int(of.bincount().min()) for of in (split.recognised.labels, seen.labels))

@@ -30,6 +30,8 @@ def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
         seed=spec.seed("weights"),
+        weights="none" if trained else spec.training.weights,
+        auxiliary=spec.training.auxiliary_weight > 0,
     )
     public = None if trained else split.public
     return prepare(spec.defense, model, public=public, seed=spec.seed("prepare"))

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
-from atat_ray.defenses.base import Course, Defense, begin
-from atat_ray.options import STRICT
+from atat_ray.defenses.base import Course, Defense, LossTerms, begin
+from atat_ray.models import check_architecture
+from atat_ray.models.auxiliary import auxiliary_loss
+from atat_ray.options import STRICT, later
 from atat_ray.precision import true_float32
 from atat_ray.seeding import BatchDraws, generator
 
@@ -28,6 +30,8 @@ class Training:
         weight_decay: of AdamW.
         warmup: share of the steps in which the learning rate rises.
         augmentation: how training images are varied.
+        weights: what the network begins with: "none", drawn, or "imagenet", from torch.hub's cache.
+        auxiliary_weight: of the loss of the auxiliary head, for an architecture that has one.
     """
 
     epochs: int
@@ -36,6 +40,8 @@ class Training:
     weight_decay: float
     warmup: float = 0.15
     augmentation: Augmentation = Augmentation()  # noqa: RUF009
+    weights: str = later("none")
+    auxiliary_weight: float = later(0.0)
 
     __pydantic_config__ = STRICT
 
@@ -52,6 +58,18 @@ class Training:
             )
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup is a share of the steps in (0, 1), got {self.warmup:g}")
+        if not self.auxiliary_weight >= 0:
+            raise ValueError(f"auxiliary_weight must be 0 or above, got {self.auxiliary_weight:g}")
+
+
+def check_network(architecture: str, training: Training) -> None:
+    """Refuse a network that a training asks for and that cannot be built.
+
+    Raises:
+        ValueError: it is unknown, or has no such weights or no auxiliary head.
+    """
+    auxiliary = training.auxiliary_weight > 0
+    check_architecture(architecture, weights=training.weights, auxiliary=auxiliary)
 
 
 Epoch = dict[str, float]
@@ -111,7 +129,12 @@ class Loop:
         visible = self.session.visible(self.faces.images[shard])
         images = augment(visible, self.training.augmentation, self.views)
         images = images.contiguous(memory_format=torch.channels_last)
-        terms = self.session.loss(self.model, images, self.faces.labels[shard], self.draws)
+        labels = self.faces.labels[shard]
+        terms = self.session.loss(self.model, images, labels, self.draws)
+        if self.training.auxiliary_weight > 0:
+            beside = auxiliary_loss(self.model, images, labels)
+            total = terms.total + self.training.auxiliary_weight * beside
+            terms = LossTerms(total=total, curves={**terms.curves, "auxiliary": beside.detach()})
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()

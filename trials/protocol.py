@@ -26,13 +26,12 @@ from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
 from atat_ray.inversion.ppa import Ppa
-from atat_ray.models import ARCHITECTURES
 from atat_ray.names import unknown
 from atat_ray.options import written
 from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
 from atat_ray.specification import UnitSpec
-from atat_ray.training import Training
+from atat_ray.training import Training, check_network
 from trials.declarations import Count, Declarations, Name, Strict
 
 
@@ -156,8 +155,8 @@ class Settings(Strict):
     def check_settings(self) -> Self:
         """Refuse names that nothing has, and a batch that its workers cannot share."""
         for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
-            if architecture is not None and architecture not in ARCHITECTURES:
-                raise unknown("architecture", architecture, ARCHITECTURES)
+            if architecture is not None:
+                check_network(architecture, self.training)
         outcomes = [
             inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
         ]
