@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from atat_ray.models.backbones import FAMILIES, Inception
+from atat_ray.models.backbones import FAMILIES, Backbone, Inception
 from atat_ray.models.small_resnet import SmallResNet
 from atat_ray.names import unknown
 from atat_ray.seeding import seeded
 
-ARCHITECTURES: dict[str, Any] = {
+ARCHITECTURES: dict[str, type[SmallResNet] | type[Backbone]] = {
     "small_resnet": SmallResNet,
-    **{name: partial(kind, name) for name, kind in FAMILIES.items()},
+    **FAMILIES,
 }
 WEIGHTS = ("none", "imagenet")
 
@@ -49,10 +49,12 @@ def new_network(
         ValueError: the architecture is unknown, or its ImageNet weights are not there.
     """
     check_architecture(architecture, weights=weights, auxiliary=auxiliary)
-    options: dict[str, Any] = {"weights": weights} if architecture in FAMILIES else {}
-    if FAMILIES.get(architecture) is Inception:
-        options["auxiliary"] = auxiliary
-    return ARCHITECTURES[architecture](num_classes=num_classes, channels=channels, **options)
+    kind: Any = ARCHITECTURES[architecture]
+    if architecture in FAMILIES:
+        kind = partial(kind, architecture, weights=weights)
+    if ARCHITECTURES[architecture] is Inception:
+        kind = partial(kind, auxiliary=auxiliary)
+    return kind(num_classes=num_classes, channels=channels)
 
 
 def build_target(

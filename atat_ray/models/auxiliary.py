@@ -19,7 +19,7 @@ def auxiliary_head(model: Any) -> Iterator[None]:
         ValueError: it has none.
     """
     inner = unwrap(model)
-    network = inner.body if isinstance(inner, FrontEnd) else inner
+    network: Any = inner.body if isinstance(inner, FrontEnd) else inner
     if getattr(network, "auxiliary", None) is None:
         raise ValueError(
             f"auxiliary_weight needs a network with an auxiliary head, which "
