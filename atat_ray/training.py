@@ -12,11 +12,15 @@ from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
 from atat_ray.defenses.base import Course, Defense, LossTerms, begin
+from atat_ray.defenses.none import NoDefense
 from atat_ray.models import check_architecture
 from atat_ray.models.auxiliary import auxiliary_loss
+from atat_ray.names import unknown
 from atat_ray.options import STRICT, later
-from atat_ray.precision import true_float32
+from atat_ray.precision import forward_precision, true_float32
 from atat_ray.seeding import BatchDraws, generator
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +36,8 @@ class Training:
         augmentation: how training images are varied.
         weights: what the network begins with: "none", drawn, or "imagenet", from torch.hub's cache.
         auxiliary_weight: of the loss of the auxiliary head, for an architecture that has one.
+        precision: of forward passes: "float32", or "bfloat16" for training without a defense, such
+            as that of evaluation models.
     """
 
     epochs: int
@@ -42,6 +48,7 @@ class Training:
     augmentation: Augmentation = Augmentation()  # noqa: RUF009
     weights: str = later("none")
     auxiliary_weight: float = later(0.0)
+    precision: str = later("float32")
 
     __pydantic_config__ = STRICT
 
@@ -60,6 +67,8 @@ class Training:
             raise ValueError(f"warmup is a share of the steps in (0, 1), got {self.warmup:g}")
         if not self.auxiliary_weight >= 0:
             raise ValueError(f"auxiliary_weight must be 0 or above, got {self.auxiliary_weight:g}")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
 
 
 def check_network(architecture: str, training: Training) -> None:
@@ -70,6 +79,22 @@ def check_network(architecture: str, training: Training) -> None:
     """
     auxiliary = training.auxiliary_weight > 0
     check_architecture(architecture, weights=training.weights, auxiliary=auxiliary)
+
+
+def check_precision(training: Training, defense: Defense) -> None:
+    """Refuse to train under a defense in less than float32.
+
+    bfloat16 has a spacing of 1/256 at a pixel near 1: perturbations below a gray level would be
+    rounded away, and arms of a trial would differ in more than their defense.
+
+    Raises:
+        ValueError: the precision is not float32 and there is a defense.
+    """
+    if training.precision != "float32" and type(defense) is not NoDefense:
+        raise ValueError(
+            f"precision {training.precision} is for training without a defense, as of evaluation "
+            f"models, and would change what {type(defense).__name__} does; use float32"
+        )
 
 
 Epoch = dict[str, float]
@@ -94,6 +119,7 @@ class Loop:
         world_size: int = 1,
     ) -> None:
         check_batches(training, len(faces), world_size)
+        check_precision(training, defense)
         self.model, self.faces, self.training = model, faces, training
         self.steps = len(faces) // training.batch_size
         self.optimizer = torch.optim.AdamW(
@@ -129,18 +155,24 @@ class Loop:
         visible = self.session.visible(self.faces.images[shard])
         images = augment(visible, self.training.augmentation, self.views)
         images = images.contiguous(memory_format=torch.channels_last)
-        labels = self.faces.labels[shard]
-        terms = self.session.loss(self.model, images, labels, self.draws)
-        if self.training.auxiliary_weight > 0:
-            beside = auxiliary_loss(self.model, images, labels)
-            total = terms.total + self.training.auxiliary_weight * beside
-            terms = LossTerms(total=total, curves={**terms.curves, "auxiliary": beside.detach()})
+        with forward_precision(self.training.precision, images.device):
+            terms = self.loss(images, self.faces.labels[shard])
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()
         self.schedule.step()
         self.session.after_step()
         return {"loss": terms.total.detach(), **terms.curves}
+
+    def loss(self, images: Tensor, labels: Tensor) -> LossTerms:
+        """Compute the loss of the defense on a batch and, where it has a weight, the auxiliary."""
+        terms = self.session.loss(self.model, images, labels, self.draws)
+        weight = self.training.auxiliary_weight
+        if weight == 0:
+            return terms
+        beside = auxiliary_loss(self.model, images, labels)
+        curves = {**terms.curves, "auxiliary": beside.detach()}
+        return LossTerms(total=terms.total + weight * beside, curves=curves)
 
     def parts(self) -> dict[str, Any]:
         """Name what has a state of its own."""
