@@ -3,12 +3,13 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from atat_ray.data import Data, IdentitySplit, load_split
+from atat_ray.data.stored_images import StoredImages
 from atat_ray.evaluation import (
     Evaluation,
     EvaluationModels,
@@ -21,7 +22,13 @@ from atat_ray.stages import load_stage, save_stage, specification_hash
 
 
 class PriorOptions(Protocol):
-    """Options of a prior, and how it is fitted."""
+    """Options of a prior, and how it is fitted.
+
+    Attributes:
+        needs_public: whether it cannot do without public images.
+    """
+
+    needs_public: ClassVar[bool]
 
     def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
         """Fit a prior to public images (N, C, H, W) in [0, 1]."""
@@ -61,6 +68,15 @@ class BlockSpec:
         )
 
 
+def describe(split: IdentitySplit, number: int) -> dict[str, Any]:
+    """Describe the data of a block for the record: counts, the split's seed, the store's name."""
+    images = split.train.images
+    stored = {"store": images.fingerprint} if isinstance(images, StoredImages) else {}
+    parts = {"train": split.train, "test": split.test, "public": split.public}
+    counts = {name: len(part) for name, part in parts.items()}
+    return {"classes": split.num_classes, **counts, "split_seed": 1000 + number, **stored}
+
+
 def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
     """Make the evaluation models of a block unless they are there; describe them."""
     path = folder / f"{block.name}-evaluation.pt"
@@ -71,17 +87,20 @@ def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
         seed = derive_seed(block.seed, block.name, "evaluation")
         models = fit_evaluation_models(split, block.evaluation, seed=seed)
         payload = {
-            "state": models.state_dict(),
+            "state": {name: value.cpu() for name, value in models.state_dict().items()},
             "accuracy": held_out_accuracy(models, split.test),
+            "data": describe(split, block.split),
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, block.evaluation_hash(), payload)
+    data = {"data": payload["data"]} if "data" in payload else {}  # came later
     return {
         "block": block.name,
         "asset": "evaluation models",
         "sha256": block.evaluation_hash(),
         "accuracy": payload["accuracy"],
         "seconds": payload["seconds"],
+        **data,
     }
 
 
@@ -95,8 +114,13 @@ def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]
     if payload is None:
         start = time.perf_counter()
         public = load_split(block.data, block.split).public
+        if not len(public) and block.priors[inversion].needs_public:
+            raise ValueError(
+                f"the prior of {inversion} is fitted to public images and every class is private; "
+                "lower num_private, so that some classes stay public"
+            )
         draws = generator(block.seed, block.name, "prior", inversion)
-        prior = block.priors[inversion].fit(public.images, draws)
+        prior = block.priors[inversion].fit(public.images[:], draws)
         payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
         save_stage(path, block.prior_hash(inversion), payload)
     return {
@@ -129,10 +153,11 @@ def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> Eva
     assert payload is not None, "the evaluation models were written a moment ago"
     _, channels, size, _ = split.train.images.shape
     models = EvaluationModels(
+        block.evaluation,
         num_classes=split.num_classes,
         channels=channels,
         size=size,
-        ensemble=block.evaluation.ensemble,
+        trained=True,
     )
     models.load_state_dict(payload["state"])
     return models.eval()

@@ -11,11 +11,16 @@ from torch import Tensor, nn
 from atat_ray.data.splits import Faces, IdentitySplit
 from atat_ray.data.transforms import Augmentation
 from atat_ray.defenses import DEFENSES
+from atat_ray.device import pick_device
+from atat_ray.models import ARCHITECTURES, new_network
 from atat_ray.models.lda import ShrinkageLda
 from atat_ray.models.small_vgg import SmallVgg
-from atat_ray.options import STRICT
+from atat_ray.names import unknown
+from atat_ray.options import STRICT, later
 from atat_ray.seeding import derive_seed, seeded
-from atat_ray.training import Training, accuracy, train
+from atat_ray.training import Training, accuracy, check_network, train
+
+SMALL_VGG = "small_vgg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,16 +30,27 @@ class Evaluation:
     Attributes:
         ensemble: number of networks; the mean of their probabilities decides.
         training: their schedule; augmentation stronger than that of the target models.
+        architecture: of the networks: "small_vgg", or one that a target model can have.
     """
 
     ensemble: int
     training: Training
+    architecture: str = later(SMALL_VGG)
 
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
             raise ValueError(f"ensemble must be 1 or more networks, got {self.ensemble}")
+        if self.architecture not in (SMALL_VGG, *ARCHITECTURES):
+            raise unknown("architecture", self.architecture, (SMALL_VGG, *ARCHITECTURES))
+        if self.architecture != SMALL_VGG:
+            check_network(self.architecture, self.training)
+        elif self.training.weights != "none" or self.training.auxiliary_weight > 0:
+            raise ValueError(
+                f"{SMALL_VGG} has neither ImageNet weights nor an auxiliary head; leave weights "
+                "and auxiliary_weight out, or set architecture: inception_v3"
+            )
 
 
 STRONG_AUGMENTATION = Augmentation(
@@ -45,11 +61,31 @@ STRONG_AUGMENTATION = Augmentation(
 class EvaluationModels(nn.Module):
     """An ensemble of networks, and a second kind of evaluator beside it."""
 
-    def __init__(self, *, num_classes: int, channels: int, size: int, ensemble: int) -> None:
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        *,
+        num_classes: int,
+        channels: int,
+        size: int,
+        trained: bool = False,
+    ) -> None:
+        """Build them; ``trained`` if weights are loaded into them next."""
         super().__init__()
-        self.networks = nn.ModuleList(
-            SmallVgg(num_classes=num_classes, channels=channels, size=size) for _ in range(ensemble)
-        )
+        training = evaluation.training
+
+        def network() -> nn.Module:
+            if evaluation.architecture == SMALL_VGG:
+                return SmallVgg(num_classes=num_classes, channels=channels, size=size)
+            return new_network(
+                evaluation.architecture,
+                num_classes=num_classes,
+                channels=channels,
+                weights="none" if trained else training.weights,
+                auxiliary=training.auxiliary_weight > 0,
+            )
+
+        self.networks = nn.ModuleList(network() for _ in range(evaluation.ensemble))
         self.lda = ShrinkageLda(num_classes=num_classes, channels=channels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -68,7 +104,7 @@ class EvaluationModels(nn.Module):
 def fit_evaluation_models(
     split: IdentitySplit, evaluation: Evaluation, *, seed: int
 ) -> EvaluationModels:
-    """Train the evaluation models of a block on the private training images.
+    """Train the evaluation models of a block on the private training images, on the device.
 
     Args:
         split: of the block; only ``recognised`` is used.
@@ -76,22 +112,22 @@ def fit_evaluation_models(
         seed: of weights, order and augmentation.
     """
     channels, size = split.train.images.shape[1], split.train.images.shape[-1]
+    device = pick_device()
+    recognised = split.recognised.to(device)
     with seeded(derive_seed(seed, "weights")):
         models = EvaluationModels(
-            num_classes=split.num_classes,
-            channels=channels,
-            size=size,
-            ensemble=evaluation.ensemble,
-        ).to(split.train.images.device)
+            evaluation, num_classes=split.num_classes, channels=channels, size=size
+        ).to(device)
         plain = DEFENSES["none"]()
         for index, network in enumerate(models.networks):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             train_seed = derive_seed(seed, "network", index)
-            train(network, split.recognised, plain, evaluation.training, seed=train_seed)
-    models.lda.fit(split.recognised)
+            train(network, recognised, plain, evaluation.training, seed=train_seed)
+    models.lda.fit(recognised)
     return models.eval()
 
 
 def held_out_accuracy(models: EvaluationModels, test: Faces) -> dict[str, float]:
     """Measure the ensemble and the second evaluator on the private test images."""
+    test = test.to(models.lda.weight.device)
     return {"ensemble": accuracy(models, test), "lda": accuracy(models.lda, test)}

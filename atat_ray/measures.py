@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 from atat_ray.assets import load_evaluation
 from atat_ray.data import load_split
 from atat_ray.data.splits import Faces, IdentitySplit
+from atat_ray.data.stored_images import StoredImages, in_parts
 from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.metrics.frechet import frechet_distance
@@ -29,6 +30,7 @@ from atat_ray.unit import invert_stage
 
 PERMUTATIONS = 99
 NEIGHBOURS = 3
+MOST = 512  # images
 
 
 @torch.no_grad()
@@ -45,7 +47,8 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
 
     Args:
         model: with named stages.
-        faces: images without augmentation, none left out.
+        faces: images without augmentation; of stored ones at most MOST, drawn, as the kernels are
+            matrices of all pairs.
         num_classes: number of labels.
         seed: of the permutations.
 
@@ -54,11 +57,15 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
         images (``_x``) and labels (``_y``); their largest p-value over stages; and ``nocco_x``, the
         normalised form of earlier work, sigma 5, the sum over stages.
     """
-    one_hot_labels = one_hot(faces.labels, num_classes).to(faces.images)
-    others = {"x": gaussian_kernel(faces.images), "y": linear_kernel(one_hot_labels)}
-    wide = gaussian_kernel(faces.images, 5 * faces.images[0].numel() ** 0.5)
+    images, labels = faces.images, faces.labels
+    if isinstance(images, StoredImages):
+        rows = torch.randperm(len(labels), generator=generator(seed, "images"))[:MOST]
+        images, labels = images[rows], labels[rows]
+    one_hot_labels = one_hot(labels, num_classes).to(images)
+    others = {"x": gaussian_kernel(images), "y": linear_kernel(one_hot_labels)}
+    wide = gaussian_kernel(images, 5 * images[0].numel() ** 0.5)
     found: dict[str, list[float]] = {"nocco_x": []}
-    for number, rows in enumerate(stage_outputs(model, faces.images)):
+    for number, rows in enumerate(stage_outputs(model, images)):
         kernel = gaussian_kernel(rows)
         for name, other in others.items():
             for measure in (hsic, cka):
@@ -90,13 +97,16 @@ def pictures(
     stage = invert_stage(spec, inversion, assets, folder)
     models = load_evaluation(spec.block, split, assets)
     with torch.no_grad():
-        real, fake = models.features(split.recognised.images), models.features(stage["images"])
+        real = in_parts(models.features, split.recognised.images)
+        fake = in_parts(models.features, stage["images"])
     seed = derive_seed(spec.seed("measures"), inversion)
     fresh = build_target(
         spec.architecture,
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
         seed=seed,
+        weights=spec.training.weights,
+        auxiliary=spec.training.auxiliary_weight > 0,
     )
     seen = Faces(images=stage["images"], labels=stage["classes"])
     least = min(int(of.bincount().min()) for of in (split.recognised.labels, seen.labels))

@@ -1,7 +1,7 @@
 """True float32 for perturbations that are smaller than one gray level."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -22,6 +22,13 @@ def true_float32() -> Iterator[None]:
     finally:
         torch.backends.cudnn.allow_tf32 = cudnn
         torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def forward_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Run the forward passes in the block as autocast does in "bfloat16"; change nothing else."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def assert_true_float32(images: torch.Tensor) -> None:

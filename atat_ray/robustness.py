@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.data.splits import Faces
+from atat_ray.data.stored_images import StoredImages
 from atat_ray.names import unknown
 from atat_ray.options import STRICT, later
 from atat_ray.perturbation import check_epsilon
@@ -151,7 +152,7 @@ def run_attack(
 
 def resists(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | StoredImages,
     labels: Tensor,
     *,
     epsilon: float,
@@ -185,7 +186,6 @@ def resists(
     Raises:
         ValueError: images outside [0, 1], too few classes, TF32 on.
     """
-    check_attacked(images, epsilon, num_classes)
     settings = ATTACK_SETS[attacks]
     was_training = model.training
     model.eval()
@@ -194,6 +194,7 @@ def resists(
         if part not in (None, number):
             continue
         x, y = images[rows], labels[rows]
+        check_attacked(x, epsilon, num_classes)
         with torch.no_grad():
             left = model(x).argmax(1) == y
         for attack in settings.attacks:

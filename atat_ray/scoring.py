@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data import IdentitySplit
+from atat_ray.data.stored_images import in_parts
 from atat_ray.evaluation import EvaluationModels
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
 from atat_ray.metrics.feature_distance import nearest_of_class
@@ -19,7 +20,7 @@ def score(
         images: (N, channels, H, W) reconstructions in [0, 1], the same number of every class,
             classes in order, best first.
         classes: (N,) long, the target class.
-        models: of the block, in evaluation mode.
+        models: of the block, in evaluation mode, on the device where all of it is computed.
         split: of the block; distances are to its private training images.
 
     Returns:
@@ -27,8 +28,10 @@ def score(
         uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
         training image.
     """
-    num_classes = split.num_classes
-    probabilities, linear = models(images), models.lda(images)
+    device, num_classes = models.lda.weight.device, split.num_classes
+    images, classes = images.to(device), classes.to(device)
+    train = split.train.to(device)
+    probabilities, linear = in_parts(models, images), in_parts(models.lda, images)
     hit = {
         "k_1": hits(probabilities, classes, 1),
         "k_5": hits(probabilities, classes, 5),
@@ -36,10 +39,10 @@ def score(
         "lda_k_5": hits(linear, classes, 5),
     }
     distances, nearest = nearest_of_class(
-        models.features(images),
+        in_parts(models.features, images),
         classes,
-        models.features(split.train.images),
-        split.train.labels,
+        in_parts(models.features, train.images),
+        train.labels,
     )
     outcomes = {
         "att_acc_1": float(hit["k_1"].float().mean()),
@@ -57,6 +60,6 @@ def score(
         for c in range(num_classes)
     ]
     keep = len(classes) // num_classes
-    best, real = images[::keep], split.train.images[nearest[::keep]]
+    best, real = images[::keep], train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
-    return outcomes, rows, (picture * 255).round().to(torch.uint8)
+    return outcomes, rows, (picture * 255).round().to(torch.uint8).cpu()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data import IdentitySplit, load_split
 from atat_ray.defenses import prepare
+from atat_ray.device import pick_device
 from atat_ray.jobs import Perform, one_by_one
 from atat_ray.models import build_target
 from atat_ray.specification import UnitSpec
@@ -24,11 +25,6 @@ State = dict[str, Tensor]
 Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
 
 
-def pick_device() -> torch.device:
-    """Pick CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -> nn.Module:
     """Build the target model of a unit; ``trained`` if weights are loaded into it next."""
     model = build_target(
@@ -36,6 +32,8 @@ def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
         seed=spec.seed("weights"),
+        weights="none" if trained else spec.training.weights,
+        auxiliary=spec.training.auxiliary_weight > 0,
     )
     public = None if trained else split.public
     return prepare(spec.defense, model, public=public, seed=spec.seed("prepare"))

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
-from atat_ray.defenses.base import Course, Defense, begin
-from atat_ray.options import STRICT
-from atat_ray.precision import true_float32
+from atat_ray.defenses.base import Course, Defense, LossTerms, begin
+from atat_ray.defenses.none import NoDefense
+from atat_ray.models import check_architecture
+from atat_ray.models.auxiliary import auxiliary_loss
+from atat_ray.names import unknown
+from atat_ray.options import STRICT, later
+from atat_ray.precision import forward_precision, true_float32
 from atat_ray.seeding import BatchDraws, generator
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +34,10 @@ class Training:
         weight_decay: of AdamW.
         warmup: share of the steps in which the learning rate rises.
         augmentation: how training images are varied.
+        weights: what the network begins with: "none", drawn, or "imagenet", from torch.hub's cache.
+        auxiliary_weight: of the loss of the auxiliary head, for an architecture that has one.
+        precision: of forward passes: "float32", or "bfloat16" for training without a defense, such
+            as that of evaluation models.
     """
 
     epochs: int
@@ -36,6 +46,9 @@ class Training:
     weight_decay: float
     warmup: float = 0.15
     augmentation: Augmentation = Augmentation()  # noqa: RUF009
+    weights: str = later("none")
+    auxiliary_weight: float = later(0.0)
+    precision: str = later("float32")
 
     __pydantic_config__ = STRICT
 
@@ -52,6 +65,36 @@ class Training:
             )
         if not 0 < self.warmup < 1:
             raise ValueError(f"warmup is a share of the steps in (0, 1), got {self.warmup:g}")
+        if not self.auxiliary_weight >= 0:
+            raise ValueError(f"auxiliary_weight must be 0 or above, got {self.auxiliary_weight:g}")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+
+
+def check_network(architecture: str, training: Training) -> None:
+    """Refuse a network that a training asks for and that cannot be built.
+
+    Raises:
+        ValueError: it is unknown, or has no such weights or no auxiliary head.
+    """
+    auxiliary = training.auxiliary_weight > 0
+    check_architecture(architecture, weights=training.weights, auxiliary=auxiliary)
+
+
+def check_precision(training: Training, defense: Defense) -> None:
+    """Refuse to train under a defense in less than float32.
+
+    bfloat16 has a spacing of 1/256 at a pixel near 1: perturbations below a gray level would be
+    rounded away, and arms of a trial would differ in more than their defense.
+
+    Raises:
+        ValueError: the precision is not float32 and there is a defense.
+    """
+    if training.precision != "float32" and type(defense) is not NoDefense:
+        raise ValueError(
+            f"precision {training.precision} is for training without a defense, as of evaluation "
+            f"models, and would change what {type(defense).__name__} does; use float32"
+        )
 
 
 Epoch = dict[str, float]
@@ -76,6 +119,7 @@ class Loop:
         world_size: int = 1,
     ) -> None:
         check_batches(training, len(faces), world_size)
+        check_precision(training, defense)
         self.model, self.faces, self.training = model, faces, training
         self.steps = len(faces) // training.batch_size
         self.optimizer = torch.optim.AdamW(
@@ -94,7 +138,6 @@ class Loop:
         )
         course = Course(faces=faces, training=training, steps_per_epoch=self.steps, seed=seed)
         self.session = begin(defense, model, course)
-        self.visible = self.session.visible(faces.images)
 
     def epoch(self) -> dict[str, Tensor]:
         """Take the steps of one epoch; return the means of its curves over this worker's images."""
@@ -109,15 +152,27 @@ class Loop:
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """Take one step on the images of these rows, shared among the workers; return its terms."""
         shard = self.views.shard(batch).to(self.faces.labels.device)
-        images = augment(self.visible[shard], self.training.augmentation, self.views)
+        visible = self.session.visible(self.faces.images[shard])
+        images = augment(visible, self.training.augmentation, self.views)
         images = images.contiguous(memory_format=torch.channels_last)
-        terms = self.session.loss(self.model, images, self.faces.labels[shard], self.draws)
+        with forward_precision(self.training.precision, images.device):
+            terms = self.loss(images, self.faces.labels[shard])
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()
         self.schedule.step()
         self.session.after_step()
         return {"loss": terms.total.detach(), **terms.curves}
+
+    def loss(self, images: Tensor, labels: Tensor) -> LossTerms:
+        """Compute the loss of the defense on a batch and, where it has a weight, the auxiliary."""
+        terms = self.session.loss(self.model, images, labels, self.draws)
+        weight = self.training.auxiliary_weight
+        if weight == 0:
+            return terms
+        beside = auxiliary_loss(self.model, images, labels)
+        curves = {**terms.curves, "auxiliary": beside.detach()}
+        return LossTerms(total=terms.total + weight * beside, curves=curves)
 
     def parts(self) -> dict[str, Any]:
         """Name what has a state of its own."""

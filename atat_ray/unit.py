@@ -19,13 +19,14 @@ import torch
 
 from atat_ray.assets import load_block_prior, load_evaluation
 from atat_ray.data import load_split
+from atat_ray.device import pick_device
 from atat_ray.inversion.ppa import invert
 from atat_ray.jobs import Perform, one_by_one
 from atat_ray.robustness import resisting, robust_accuracies
 from atat_ray.scoring import score
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, write_whole
-from atat_ray.target import Trainer, load_target, pick_device, train_here, train_stage
+from atat_ray.target import Trainer, load_target, train_here, train_stage
 
 OnStage = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
     """Score the reconstructions of every inversion attack."""
     start = time.perf_counter()
     split = load_split(spec.block.data, spec.block.split)
-    models = load_evaluation(spec.block, split, assets)
+    models = load_evaluation(spec.block, split, assets).to(pick_device())
     payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
     for inversion in spec.inversions:
         stage = invert_stage(spec, inversion, assets, folder)

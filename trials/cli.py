@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--out", type=Path, metavar="DIR", help="folder that campaigns will go to")
     add_single(command)
     add_prior(command)
+    add_data(command)
     return top
 
 
@@ -162,6 +163,17 @@ def add_prior(command: object) -> None:
     )
     convert.add_argument("source", type=Path, metavar="FILE", help=".pkl or .safetensors")
     convert.add_argument("target", type=Path, metavar="OUT", help="new .safetensors file")
+
+
+def add_data(command: object) -> None:
+    """Add the command that looks at datasets in files."""
+    data = command("data", "check a dataset before it is used")  # type: ignore[operator]
+    check = data.add_subparsers(metavar="COMMAND", required=True).add_parser(
+        "check", help="what was found, what is missing, what to do; 1 if it cannot be used"
+    )
+    check.add_argument("name", help="facescrub, celeba, stanford_dogs or image_folder")
+    check.add_argument("--root", type=Path, required=True, metavar="DIR", help="its folder")
+    check.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def carry_out(arguments: list[str] | None) -> int:

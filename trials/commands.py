@@ -279,3 +279,10 @@ def evaluate(options: Namespace) -> int:
     from trials import single
 
     return single.evaluate(options.folder, say)
+
+
+def data(options: Namespace) -> int:
+    """Check a dataset in files."""
+    from trials import data_check
+
+    return data_check.check(options)

@@ -26,13 +26,12 @@ from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
 from atat_ray.inversion.ppa import Ppa
-from atat_ray.models import ARCHITECTURES
 from atat_ray.names import unknown
 from atat_ray.options import written
 from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
 from atat_ray.specification import UnitSpec
-from atat_ray.training import Training
+from atat_ray.training import Training, check_network, check_precision
 from trials.declarations import Count, Declarations, Name, Strict
 
 
@@ -77,6 +76,8 @@ def named(kinds: dict[str, Any], key: str) -> Any:
 
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
+TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
+EvaluationOptions = Annotated[Evaluation, PlainSerializer(write_options)]
 
 
 class Block(Strict):
@@ -143,8 +144,8 @@ class Settings(Strict):
     outcome: str
     data: DataOptions
     architecture: str
-    training: Training
-    evaluation: Evaluation
+    training: TrainingOptions
+    evaluation: EvaluationOptions
     inversions: dict[Name, Inversion] = Field(min_length=1)
     robustness: Annotated[Robustness, PlainSerializer(write_options)]
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
@@ -156,8 +157,8 @@ class Settings(Strict):
     def check_settings(self) -> Self:
         """Refuse names that nothing has, and a batch that its workers cannot share."""
         for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
-            if architecture is not None and architecture not in ARCHITECTURES:
-                raise unknown("architecture", architecture, ARCHITECTURES)
+            if architecture is not None:
+                check_network(architecture, self.training)
         outcomes = [
             inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
         ]
@@ -249,6 +250,8 @@ class Protocol(Settings, Declarations):
                     raise unknown("arm in contrasts", arm, self.arms)
             if contrast.arm == contrast.against:
                 raise ValueError(f"a contrast needs two arms, got {contrast.arm!r} against itself")
+        for defense in self.arms.values():
+            check_precision(self.training, defense)
         self.check_declared(list(self.arms), list(self.robustness.epsilons))
         if self.looks is not None:
             from analysis.looks import planned_looks  # scipy is slow to import

@@ -3,14 +3,26 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from atat_ray.data.celeba import list_celeba
+from atat_ray.data.facescrub import list_facescrub
+from atat_ray.data.image_folder import list_image_folder
 from atat_ray.data.orl_faces import load_orl_faces
 from atat_ray.data.splits import Faces, IdentitySplit, permuted_labels, split_identities
+from atat_ray.data.stanford_dogs import list_stanford_dogs
+from atat_ray.data.store import open_store
 from atat_ray.names import unknown
 from atat_ray.options import STRICT, later
 
-DATASETS = {"orl_faces": load_orl_faces}
+# Datasets of image files that the user brings, each with what lists them.
+LISTINGS = {
+    "facescrub": list_facescrub,
+    "celeba": list_celeba,
+    "stanford_dogs": list_stanford_dogs,
+    "image_folder": list_image_folder,
+}
+DATASETS = ("orl_faces", *LISTINGS)
 
-__all__ = ["DATASETS", "Data", "Faces", "IdentitySplit", "load_split"]
+__all__ = ["DATASETS", "LISTINGS", "Data", "Faces", "IdentitySplit", "load_split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,21 +30,26 @@ class Data:
     """Which dataset, and how its people are divided.
 
     Attributes:
-        name: a key of DATASETS.
-        num_private: people whose model is attacked; the rest are public.
+        name: one of DATASETS.
+        num_private: people whose model is attacked; the rest are public. Of a dataset in files all
+            classes may be private, if the prior needs no public images.
         num_train: training images of each private person; the others test.
         size: side of the square images in pixels, a multiple of 16.
-        root: folder of the files; the one that the installed package ships if not given.
+        root: folder of the files; the ORL faces are found in an installed package without.
         random_labels: whether the target model's training labels are shuffled over the images; the
             evaluation models still learn who is on each.
+        train_share: instead of ``num_train``, share of each private person's images that train.
+        skip_corrupt: leave out files that cannot be decoded; else they end the run.
     """
 
     name: str
     num_private: int
-    num_train: int
+    num_train: int | None = later(None)
     size: int
     root: str | None = None
     random_labels: bool = later(False)
+    train_share: float | None = later(None)
+    skip_corrupt: bool = later(False)
 
     __pydantic_config__ = STRICT
 
@@ -41,11 +58,22 @@ class Data:
             raise unknown("dataset", self.name, DATASETS)
         if self.size < 32 or self.size % 16:
             raise ValueError(f"size must be a multiple of 16 and at least 32, got {self.size}")
-        if self.num_private < 2 or self.num_train < 1:
+        if self.num_private < 2 or (self.num_train is not None and self.num_train < 1):
             raise ValueError(
                 "num_private must be 2 or more and num_train 1 or more, "
                 f"got {self.num_private} and {self.num_train}"
             )
+        if (self.num_train is None) == (self.train_share is None):
+            raise ValueError(
+                "give num_train, a number of images of each person, or train_share, a share of "
+                f"them; got {self.num_train} and {self.train_share}"
+            )
+        if self.train_share is not None and not 0 < self.train_share < 1:
+            raise ValueError(f"train_share must be in (0, 1), got {self.train_share:g}")
+        if self.name in LISTINGS and self.root is None:
+            raise ValueError(f"{self.name} needs root, the folder that holds its files")
+        if self.name not in LISTINGS and self.skip_corrupt:
+            raise ValueError(f"{self.name} ships whole: skip_corrupt would skip nothing; drop it")
 
 
 def load_split(data: Data, split: int) -> IdentitySplit:
@@ -55,9 +83,20 @@ def load_split(data: Data, split: int) -> IdentitySplit:
         ValueError: a file cannot be read, or the dataset is too small for the numbers asked.
     """
     root = None if data.root is None else Path(data.root).expanduser()
-    images, people = DATASETS[data.name](root, size=data.size)
+    if data.name in LISTINGS:
+        assert root is not None, "Data asks for it"
+        listing = LISTINGS[data.name](root)
+        images, people = open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
+    else:
+        images, people = load_orl_faces(root, size=data.size)
     divided = split_identities(
-        images, people, split=split, num_private=data.num_private, num_train=data.num_train
+        images,
+        people,
+        split=split,
+        num_private=data.num_private,
+        num_train=data.num_train,
+        train_share=data.train_share,
+        all_private=data.name in LISTINGS,
     )
     if not data.random_labels:
         return divided

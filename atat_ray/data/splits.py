@@ -5,17 +5,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atat_ray.data.stored_images import StoredImages, take
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Faces:
     """Images with their labels.
 
     Attributes:
-        images: (N, C, H, W) float32 in [0, 1].
+        images: (N, C, H, W) float32 in [0, 1], or what reads them from a store.
         labels: (N,) long.
     """
 
-    images: Tensor
+    images: Tensor | StoredImages
     labels: Tensor
 
     def __len__(self) -> int:
@@ -51,10 +53,30 @@ class IdentitySplit:
         return len(self.people)
 
 
+def count_train(images: int, num_train: int | None, train_share: float | None) -> int:
+    """Count the training images of a person who has so many: the number, or the rounded share.
+
+    A share leaves at least one image to train on and one to test with.
+    """
+    if num_train is not None:
+        return num_train
+    assert train_share is not None, "Data has one of the two"
+    return min(max(1, round(train_share * images)), images - 1)
+
+
 def split_identities(
-    images: Tensor, people: Tensor, *, split: int, num_private: int, num_train: int
+    images: Tensor | StoredImages,
+    people: Tensor,
+    *,
+    split: int,
+    num_private: int,
+    num_train: int | None = None,
+    train_share: float | None = None,
+    all_private: bool = False,
 ) -> IdentitySplit:
     """Draw private people and, for each, training images; the rest of the people are public.
+
+    The images of each person are divided on their own, so that a split is stratified.
 
     Args:
         images: (N, C, H, W) in [0, 1].
@@ -62,21 +84,30 @@ def split_identities(
         split: number of the split; its generator is seeded with 1000 + split.
         num_private: private people, labelled in the order of the draw.
         num_train: training images of each; the others test.
+        train_share: share of each person's images that train, instead of their number.
+        all_private: whether nobody need be public.
 
     Raises:
         ValueError: not enough people or images.
     """
     identities = people.unique()
     counts = torch.stack([(people == person).sum() for person in identities])
-    if not 0 < num_private < len(identities):
-        raise ValueError(
-            f"num_private must be in 1..{len(identities) - 1} so that some of the "
-            f"{len(identities)} people stay public, got {num_private}"
-        )
-    if not 0 < num_train < int(counts.min()):
+    most = len(identities) - (0 if all_private else 1)
+    if not 0 < num_private <= most:
+        reason = f"as there are {most} classes" if all_private else (
+            f"so that some of the {len(identities)} people stay public"
+        )  # fmt: skip
+        raise ValueError(f"num_private must be in 1..{most} {reason}, got {num_private}")
+    if num_train is not None and not 0 < num_train < int(counts.min()):
         raise ValueError(
             f"num_train must be in 1..{int(counts.min()) - 1} so that every person keeps a "
             f"test image, got {num_train}"
+        )
+    if int(counts.min()) < 2:
+        person = int(identities[counts.argmin()])
+        raise ValueError(
+            f"class {person} has one image, and needs one to train on and one to test with; "
+            "add images of it, or remove it"
         )
     generator = torch.Generator().manual_seed(1000 + split)
     order = identities[torch.randperm(len(identities), generator=generator)]
@@ -85,12 +116,14 @@ def split_identities(
     for person in private:
         rows = (people == person).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        train.append(rows[:num_train])
-        test.append(rows[num_train:])
+        first = count_train(len(rows), num_train, train_share)
+        train.append(rows[:first])
+        test.append(rows[first:])
 
     def faces(groups: list[Tensor]) -> Faces:
         labels = [torch.full((len(rows),), label) for label, rows in enumerate(groups)]
-        return Faces(images=images[torch.cat(groups)], labels=torch.cat(labels))
+        chosen = torch.cat(groups) if groups else people[:0]
+        return Faces(images=take(images, chosen), labels=torch.cat(labels or [people[:0]]))
 
     return IdentitySplit(
         train=faces(train),

@@ -8,7 +8,7 @@ are deleted before the images are varied, so that no shift or flip brings their 
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -142,7 +142,7 @@ def choose(
         deepcopy(body),
         course.faces,
         choice,
-        course.training,
+        replace(course.training, auxiliary_weight=0.0),  # it would see what the choice hides
         seed=derive_seed(course.seed, "choice of pixels"),
     )
     return choice.weights.detach() * ~choice.deleted

@@ -68,6 +68,11 @@ class TlDmi:
                 f"frozen must be at most the {len(stages)} stages of the network, got {self.frozen}"
             )
         if public is not None:
+            if not len(public):
+                raise ValueError(
+                    "tl_dmi learns its first stages from public images and every class is private; "
+                    "lower num_private, so that some classes stay public"
+                )
             self.learn(model, public, seed)
         parts = {id(part) for part in ask(model, "frozen_part", "tl_dmi", "parts")(self.frozen)}
         for parent in list(model.modules()):

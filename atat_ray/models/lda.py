@@ -7,6 +7,7 @@ from torch.nn.functional import interpolate
 from atat_ray.data.splits import Faces
 
 SIDE = 16
+CHUNK = 1024  # images at a time
 
 
 class ShrinkageLda(nn.Module):
@@ -25,9 +26,12 @@ class ShrinkageLda(nn.Module):
 
     def fit(self, faces: Faces, *, shrinkage: float = 0.3) -> "ShrinkageLda":
         """Fit to images and their mirror images; shrinkage in [0, 1] weighs the identity."""
-        images = torch.cat([faces.images, faces.images.flip(3)])
-        labels = faces.labels.repeat(2)
-        x = self.pixels(images).double()
+        parts, labels = [], []
+        pairs = zip(faces.images.split(CHUNK), faces.labels.split(CHUNK), strict=True)
+        for images, some in pairs:
+            parts.append(self.pixels(torch.cat([images, images.flip(3)])))
+            labels.append(some.repeat(2))
+        x, labels = torch.cat(parts).double(), torch.cat(labels)
         means = torch.stack([x[labels == c].mean(0) for c in range(len(self.bias))])
         residuals = x - means[labels]
         covariance = residuals.T @ residuals / len(x)

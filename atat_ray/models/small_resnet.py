@@ -4,13 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pixel_unshuffle, relu
 
-
-class Normalized(nn.Module):
-    """Map images from [0, 1] to [-1, 1] inside a network, so that epsilon stays in pixel units."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> the same in [-1, 1]."""
-        return images * 2 - 1
+from atat_ray.models.normalized import Normalized
 
 
 class PatchConv2d(nn.Conv2d):

@@ -102,6 +102,7 @@ class RotatedPCAOptions:
     num_components: int = 300
     num_faces: int = 2000
 
+    needs_public: ClassVar[bool] = True  # images, to be fitted to
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

@@ -88,6 +88,7 @@ class WarpedOptions:
     keep_share: float = 0.9
     sharpening: float = 1.0
 
+    needs_public: ClassVar[bool] = True  # images, to be fitted to
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

@@ -1,13 +1,14 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from small import small
+from small import draws, small
 
 from atat_ray.data.splits import Faces
 from atat_ray.data.transforms import Augmentation, augment
 from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
+from atat_ray.precision import forward_precision
 from atat_ray.seeding import BatchDraws, generator
 from atat_ray.training import Training, accuracy, train
 
@@ -148,3 +149,29 @@ def test_an_augmentation_of_nothing_changes_nothing(faces):
     assert torch.allclose(
         augment(faces.images, NOTHING, BatchDraws(generator(1))), faces.images, atol=1e-5
     )
+
+
+def test_bfloat16_rounds_forward_passes_and_nothing_else(faces):
+    model, seen = small(), []
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    still = replace(TRAINING, learning_rate=1e-9)  # AdamW would make much of small differences
+    curves = train(model, faces, PLAIN, replace(still, precision="bfloat16"), seed=1)
+    exact = train(small(), faces, PLAIN, still, seed=1)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert curves != exact
+    assert curves[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.01)
+
+
+def test_a_defense_is_trained_in_true_float32_alone(faces):
+    half = replace(TRAINING, precision="bfloat16")
+    for defense in (atat(1.0), DEFENSES["mid"](weight=0.1)):
+        with pytest.raises(ValueError, match="precision bfloat16 is for training without a def"):
+            train(small(), faces, defense, half, seed=1)
+    with (
+        pytest.raises(ValueError, match="autocast would round the perturbation away"),
+        forward_precision("bfloat16", torch.device("cpu")),
+    ):
+        atat(1.0).loss(small(), faces.images, faces.labels, draws())
+    with pytest.raises(ValueError, match="unknown precision 'float16'"):
+        replace(TRAINING, precision="float16")

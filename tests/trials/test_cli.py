@@ -27,7 +27,7 @@ from trials.protocol import Protocol
 
 COMMANDS = [
     "plan", "run", "resume", "sweep", "stop", "status", "verify", "report", "doctor",
-    "train", "invert", "evaluate", "prior",
+    "train", "invert", "evaluate", "prior", "data",
 ]  # fmt: skip
 HEAVY = {"torch", "ray", "mlflow", "pandas", "pydantic", "yaml", "scipy", "matplotlib", "rich"}
 

@@ -266,3 +266,30 @@ def test_looks_know_the_design(with_weak, changes, smallest):
     looks = {"blocks": [last // 2 + 3 * (last == 10), last], "spending": "pocock"}
     protocol = Protocol.model_validate(with_weak | changes | {"looks": looks})
     assert planned_looks(protocol.canonical())[-1].smallest_p == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "bfloat16"}, "would change what AntiAdversarial does; use float32"),
+        ({"weights": "imagenet"}, "no ImageNet weights of small_resnet; set weights: none"),
+        ({"auxiliary_weight": 0.4}, "small_resnet has no auxiliary head"),
+    ],
+)
+def test_a_training_that_its_network_or_arms_cannot_have_is_refused(content, changes, message):
+    content["training"] = {**content["training"], **changes}
+    with pytest.raises(ValueError, match=message):
+        Protocol.model_validate(content)
+
+
+def test_a_block_may_have_a_network_of_torchvision(content):
+    content["architecture"] = "resnet152"
+    content["training"] = {**content["training"], "weights": "imagenet"}
+    content["evaluation"] = {
+        "ensemble": 1,
+        "architecture": "inception_v3",
+        "training": {**content["training"], "auxiliary_weight": 0.4, "precision": "bfloat16"},
+    }
+    protocol = Protocol.model_validate(content)
+    assert Protocol.model_validate(protocol.canonical()) == protocol
+    assert protocol.canonical()["training"]["weights"] == "imagenet"

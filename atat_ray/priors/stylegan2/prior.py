@@ -156,6 +156,7 @@ class StyleGan2Options:
     crop: int | None = None
     batch: int = 8
 
+    needs_public: ClassVar[bool] = False  # images, to be fitted to
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:

@@ -1,0 +1,76 @@
+"""Stanford Dogs (Khosla et al. 2011): 120 breeds, each image cropped to its first bounding box.
+
+``Images/BREED/NAME.jpg`` and ``Annotation/BREED/NAME``, an XML file without a suffix. The official
+lists of training and test images are not used: the splits are drawn here.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from atat_ray.data.listing import (
+    Box,
+    Listing,
+    check_classes,
+    folders,
+    images,
+    open_root,
+    require,
+    some,
+)
+
+BREEDS = 120
+SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def list_stanford_dogs(root: Path) -> Listing:
+    """List Stanford Dogs in the order of the folders, with the first bounding box of each image."""
+    listing = open_root(root)
+    if listing.problems:
+        return listing
+    if require(listing, "Images", "unpack images.tar there"):
+        for breed in folders(listing, "Images"):
+            listing.add(breed, images(listing, f"Images/{breed}"))
+    if require(listing, "Annotation", "unpack annotation.tar there"):
+        add_boxes(listing)
+    return check_classes(listing, expected=BREEDS, advice="unpack images.tar again")
+
+
+def add_boxes(listing: Listing) -> None:
+    """Read the box of every image; annotations that are missing or broken are problems."""
+    missing: list[str] = []
+    broken: list[str] = []
+    for name in listing.names:
+        path = listing.root / "Annotation" / Path(name).relative_to("Images").with_suffix("")
+        try:
+            listing.boxes[name] = read_box(path)
+        except OSError:
+            missing.append(name)
+        except ValueError:
+            broken.append(str(path.relative_to(listing.root)))
+    if missing:
+        listing.lack(
+            f"{len(missing)} images have no annotation: {some(missing)}",
+            "unpack annotation.tar again, or remove the images",
+        )
+    if broken:
+        listing.lack(
+            f"{len(broken)} annotations have no bounding box: {some(broken)}",
+            "unpack annotation.tar again",
+        )
+
+
+def read_box(path: Path) -> Box:
+    """Read the first bounding box of an annotation: left, top, right, bottom in pixels.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it has no box, or one without an inside.
+    """
+    try:
+        tree = ElementTree.fromstring(path.read_bytes())
+        left, top, right, bottom = (int(tree.findtext(f".//bndbox/{side}", "")) for side in SIDES)
+    except ElementTree.ParseError as error:
+        raise ValueError(str(error)) from error
+    if not (left < right and top < bottom):
+        raise ValueError(f"the box {(left, top, right, bottom)} has no inside")
+    return left, top, right, bottom
