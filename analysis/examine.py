@@ -35,6 +35,7 @@ from analysis.dose import DoseResponse
 from analysis.heterogeneity import Heterogeneity, class_heterogeneity
 from analysis.integrity import Integrity, check_integrity
 from analysis.labels import robust_columns_of
+from analysis.looks import units_by_arm
 from analysis.margins import MarginTest
 from analysis.matching import Matched
 from analysis.mechanism import Mediation, TwoStage, WaldRatio, mediation, wald_ratio
@@ -137,9 +138,8 @@ def examine(record: Record, results: Results) -> Examination:
 
 
 def _integrity(record: Record, results: Results) -> Integrity:
-    per_arm, seed = record.protocol["units_per_arm"], record.protocol["seed"]
-    arms = list(results.arms)
-    return check_integrity(record.units, results.analysed, arms=arms, per_arm=per_arm, seed=seed)
+    per_arm, seed = units_by_arm(record.protocol), record.protocol["seed"]
+    return check_integrity(record.units, results.analysed, per_arm=per_arm, seed=seed)
 
 
 def with_counts(record: Record, results: Results) -> pd.DataFrame:

@@ -37,24 +37,29 @@ class Integrity:
 
 
 def check_integrity(
-    units: pd.DataFrame, analysed: pd.DataFrame, *, arms: list[str], per_arm: int, seed: int
+    units: pd.DataFrame, analysed: pd.DataFrame, *, per_arm: dict[str, int], seed: int
 ) -> Integrity:
     """Compare what was registered with what was run; ``units`` has every allocated unit.
+
+    ``per_arm`` is the registered number of units of each arm in every block.
 
     Order and machines are tested by permuting arms within blocks, 9,999 draws, p = (1+b)/(1+B).
     """
     check_columns(units, ["unit_id", "block", "arm", "start_order", "node"])
     registered = [
-        int(np.count_nonzero((units["block"] == b) & (units["arm"] == a)))
+        int(np.count_nonzero((units["block"] == b) & (units["arm"] == arm))) == n
         for b in set(units["block"])
-        for a in arms
+        for arm, n in per_arm.items()
     ]
     started = units.loc[units["start_order"].notna()]
     generator = np.random.default_rng(seed)
     nodes = sorted(set(started["node"]))
     return Integrity(
-        allocated_as_registered=all(n == per_arm for n in registered),
-        analysed_p=sample_ratio_p([int(np.count_nonzero(analysed["arm"] == a)) for a in arms]),
+        allocated_as_registered=all(registered),
+        analysed_p=sample_ratio_p(
+            [int(np.count_nonzero(analysed["arm"] == arm)) for arm in per_arm],
+            list(per_arm.values()),
+        ),
         order_p=_order_p(started, generator),
         node_p=_node_p(started, generator) if len(nodes) > 1 else None,
         nodes=len(nodes),
@@ -62,17 +67,18 @@ def check_integrity(
     )
 
 
-def sample_ratio_p(counts: list[int]) -> float | None:
-    """Test equal expected counts, for arms of equal registered size; None without units.
+def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
+    """Test that counts are in the registered ratio; None without units.
 
     Exact binomial for two arms, chi-squared for more. Complete randomisation fixes what is
     allocated, so on analysed units this is a test of losing them evenly, and conservative.
     """
     if sum(counts) == 0 or len(counts) < 2:
         return None
+    share = np.array(registered) / sum(registered)
     if len(counts) == 2:
-        return float(stats.binomtest(counts[0], sum(counts)).pvalue)
-    return float(stats.chisquare(counts).pvalue)
+        return float(stats.binomtest(counts[0], sum(counts), share[0]).pvalue)
+    return float(stats.chisquare(counts, sum(counts) * share).pvalue)
 
 
 def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:

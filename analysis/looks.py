@@ -102,10 +102,17 @@ def _never_stops(look: Look, blocks: int, per_arm: tuple[int, int]) -> str:
     )
 
 
-def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
-    """Read the looks that a protocol declares under ``looks``: finished blocks and spending.
+def units_by_arm(protocol: dict[str, Any]) -> dict[str, int]:
+    """Return how many units of each arm are allocated in every block of the record.
 
     The blocks of ``design: pairs`` are its matched sets, each of one unit of every arm.
+    """
+    each = 1 if protocol.get("design") == "pairs" else protocol["units_per_arm"]
+    return {arm: each if isinstance(each, int) else each[arm] for arm in protocol["arms"]}
+
+
+def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
+    """Read the looks that a protocol declares under ``looks``: finished blocks and spending.
 
     Raises:
         ValueError: the design could never stop at one of them.
@@ -113,17 +120,14 @@ def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
     declared = protocol.get("looks")
     if not declared:
         return ()
-    blocks, each = len(protocol["blocks"]), protocol["units_per_arm"]
+    blocks, per_arm = len(protocol["blocks"]), units_by_arm(protocol)
     if protocol.get("design") == "pairs":
-        blocks, each = blocks * each, 1
+        blocks *= protocol["units_per_arm"]
     primary = protocol["contrasts"]["primary"]
-    arm, against = (
-        each if isinstance(each, int) else each[primary[role]] for role in ("arm", "against")
-    )
     plan = plan_looks(
         list(declared["blocks"]),
         blocks=blocks,
-        per_arm=(arm, against),
+        per_arm=(per_arm[primary["arm"]], per_arm[primary["against"]]),
         alpha=protocol["alpha"],
         spending=declared["spending"],
     )

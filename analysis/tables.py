@@ -57,7 +57,7 @@ def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
         "p (means)",
         f"{level:.0%} interval (exact)",
         "exact p",
-        "smallest p possible",
+        "smallest p",
         "allocations",
     )
     return Table(head=head, rows=tuple(_contrast_row(c) for c in comparisons))

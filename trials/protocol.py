@@ -107,7 +107,7 @@ class Inversion(Strict):
     """An inversion attack: what it searches, and with which budget."""
 
     prior: named(PRIORS, "name")  # type: ignore[valid-type]
-    ppa: Ppa
+    ppa: Annotated[Ppa, PlainSerializer(write_options)]
 
 
 def expand_levels(arms: Any) -> Any:

@@ -80,7 +80,7 @@ def campaign(nodes: bool = False, late: bool = False, seed: int = 0) -> pd.DataF
 
 def test_a_trial_that_ran_as_drawn_shows_no_imbalance() -> None:
     units = campaign()
-    found = check_integrity(units, units, arms=["a", "b", "c"], per_arm=4, seed=1)
+    found = check_integrity(units, units, per_arm={"a": 4, "b": 4, "c": 4}, seed=1)
     assert found.allocated_as_registered
     assert found.deviations == ()
     assert found.analysed_p == pytest.approx(1)
@@ -89,7 +89,7 @@ def test_a_trial_that_ran_as_drawn_shows_no_imbalance() -> None:
 
 def test_order_p_is_small_no_more_often_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_DRAWS", 999)
-    options = {"arms": ["a", "b", "c"], "per_arm": 4, "seed": 1}
+    options = {"per_arm": {"a": 4, "b": 4, "c": 4}, "seed": 1}
     drawn = [
         check_integrity(u, u, **options).order_p for u in (campaign(seed=s) for s in range(80))
     ]
@@ -98,7 +98,7 @@ def test_order_p_is_small_no_more_often_than_it_says(monkeypatch: pytest.MonkeyP
 
 def test_arms_that_ran_apart_in_time_or_place_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_DRAWS", 1999)
-    options = {"arms": ["a", "b", "c"], "per_arm": 4, "seed": 1}
+    options = {"per_arm": {"a": 4, "b": 4, "c": 4}, "seed": 1}
     units = campaign(nodes=True, late=True)
     found = check_integrity(units, units, **options)
     assert found.order_p == 1 / 2000
@@ -112,6 +112,18 @@ def test_arms_that_ran_apart_in_time_or_place_are_found(monkeypatch: pytest.Monk
 
 
 def test_sample_ratio_equals_binomial_and_chi_squared() -> None:
-    assert sample_ratio_p([3, 12]) == pytest.approx(stats.binomtest(3, 15).pvalue)
-    assert sample_ratio_p([3, 12, 9]) == pytest.approx(stats.chisquare([3, 12, 9]).pvalue)
-    assert sample_ratio_p([0, 0]) is None
+    assert sample_ratio_p([3, 12], [4, 4]) == pytest.approx(stats.binomtest(3, 15).pvalue)
+    found = sample_ratio_p([3, 12, 9], [8, 8, 8])
+    assert found == pytest.approx(stats.chisquare([3, 12, 9]).pvalue)
+    assert sample_ratio_p([0, 0], [4, 4]) is None
+
+
+def test_unequal_arms_as_registered_are_no_imbalance() -> None:
+    units = campaign()
+    units = units.loc[(units["arm"] != "a") | (units.groupby(["block", "arm"]).cumcount() == 0)]
+    found = check_integrity(units, units, per_arm={"a": 1, "b": 4, "c": 4}, seed=1)
+    assert found.allocated_as_registered
+    assert found.analysed_p == pytest.approx(1)
+    assert sample_ratio_p([3, 12], [1, 4]) == pytest.approx(1)
+    wrong = check_integrity(units, units, per_arm={"a": 4, "b": 4, "c": 4}, seed=1)
+    assert not wrong.allocated_as_registered
