@@ -166,6 +166,7 @@ def run_pass(
             do,
             queue,
             first=list(first),
+            waits_for=lambda unit_id: f"assets of {block_of(unit_id)}",
             need_of=need_of,
             at_a_time=at_a_time,
             storage=kept.folder,

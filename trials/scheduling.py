@@ -19,6 +19,7 @@ def run_units(
     queue: Iterable[str],
     *,
     first: Sequence[str] = (),
+    waits_for: Callable[[str], str] = str,
     need_of: Callable[[str], Need],
     at_a_time: int,
     storage: Path,
@@ -32,7 +33,8 @@ def run_units(
         work: runs in a Tune trial's process; raises what is no fault of the unit.
         queue: unit ids; one that is not reached before ``stop`` appears is not started. Each is
             taken when there is room for it, so that a search may think of it then.
-        first: what all units wait for, by names that are no unit ids; done like a unit.
+        first: what units wait for, by names that are no unit ids; done like a unit.
+        waits_for: names that of ``first`` which a unit waits for.
         need_of: what a unit or a name of ``first`` needs.
         at_a_time: Tune trials at a time.
         storage: folder for what Tune writes.
@@ -58,7 +60,7 @@ def run_units(
     tune.Tuner(
         tune.with_resources(unit, resources),
         tune_config=tune.TuneConfig(
-            search_alg=queue_of(queue, stop, first),
+            search_alg=queue_of(queue, stop, first, waits_for),
             num_samples=-1,  # as many as the queue has
             scheduler=scheduler,
             reuse_actors=True,
@@ -87,10 +89,17 @@ def own_share(need: Need) -> dict[str, float]:
     return need.resources if need.processes == 1 else {"CPU": 0.01}
 
 
-def queue_of(queue: Iterable[str], stop: Path, first: Sequence[str] = ()) -> Any:
+def queue_of(
+    queue: Iterable[str],
+    stop: Path,
+    first: Sequence[str] = (),
+    waits_for: Callable[[str], str] = str,
+) -> Any:
     """Make the searcher that hands out names in their order and learns nothing from results.
 
-    The queue begins when all of ``first`` is done, and never if some of it failed.
+    All of ``first`` comes first. A unit is held back until what it waits for is done, and the queue
+    ends if some of it failed; a process that has nothing to do meanwhile would be given up, so no
+    unit waits for more than that.
     """
     from ray.tune.search import Searcher
 
@@ -98,7 +107,8 @@ def queue_of(queue: Iterable[str], stop: Path, first: Sequence[str] = ()) -> Any
         def __init__(self) -> None:
             super().__init__()
             self.first, self.queue = iter(first), iter(queue)
-            self.undone: set[str] = set()  # trials that make what is first
+            self.undone: dict[str, str] = {}  # names of what is first, by the trial that makes it
+            self.held: str | None = None
             self.broken = False
 
         def __reduce__(self) -> Any:
@@ -109,16 +119,19 @@ def queue_of(queue: Iterable[str], stop: Path, first: Sequence[str] = ()) -> Any
                 return Searcher.FINISHED
             name = next(self.first, None)
             if name is not None:
-                self.undone.add(trial_id)
-            elif self.undone:
+                self.undone[trial_id] = name
+                return {"unit_id": name}
+            self.held = self.held or next(self.queue, None)
+            if self.held is None:
+                return Searcher.FINISHED
+            if waits_for(self.held) in self.undone.values():
                 return None  # ask again later
-            else:
-                name = next(self.queue, None)
-            return Searcher.FINISHED if name is None else {"unit_id": name}
+            name, self.held = self.held, None
+            return {"unit_id": name}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             self.broken |= error and trial_id in self.undone
-            self.undone.discard(trial_id)
+            self.undone.pop(trial_id, None)
 
         def save(self, checkpoint_path: str) -> None:
             Path(checkpoint_path).touch()

@@ -126,13 +126,16 @@ def test_the_queue_hands_out_each_unit_once_and_learns_nothing(tmp_path):
     assert queue.suggest("3") == queue.FINISHED
 
 
-def test_the_queue_begins_when_what_is_first_is_done(tmp_path):
-    queue = queue_of(["a"], tmp_path / "stop", ["x", "y"])
+def test_a_unit_is_held_back_until_what_it_waits_for_is_done(tmp_path):
+    queue = queue_of(["xa", "yb", "xc"], tmp_path / "stop", ["x", "y"], lambda unit_id: unit_id[0])
     assert [queue.suggest(trial)["unit_id"] for trial in "12"] == ["x", "y"]
-    queue.on_trial_complete("1", {"done": 1})
     assert queue.suggest("3") is None
+    queue.on_trial_complete("1", {"done": 1})
+    assert queue.suggest("3") == {"unit_id": "xa"}
+    assert queue.suggest("4") is None  # no unit overtakes another
     queue.on_trial_complete("2", {"done": 1})
-    assert queue.suggest("3") == {"unit_id": "a"}
+    assert [queue.suggest(trial)["unit_id"] for trial in "45"] == ["yb", "xc"]
+    assert queue.suggest("6") == queue.FINISHED
 
 
 def test_the_queue_never_begins_where_what_is_first_failed(tmp_path):
@@ -146,14 +149,17 @@ def test_the_queue_never_begins_where_what_is_first_failed(tmp_path):
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
 def test_units_wait_for_what_is_first(schedule, tmp_path):
     def work(name):
-        (tmp_path / name).write_text(str(time.time()))
-        time.sleep(0.3 if name in "xy" else 0)
+        time.sleep({"x": 0.3, "y": 0.6}.get(name, 0))
+        (tmp_path / name).write_text(f"{time.time()} {os.getpid()}")
 
-    events = schedule(work, list("abcd"), first=["x", "y"], at_a_time=2)
-    assert sorted(events.order) == sorted(events.over) == list("abcd")
+    units = ["xa", "yb", "yc", "xd"]
+    settings = {"first": ["x", "y"], "waits_for": lambda unit_id: unit_id[0], "at_a_time": 2}
+    events = schedule(work, units, **settings)
+    assert sorted(events.order) == sorted(events.over) == sorted(units)
     assert events.prepared_times == 1
-    found = {name: float((tmp_path / name).read_text()) for name in "xyabcd"}
-    assert max(found["x"], found["y"]) < min(found[name] for name in "abcd")
+    found = {name: (tmp_path / name).read_text().split() for name in ["x", "y", *units]}
+    for name in units:
+        assert found[name[0]][0] < found[name][0]
 
 
 @pytest.mark.ray
