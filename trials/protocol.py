@@ -17,6 +17,7 @@ from pydantic import (
     PlainSerializer,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -25,7 +26,10 @@ from atat_ray.assets import BlockSpec
 from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
+from atat_ray.inversion.attacks import ATTACKS, Attack
+from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.ppa import Ppa
+from atat_ray.inversion.ppdg import Ppdg
 from atat_ray.names import unknown
 from atat_ray.options import written
 from atat_ray.priors import PRIORS
@@ -43,6 +47,16 @@ def write_options(options: Any) -> dict[str, Any]:
     }
 
 
+def with_preset(kind: Any, value: Any) -> Any:
+    """Put the options of the preset that is named in its place; those beside it come first."""
+    if not isinstance(value, dict) or "preset" not in value:
+        return value
+    presets = getattr(kind, "presets", {})
+    if value["preset"] not in presets:
+        raise unknown("preset", str(value["preset"]), presets)
+    return {**presets[value["preset"]], **{k: v for k, v in value.items() if k != "preset"}}
+
+
 def named(kinds: dict[str, Any], key: str) -> Any:
     """Make the type of ``{key: NAME, **options}``, where NAME stands for a dataclass of options."""
     names = {kind: name for name, kind in kinds.items()}
@@ -56,11 +70,7 @@ def named(kinds: dict[str, Any], key: str) -> Any:
         """Drop the key that names the kind, and put the options of a preset in its place."""
         if not isinstance(value, dict):
             return value
-        rest = {k: v for k, v in value.items() if k not in (key, "preset")}
-        presets = getattr(kinds[value[key]], "presets", {})
-        if "preset" in value and value["preset"] not in presets:
-            raise unknown("preset", str(value["preset"]), presets)
-        return {**presets.get(value.get("preset"), {}), **rest}
+        return with_preset(kinds[value[key]], {k: v for k, v in value.items() if k != key})
 
     members = tuple(
         Annotated[kind, BeforeValidator(expand), Tag(name)] for name, kind in kinds.items()
@@ -73,6 +83,12 @@ def named(kinds: dict[str, Any], key: str) -> Any:
         return {key: names[type(value)], **write_options(value)}
 
     return Annotated[union, Discriminator(tag), PlainSerializer(write)]
+
+
+def attack_options(kind: Any) -> Any:
+    """Make the type of an inversion attack in a protocol; null where it is another one."""
+    reading = BeforeValidator(lambda value: with_preset(kind, value))
+    return Annotated[kind, reading, PlainSerializer(write_options)] | None
 
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
@@ -104,10 +120,40 @@ class Contrast(Strict):
 
 
 class Inversion(Strict):
-    """An inversion attack: what it searches, and with which budget."""
+    """An inversion attack: what it searches, and which of the attacks it is, with its budget."""
 
     prior: named(PRIORS, "name")  # type: ignore[valid-type]
-    ppa: Ppa
+    ppa: attack_options(Ppa) = None  # type: ignore[valid-type]
+    if_gmi: attack_options(IfGmi) = None  # type: ignore[valid-type]
+    ppdg: attack_options(Ppdg) = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def check_attack(self) -> Self:
+        """Refuse anything but one attack, and a prior that has not what it needs."""
+        given = [name for name in ATTACKS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs one attack beside prior, one of {', '.join(ATTACKS)}; "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        for part in self.attack.needs():
+            if part not in self.prior.offers:
+                having = [name for name, kind in PRIORS.items() if part in kind.offers]
+                raise ValueError(
+                    f"{given[0]} needs a prior with {part}, this one has none; choose one of "
+                    f"{', '.join(having)}"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def write(self, handler: Any) -> dict[str, Any]:
+        """Write the attack that there is, and not those that there are not."""
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @property
+    def attack(self) -> Attack:
+        """Give the attack."""
+        return next(a for name in ATTACKS if (a := getattr(self, name)) is not None)
 
 
 def expand_levels(arms: Any) -> Any:
@@ -199,7 +245,7 @@ class Settings(Strict):
             architecture=self.blocks[block].architecture or self.architecture,
             defense=defense,
             training=self.training,
-            inversions={name: inversion.ppa for name, inversion in self.inversions.items()},
+            inversions={name: inversion.attack for name, inversion in self.inversions.items()},
             robustness=self.robustness,
             workers=self.workers,
         )

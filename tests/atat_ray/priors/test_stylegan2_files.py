@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from atat_ray.assets import BlockSpec, load_block_prior, make_prior
 from atat_ray.data import Data
-from atat_ray.inversion.ppa import Ppa, invert
+from atat_ray.inversion.attacks import invert
+from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import build_target
 from atat_ray.priors import PRIORS, StyleGan2Options, StyleGan2Prior, load_prior, prior_state
 from atat_ray.priors.stylegan2.files import METADATA, file_hash, read_generator, write_generator
