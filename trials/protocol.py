@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Optional, Self
 
 from pydantic import (
     BeforeValidator,
@@ -88,7 +88,7 @@ def named(kinds: dict[str, Any], key: str) -> Any:
 def attack_options(kind: Any) -> Any:
     """Make the type of an inversion attack in a protocol; null where it is another one."""
     reading = BeforeValidator(lambda value: with_preset(kind, value))
-    return Annotated[kind, reading, PlainSerializer(write_options)] | None
+    return Optional[Annotated[kind, reading, PlainSerializer(write_options)]]  # noqa: UP045
 
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]

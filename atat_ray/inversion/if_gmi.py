@@ -119,6 +119,10 @@ class IfGmi(Budget):
         """Count the candidate-steps that a class takes."""
         return self.candidates * sum(self.steps)
 
+    def views_of_a_class(self) -> int:
+        """Count the images that the final selections of a class look at."""
+        return self.candidates * self.views * len(self.steps)
+
     def search(self, target: nn.Module, prior: Prior, scope: Scope) -> StagedReconstructions:
         """Attack the classes of a scope.
 

@@ -56,6 +56,10 @@ class Ppa(Budget):
         """Count the candidate-steps that a class takes."""
         return self.candidates * self.steps
 
+    def views_of_a_class(self) -> int:
+        """Count the images that the final selection of a class looks at."""
+        return self.candidates * self.views
+
     def search(
         self, target: nn.Module, prior: Prior, scope: Scope, prefix: str = ""
     ) -> Reconstructions:

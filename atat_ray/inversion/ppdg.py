@@ -60,7 +60,7 @@ class Ppdg(Ppa):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {
             **QUICK, "steps": 30, "rounds": 2, "pseudo_private": 4,
-            "pivot_steps": 30, "pivot_rate": 0.1, "pivot_limit": 1.0,
+            "pivot_steps": 30, "pivot_rate": 0.1, "pivot_limit": 0.5,
             "tuning_steps": 30, "tuning_rate": 0.02,
         },
         "paper": {
@@ -95,6 +95,10 @@ class Ppdg(Ppa):
         """Count the candidate-steps that a class takes; those on the prior alone count as such."""
         tuning = (self.rounds - 1) * self.pseudo_private * (self.pivot_steps + self.tuning_steps)
         return self.rounds * self.candidates * self.steps + tuning
+
+    def views_of_a_class(self) -> int:
+        """Count the images that the final selections of a class look at."""
+        return self.rounds * self.candidates * self.views
 
     def search(
         self, target: nn.Module, prior: Prior, scope: Scope, prefix: str = ""
@@ -147,11 +151,9 @@ class Ppdg(Ppa):
         self.find_pivots(make, pivots, images)
         weights = [tensor.requires_grad_() for tensor in prior.weights()]
         unit = [float(w.detach().abs().mean()) if self.relative else 1.0 for w in weights]
+        pairs = zip(weights, unit, strict=True)
         optimizer = torch.optim.Adam(
-            [
-                {"params": [w], "lr": self.tuning_rate * u}
-                for w, u in zip(weights, unit, strict=True)
-            ]
+            [{"params": [tensor], "lr": self.tuning_rate * size} for tensor, size in pairs]
         )
         for _ in range(self.tuning_steps):
             loss = unlikeness(make(pivots), images).mean()

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from atat_ray.inversion import estimate as estimating
 from atat_ray.inversion.attacks import ATTACKS, invert
 from atat_ray.inversion.descent import clamp_first, descend
+from atat_ray.inversion.estimate import estimate, saved_bytes
 from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.likeness import unlikeness
 from atat_ray.inversion.losses import LOSSES, cross_entropy_loss, logit_loss
@@ -248,3 +250,19 @@ def test_clamping_takes_the_first_tensor_alone():
     clamp_first(2.0)(state, state)
     assert [float(tensor) for tensor in state] == [2.0, 3.0]
     clamp_first(None)(state, state)
+
+
+def test_an_estimate_adds_up_what_its_probes_took(prior, target, monkeypatch):
+    monkeypatch.setattr(estimating, "timed", lambda device, work: work() or 0.5)
+    found = estimate(target, prior, 3, replace(PPA, batch_classes=2, steps=5))
+    # 4 candidates are probed; 3 classes of 4 candidates, 2 parts of 20 samples and their mirrors
+    assert found.seconds == pytest.approx(0.5 / 4 * (3 * 4 * 5 + 3 * 4 * 3 + 2 * 20 * 2))
+    assert "hours of one device" in str(found)
+    longer = estimate(target, prior, 3, replace(PPA, batch_classes=1, steps=5))
+    assert longer.megabytes == pytest.approx(found.megabytes / 2)
+
+
+def test_saved_bytes_are_those_of_the_tensors_that_the_backward_pass_needs():
+    x = torch.ones(10, requires_grad=True)
+    assert saved_bytes(lambda: x * x) == 40
+    assert saved_bytes(lambda: x.exp() + x.exp()) == 80
