@@ -199,7 +199,7 @@ BAD = {
     ),
     "a wrong key of an inversion attack": (
         put("inversions/standard/ppa/step", 3),
-        "unknown key 'inversions.standard.ppa.step' (did you mean 'inversions.standard.ppa.steps'?)",
+        "unknown key 'inversions.standard.ppa.step' (did you mean 'inversions.standard.ppa.steps'",
         "step:",
     ),
     "an unknown attack set": (
