@@ -33,19 +33,20 @@ from trials.reading import check_protocol, read_protocol
 
 PAGE = """# The inversion attacks on the ORL faces
 
-PPA, IF-GMI and PPDG, preset `quick`, on two target models of each arm: one without a defense and one
-of AT-AT (the treatment of `orl-rct`), splits 0 and 1, 24 people each, 96 reconstructions a model.
-Splits 0 and 1 were also used to set the attacks up, so this is no test of a hypothesis; two models an
-arm cannot separate differences of a few points (an attack's own seed moves AttAcc@1 by about 0.05).
-Made by
+PPA, IF-GMI and PPDG, preset `quick`, on two target models of each arm: one without a defense and
+one of AT-AT (the treatment of `orl-rct`), splits 0 and 1, 24 people each, 96 reconstructions a
+model. Splits 0 and 1 were also used to set the attacks up, so this is no test of a hypothesis;
+two models an arm cannot separate differences of a few points (an attack's own seed moves AttAcc@1
+by about 0.05). Made by
 
     .venv/bin/python benchmarks/orl_attacks.py runs/orl-attacks
 
-`start` is what an attack begins with: the candidates chosen from 100 samples, none of them moved, of
-which the final selection keeps 4 a class. All attacks of a model begin with the same ones. `strong` is
-PPA in the rotated PCA prior, which has no stages and no weights for the other two. `if_gmi` reports the
-stage that the target model is surest about, class by class; `if_gmi-oracle` the stage that the
-evaluation model scores highest, as the paper's code did, which biases it upwards. Chance is 0.042.
+`start` is what an attack begins with: the candidates chosen from 100 samples, none of them moved,
+of which the final selection keeps 4 a class. All attacks of a model begin with the same ones.
+`strong` is PPA in the rotated PCA prior, which has no stages and no weights for the other two.
+`if_gmi` reports the stage that the target model is surest about, class by class; `if_gmi-oracle`
+the stage that the evaluation model scores highest, as the paper's code did, which biases it
+upwards. Chance is 0.042.
 
 {table}
 
@@ -57,23 +58,23 @@ evaluation model scores highest, as the paper's code did, which biases it upward
 
 ## The prior of IF-GMI and PPDG
 
-A convolutional generator was distilled from the warped prior first (2.2 M parameters, 130 latents to
-16 x 16 x 64, two residual convolutions, two pixel shuffles, L1 of pixels and edges; 80 s of one core,
-about 450 steps of 48 samples). On split 0 PPA in it reached AttAcc@1 0.833 and 0.854 on the control
-(two seeds of the attack; 0.875 and 0.823 in the warped prior), but its samples have 0.42 of the
-warped prior's mean gradient magnitude, its reconstructions 0.47, and an attack takes 4.5 times as
-long. It was dropped, as was agreed for a blurred one, with its code. Above the warped prior, below the
-convolutional one, same latents:
+A convolutional generator was distilled from the warped prior first (2.2 M parameters, 130 latents
+to 16 x 16 x 64, two residual convolutions, two pixel shuffles, L1 of pixels and edges; 80 s of
+one core, about 450 steps of 48 samples). On split 0 PPA in it reached AttAcc@1 0.833 and 0.854 on
+the control (two seeds of the attack; 0.875 and 0.823 in the warped prior), but its samples have
+0.42 of the warped prior's mean gradient magnitude, its reconstructions 0.47, and an attack takes
+4.5 times as long. Blurred faces being no gain, it was dropped with its code. Above the
+warped prior, below the convolutional one, same latents:
 
 ![warped and convolutional samples](orl-attacks-convolutional.png)
 
-The warped prior itself serves instead. Its stages free what the latents make: first the knots of the
-flow, then the texture. Its weights are the means and components of texture and flow.
+The warped prior itself serves instead. Its stages free what the latents make: first the knots of
+the flow, then the texture. Its weights are the means and components of texture and flow.
 
 ## Pictures
 
-Split 0. First two rows: no defense, reconstructions above the nearest training images of their class;
-last two rows: AT-AT.
+Split 0. First two rows: no defense, reconstructions above the nearest training images of their
+class; last two rows: AT-AT.
 
 {pictures}
 """

@@ -22,8 +22,8 @@ class Estimate:
     """What an attack on all classes is expected to take on the device of the target model.
 
     Attributes:
-        seconds: of one device; parts that others do are part of it. It leaves out what PPDG does
-            beside searching, and projections.
+        seconds: of one device; parts that others do are part of it. Steps of PPDG on the prior
+            alone count as if they went through the target model; projections are left out.
         megabytes: that the backward pass of a batch needs, beside the networks.
     """
 
