@@ -26,9 +26,11 @@ class PriorOptions(Protocol):
 
     Attributes:
         needs_public: whether it cannot do without public images.
+        offers: what an attack may need of the prior: "stages", "weights" that can be tuned.
     """
 
     needs_public: ClassVar[bool]
+    offers: ClassVar[tuple[str, ...]]
 
     def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
         """Fit a prior to public images (N, C, H, W) in [0, 1]."""

@@ -22,6 +22,7 @@ from atat_ray.metrics.knowledge import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
 from atat_ray.models import build_target
 from atat_ray.models.inner import outputs_of, stages
+from atat_ray.scoring import reported
 from atat_ray.seeding import derive_seed, generator
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, specification_hash
@@ -94,8 +95,8 @@ def pictures(
     features of the evaluation models; the knowledge score is the accuracy on private test images of
     a network of the target's architecture that saw the reconstructions alone.
     """
-    stage = invert_stage(spec, inversion, assets, folder)
     models = load_evaluation(spec.block, split, assets)
+    stage = reported(invert_stage(spec, inversion, assets, folder), models)
     with torch.no_grad():
         real = in_parts(models.features, split.recognised.images)
         fake = in_parts(models.features, stage["images"])

@@ -1,5 +1,7 @@
 """What the evaluation models say of reconstructions."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,31 @@ from atat_ray.data.stored_images import in_parts
 from atat_ray.evaluation import EvaluationModels
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
 from atat_ray.metrics.feature_distance import nearest_of_class
+
+
+@torch.no_grad()
+def reported(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
+    """Choose the stage of IF-GMI that is reported, where that is left to the evaluation models.
+
+    As in the paper's code it is the one stage of all classes with the highest AttAcc@1, the first
+    of equals; the target model's own choice is in ``images`` already.
+
+    Args:
+        found: reconstructions; with ``stage_images`` (N, S, channels, H, W) and
+            ``stage_confidence`` (N, S) if there is a choice, S = 0 or none of them if not.
+        models: of the block, in evaluation mode.
+    """
+    images = found.get("stage_images")
+    if images is None or not images.shape[1]:
+        return found
+    device = models.lda.weight.device
+    classes = found["classes"].to(device)
+    accuracy = [
+        hits(in_parts(models, images[:, stage].to(device)), classes, 1).float().mean()
+        for stage in range(images.shape[1])
+    ]
+    best = int(torch.stack(accuracy).argmax())
+    return {**found, "images": images[:, best], "confidence": found["stage_confidence"][:, best]}
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from atat_ray.assets import BlockSpec
 from atat_ray.defenses import Defense
-from atat_ray.inversion.ppa import Ppa
+from atat_ray.inversion.attacks import Attack
 from atat_ray.robustness import Robustness
 from atat_ray.seeding import derive_seed
 from atat_ray.stages import specification_hash
@@ -34,7 +34,7 @@ class UnitSpec:
     architecture: str
     defense: Defense
     training: Training
-    inversions: dict[str, Ppa]
+    inversions: dict[str, Attack]
     robustness: Robustness
     workers: int = 1
 

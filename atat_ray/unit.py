@@ -20,10 +20,10 @@ import torch
 from atat_ray.assets import load_block_prior, load_evaluation
 from atat_ray.data import load_split
 from atat_ray.device import pick_device
-from atat_ray.inversion.ppa import invert
+from atat_ray.inversion.attacks import invert
 from atat_ray.jobs import Perform, one_by_one
 from atat_ray.robustness import resisting, robust_accuracies
-from atat_ray.scoring import score
+from atat_ray.scoring import reported, score
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, write_whole
 from atat_ray.target import Trainer, load_target, train_here, train_stage
@@ -67,7 +67,7 @@ def invert_stage(
         numbers = range(len(spec.inversions[inversion].parts(num_classes)))
         jobs = [partial(invert_part, spec, inversion, assets, folder, part) for part in numbers]
         done = perform(jobs)
-        tensors = ("images", "latents", "classes", "confidence")
+        tensors = [name for name, value in done[0].items() if isinstance(value, torch.Tensor)]
         payload = {
             **{name: torch.cat([part[name] for part in done]) for name in tensors},
             "seconds": sum(part["seconds"] for part in done),
@@ -84,7 +84,7 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
     models = load_evaluation(spec.block, split, assets).to(pick_device())
     payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
     for inversion in spec.inversions:
-        stage = invert_stage(spec, inversion, assets, folder)
+        stage = reported(invert_stage(spec, inversion, assets, folder), models)
         outcomes, rows, picture = score(stage["images"], stage["classes"], models, split)
         outcomes["target_confidence"] = float(stage["confidence"].mean())
         payload["outcomes"] |= {f"{inversion}/{k}": v for k, v in outcomes.items()}

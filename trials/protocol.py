@@ -4,18 +4,14 @@ Settings of the numerics are the dataclasses of ``atat_ray`` themselves, so that
 definition; this module adds the design (blocks, arms, contrasts) and the reading of files.
 """
 
-import dataclasses
 import hashlib
 import json
 from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BeforeValidator,
-    Discriminator,
     Field,
     PlainSerializer,
-    Tag,
     field_validator,
     model_validator,
 )
@@ -25,55 +21,12 @@ from atat_ray.assets import BlockSpec
 from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
-from atat_ray.inversion.ppa import Ppa
 from atat_ray.names import unknown
-from atat_ray.options import written
-from atat_ray.priors import PRIORS
 from atat_ray.robustness import Robustness
 from atat_ray.specification import UnitSpec
 from atat_ray.training import Training, check_network, check_precision
 from trials.declarations import Count, Declarations, Name, Strict
-
-
-def write_options(options: Any) -> dict[str, Any]:
-    """Write the options of a dataclass, and of those inside it, as JSON holds them."""
-    return {
-        name: write_options(value) if dataclasses.is_dataclass(value) else value
-        for name, value in written(options).items()
-    }
-
-
-def named(kinds: dict[str, Any], key: str) -> Any:
-    """Make the type of ``{key: NAME, **options}``, where NAME stands for a dataclass of options."""
-    names = {kind: name for name, kind in kinds.items()}
-
-    def tag(value: Any) -> str | None:
-        if isinstance(value, dict):
-            return value.get(key) if isinstance(value.get(key), str) else None
-        return names.get(type(value))
-
-    def expand(value: Any) -> Any:
-        """Drop the key that names the kind, and put the options of a preset in its place."""
-        if not isinstance(value, dict):
-            return value
-        rest = {k: v for k, v in value.items() if k not in (key, "preset")}
-        presets = getattr(kinds[value[key]], "presets", {})
-        if "preset" in value and value["preset"] not in presets:
-            raise unknown("preset", str(value["preset"]), presets)
-        return {**presets.get(value.get("preset"), {}), **rest}
-
-    members = tuple(
-        Annotated[kind, BeforeValidator(expand), Tag(name)] for name, kind in kinds.items()
-    )
-    union: Any = members[0]
-    for member in members[1:]:
-        union = union | member
-
-    def write(value: Any) -> dict[str, Any]:
-        return {key: names[type(value)], **write_options(value)}
-
-    return Annotated[union, Discriminator(tag), PlainSerializer(write)]
-
+from trials.naming import Inversion, named, write_options
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
 TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
@@ -101,13 +54,6 @@ class Contrast(Strict):
 
     arm: str
     against: str
-
-
-class Inversion(Strict):
-    """An inversion attack: what it searches, and with which budget."""
-
-    prior: named(PRIORS, "name")  # type: ignore[valid-type]
-    ppa: Annotated[Ppa, PlainSerializer(write_options)]
 
 
 def expand_levels(arms: Any) -> Any:
@@ -199,7 +145,7 @@ class Settings(Strict):
             architecture=self.blocks[block].architecture or self.architecture,
             defense=defense,
             training=self.training,
-            inversions={name: inversion.ppa for name, inversion in self.inversions.items()},
+            inversions={name: inversion.attack for name, inversion in self.inversions.items()},
             robustness=self.robustness,
             workers=self.workers,
         )

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from atat_ray.defenses import DEFENSES
+from atat_ray.inversion.attacks import ATTACKS
 from atat_ray.names import unknown
 from atat_ray.priors import PRIORS
 from trials.protocol import Protocol, Settings
@@ -204,9 +205,11 @@ def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
     kind: Any = root
     for part in location:
         kind = tagged(kind, part) or step_into(kind, part)
-    keys = fields_of(kind)
+    keys, preset = fields_of(kind), ["preset"] if getattr(kind, "presets", None) else []
     if kind in DEFENSES.values():
-        return ["defense", *(["preset"] if getattr(kind, "presets", None) else []), *keys]
+        return ["defense", *preset, *keys]
+    if kind in ATTACKS.values():
+        return [*preset, *keys]
     return ["name", *keys] if kind in PRIORS.values() else list(keys)
 
 

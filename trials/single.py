@@ -10,11 +10,14 @@ from typing import Any
 import torch
 import yaml
 
+from atat_ray.assets import load_block_prior
+from atat_ray.data import load_split
 from atat_ray.defenses import DEFENSES, find_defense
+from atat_ray.inversion.estimate import Estimate, estimate
 from atat_ray.names import unknown
 from atat_ray.specification import UnitSpec
-from atat_ray.stages import write_whole
-from atat_ray.target import train_stage
+from atat_ray.stages import load_stage, write_whole
+from atat_ray.target import load_target, train_stage
 from atat_ray.unit import invert_stage, run_unit
 from trials.reading import check_protocol, read_protocol
 
@@ -101,15 +104,27 @@ def load(folder: Path) -> UnitSpec:
     return protocol.unit_spec(UNIT, UNIT, UNIT)
 
 
+def expect(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
+    """Estimate what an inversion attack on a model will take; its prior is made if missing."""
+    split = load_split(spec.block.data, spec.block.split)
+    target = load_target(spec, split, folder)
+    prior = load_block_prior(spec.block, inversion, folder / "assets")
+    prior = prior.to(next(target.parameters()).device)
+    return estimate(target, prior, split.num_classes, spec.inversions[inversion])
+
+
 def invert(folder: Path, echo: Callable[[str], None]) -> int:
     """Run every inversion attack on a model and write a picture of each."""
     from PIL import Image
 
     spec = load(folder)
-    for inversion, ppa in spec.inversions.items():
-        echo(f"inversion {inversion}: {ppa.candidates} candidates a class, {ppa.steps} steps")
+    for inversion, attack in spec.inversions.items():
+        echo(f"inversion {inversion}: {attack.candidates} candidates a class, "
+             f"{attack.steps_of_a_class()} candidate-steps")  # fmt: skip
+        if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
+            echo(str(expect(spec, inversion, folder)))
         found = invert_stage(spec, inversion, folder / "assets", folder)
-        row = torch.cat(list(found["images"][:: ppa.keep]), dim=2)
+        row = torch.cat(list(found["images"][:: attack.keep]), dim=2)
         pixels = (row * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)

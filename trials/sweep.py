@@ -21,7 +21,8 @@ from pydantic import (
 
 from atat_ray.defenses import DEFENSES, Defense, find_defense
 from atat_ray.names import unknown
-from trials.protocol import Count, Settings, Strict, named
+from trials.naming import named
+from trials.protocol import Count, Settings, Strict
 
 MOST_POINTS = 10_000
 Number = int | float

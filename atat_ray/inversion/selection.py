@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.data.transforms import random_resized_crop
-from atat_ray.seeding import BatchDraws
+from atat_ray.inversion.budget import Budget
+from atat_ray.inversion.scope import Scope
+from atat_ray.priors import Prior
+from atat_ray.seeding import BatchDraws, generator
+
+SCORED = 256  # samples in memory at a time
 
 
 @torch.no_grad()
@@ -26,10 +31,27 @@ def initial_candidates(
     Returns:
         (C, num_candidates, D), best first.
     """
-    images = synthesize(latents)
-    score = target(images).softmax(1) + target(images.flip(3)).softmax(1)
-    best = score.topk(num_candidates, dim=0).indices
+    scores = []
+    for some in latents.split(SCORED):
+        images = synthesize(some)
+        scores.append(target(images).softmax(1) + target(images.flip(3)).softmax(1))
+    best = torch.cat(scores).topk(num_candidates, dim=0).indices
     return latents[best.T]
+
+
+def starting_latents(
+    target: nn.Module, prior: Prior, scope: Scope, budget: Budget, name: str = "samples"
+) -> Tensor:
+    """Draw samples, the same for every class, and choose the candidates of a part's classes.
+
+    Returns:
+        (len(part) * candidates, D), classes in order, the best of each first.
+    """
+    latents = prior.sample_latents(budget.samples, generator(scope.seed, name)).to(scope.device)
+    if budget.latent_limit is not None:
+        latents = latents.clamp(-budget.latent_limit, budget.latent_limit)
+    chosen = initial_candidates(target, prior.synthesize, latents, budget.candidates)
+    return chosen[scope.part[0] : scope.part[-1] + 1].flatten(0, 1)
 
 
 @torch.no_grad()
@@ -52,3 +74,45 @@ def robust_confidence(
         crops = random_resized_crop(images, draws, area=area, ratio=(0.8, 1.2), flip=True)
         total += target(crops).softmax(1).gather(1, classes[:, None]).squeeze(1)
     return total / views
+
+
+def surest(
+    target: nn.Module, images: Tensor, scope: Scope, budget: Budget, name: str = "views"
+) -> tuple[Tensor, Tensor]:
+    """Find the ``keep`` candidates of each class that the target model is surest about.
+
+    Args:
+        target: images to (N, C) logits, in evaluation mode.
+        images: (len(part) * candidates, channels, H, W), classes in order.
+        scope: the classes.
+        budget: how many views, and how many are kept.
+        name: of the draws.
+
+    Returns:
+        rows (len(part) * keep,), classes in order and the best of each first; their scores.
+    """
+    count = budget.candidates
+    classes = scope.labels(count)
+    score = torch.cat(
+        [
+            robust_confidence(
+                target, images[rows], classes[rows], scope.draws(name, count, rows),
+                views=budget.views, area=budget.view_area,
+            )
+            for rows in scope.batches(count, budget.batch)
+        ]
+    )  # fmt: skip
+    order = score.view(-1, count).argsort(dim=1, descending=True, stable=True)
+    first = torch.arange(len(order), device=order.device)[:, None] * count
+    kept = (order[:, : budget.keep] + first).flatten()
+    return kept, score[kept]
+
+
+@torch.no_grad()
+def confidence(
+    target: nn.Module, images: Tensor, classes: Tensor, batch: int | None = None
+) -> Tensor:
+    """Give the target model's probability of each image's class, (N,)."""
+    size = batch or max(len(images), 1)
+    logits = torch.cat([target(some) for some in images.split(size)])
+    return logits.softmax(1).gather(1, classes[:, None]).flatten()

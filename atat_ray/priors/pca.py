@@ -103,6 +103,7 @@ class RotatedPCAOptions:
     num_faces: int = 2000
 
     needs_public: ClassVar[bool] = True  # images, to be fitted to
+    offers: ClassVar[tuple[str, ...]] = ()
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

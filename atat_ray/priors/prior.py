@@ -35,6 +35,10 @@ class Prior(nn.Module):
         """Give what makes the prior again: the tensors that its class takes, on the CPU."""
         return {name: tensor.cpu() for name, tensor in self.state_dict().items()}
 
+    def weights(self) -> list[Tensor]:
+        """List the tensors that PPDG may tune in place; none unless a kind of prior names them."""
+        return []
+
     def synthesize(self, latents: Tensor) -> Tensor:
         """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
         raise NotImplementedError

@@ -13,6 +13,9 @@ class StagedPrior(Prior):
 
     ``finish(advance(state, k), k + 1)`` equals ``finish(state, k)``, bit for bit.
 
+    The first tensor of a state holds what a latent still says of its image, its styles; from stage
+    1 on the second holds features, and what follows is carried along.
+
     Attributes:
         num_stages: S; states are numbered 0..S, and that of stage S is the last before the images.
     """

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from atat_ray.priors.mixing import mix_faces
 from atat_ray.priors.pca import fit_pca
-from atat_ray.priors.prior import Prior
 from atat_ray.priors.registration import blur, register
+from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.warping import (
     expand_knots,
     fit_knots,
@@ -27,13 +27,17 @@ from atat_ray.priors.warping import (
 NUM_KNOTS = 17
 
 
-class WarpedPrior(Prior):
+class WarpedPrior(StagedPrior):
     """Images ``texture(x + flow(x))``, texture and flow both linear in the latent.
 
-    The first coordinates of a latent move the texture, the others the flow.
+    The first coordinates of a latent move the texture, the others the flow. State 0 is (latents,).
+    State 1 is (latents, knots), the knots (N, 2, k, k) of the flow, of which the last coordinates
+    then say nothing more; state 2 is (latents, texture, knots), texture (N, C, H, W), and latents
+    say nothing.
     """
 
     name: ClassVar[str] = "warped"
+    num_stages = 2
     texture_mean: Tensor
     texture_basis: Tensor
     flow_mean: Tensor
@@ -57,14 +61,35 @@ class WarpedPrior(Prior):
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
-        sizes = [len(self.texture_basis), len(self.flow_basis)]
-        look, shape = latents.split(sizes, dim=1)
-        texture = self.texture_mean.flatten() + look @ self.texture_basis.flatten(1)
-        knots = self.flow_mean.flatten() + shape @ self.flow_basis.flatten(1)
-        flow = expand_knots(knots.unflatten(1, self.flow_mean.shape), self.rows, self.columns)
-        return warp(texture.unflatten(1, self.texture_mean.shape), flow).clamp(0, 1)
+    def weights(self) -> list[Tensor]:
+        """List the means and components of texture and flow."""
+        return [self.texture_mean, self.texture_basis, self.flow_mean, self.flow_basis]
+
+    def begin(self, latents: Tensor) -> State:
+        """Give latents (N, D) as the state of stage 0."""
+        return (latents,)
+
+    def advance(self, state: State, stage: int) -> State:
+        """Make the flow of a state of stage 0, the texture of one of stage 1."""
+        latents, *rest = state
+        num_look = len(self.texture_basis)
+        if stage == 0:
+            knots = self.flow_mean.flatten() + latents[:, num_look:] @ self.flow_basis.flatten(1)
+            return latents, knots.unflatten(1, self.flow_mean.shape)
+        if stage == 1:
+            basis = self.texture_basis.flatten(1)
+            texture = self.texture_mean.flatten() + latents[:, :num_look] @ basis
+            return latents, texture.unflatten(1, self.texture_mean.shape), *rest
+        raise ValueError(f"stage must be in 0..1, got {stage}")
+
+    def finish(self, state: State, stage: int) -> Tensor:
+        """Turn a state of ``stage`` into images (N, C, H, W) in [0, 1], differentiably."""
+        if not 0 <= stage <= self.num_stages:
+            raise ValueError(f"stage must be in 0..{self.num_stages}, got {stage}")
+        for number in range(stage, self.num_stages):
+            state = self.advance(state, number)
+        _, texture, knots = state
+        return warp(texture, expand_knots(knots, self.rows, self.columns)).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +114,7 @@ class WarpedOptions:
     sharpening: float = 1.0
 
     needs_public: ClassVar[bool] = True  # images, to be fitted to
+    offers: ClassVar[tuple[str, ...]] = ("stages", "weights")
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from atat_ray.data.transforms import random_resized_crop
+from atat_ray.inversion.attacks import invert
 from atat_ray.inversion.losses import poincare_loss
-from atat_ray.inversion.ppa import Ppa, invert
+from atat_ray.inversion.ppa import Ppa
 from atat_ray.inversion.selection import initial_candidates, robust_confidence
 from atat_ray.priors import RotatedPCAPrior
 from atat_ray.seeding import BatchDraws, generator
@@ -131,7 +132,7 @@ def test_classes_are_divided_into_parts_of_the_size_that_was_asked():
         ({"samples": 3}, "samples 3"),
         ({"steps": -1}, "steps must be 0 or more"),
         ({"batch_classes": 0}, "batch_classes must be 1 or more, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate and latent_limit must be above 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
         ({"crop_area": (0.9, 1.2)}, r"crop_area .* in \(0, 1\], got 0.9, 1.2"),
         ({"view_area": (0.9, 0.5)}, "view_area"),
     ],

@@ -8,6 +8,7 @@ from atat_ray import unit
 from atat_ray.assets import make_prior
 from atat_ray.data import load_split
 from atat_ray.data.orl_faces import default_root
+from atat_ray.scoring import reported
 from atat_ray.target import load_target, new_target
 from atat_ray.unit import run_unit
 
@@ -196,3 +197,45 @@ def test_a_unit_that_was_cut_off_between_parts_goes_on_with_the_next(
     assert without_times(again) == without_times(whole)
     assert equal(content(folder), content(tmp_path / "whole"))
     assert sorted(path.name for path in folder.iterdir()) == sorted(STAGES)
+
+
+class Naming:
+    """Evaluation models that take the first pixel of an image for its class."""
+
+    lda = type("Lda", (), {"weight": torch.zeros(1)})
+
+    def __call__(self, images):
+        return torch.nn.functional.one_hot(images[:, 0, 0, 0].long(), 3).float()
+
+
+def test_the_oracle_reports_the_stage_with_the_highest_attack_accuracy():
+    classes = torch.tensor([0, 1, 2])
+    said = torch.tensor([[0, 0, 0], [1, 1, 2], [0, 1, 2]])  # by stage: 1, 2 and 3 are right
+    images = said.T[:, :, None, None, None].float().expand(3, 3, 1, 2, 2)
+    found = {
+        "images": images[:, 0], "classes": classes, "confidence": torch.zeros(3),
+        "stage_images": images, "stage_confidence": torch.tensor([[0.1, 0.2, 0.3]] * 3),
+    }  # fmt: skip
+    best = reported(found, Naming())
+    assert torch.equal(best["images"], images[:, 2])
+    assert best["confidence"].tolist() == pytest.approx([0.3] * 3)
+    left = {**found, "stage_images": images[:, :0]}
+    assert reported(left, Naming()) is left
+
+
+@pytest.mark.parametrize("attack", ["if_gmi", "ppdg"])
+def test_a_unit_is_attacked_in_parts_by_each_attack(tiny_protocol, tmp_path, attack):
+    small = {"samples": 12, "candidates": 2, "keep": 2, "views": 2, "batch_classes": 4}
+    steps = {
+        "if_gmi": {"steps": [2, 1, 1], "choice": "oracle"},
+        "ppdg": {"steps": 2, "pseudo_private": 1, "pivot_steps": 2, "tuning_steps": 2},
+    }
+    inversion = {
+        "prior": {"name": "warped", "num_faces": 200, "registration_steps": 2},
+        attack: {"preset": "quick", **small, **steps[attack]},
+    }
+    protocol = tiny_protocol(inversions={"standard": inversion})
+    spec = protocol.unit_spec("split-0-01", "split-0", "control")
+    outcome = run_unit(spec, assets=tmp_path / "assets", folder=tmp_path / "unit")
+    assert len(outcome["classes"]) == 6
+    assert 0 <= outcome["inversions"]["standard/att_acc_1"] <= 1

@@ -14,6 +14,7 @@ from analysis.examine import examine
 from analysis.looks import planned_looks
 from analysis.results import analyse
 from analysis.runs import Record
+from atat_ray.inversion.attacks import ATTACKS
 from trials.allocation import draw
 from trials.protocol import Protocol, canonical_json, expand_levels
 from trials.reading import SHIPPED, check_protocol, read_protocol, shipped
@@ -293,3 +294,15 @@ def test_a_block_may_have_a_network_of_torchvision(content):
     protocol = Protocol.model_validate(content)
     assert Protocol.model_validate(protocol.canonical()) == protocol
     assert protocol.canonical()["training"]["weights"] == "imagenet"
+
+
+def test_each_inversion_attack_is_read_from_a_preset_and_written_alone(tiny_protocol):
+    warped = {"name": "warped"}
+    for name, kind in ATTACKS.items():
+        inversion = {"prior": warped, name: {"preset": "quick", "keep": 4, "views": 3}}
+        protocol = tiny_protocol(inversions={"standard": inversion})
+        expected = kind(**{**kind.presets["quick"], "keep": 4, "views": 3})
+        assert protocol.unit_spec("u", "split-0", "control").inversions == {"standard": expected}
+        canonical = protocol.canonical()
+        assert set(canonical["inversions"]["standard"]) == {"prior", name}
+        assert Protocol.model_validate(canonical) == protocol

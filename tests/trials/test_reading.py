@@ -39,6 +39,7 @@ def misspell_alpha(content):
     content["alpa"] = content.pop("alpha")
 
 
+LINEAR = {"prior": {"name": "rotated_pca"}}
 # what is done to a good protocol, what the line must say, and a text that only the line has which
 # it must point to (None: the whole file)
 BAD = {
@@ -169,6 +170,37 @@ BAD = {
         put("inversions/standard/prior/name", "pca"),
         "inversions.standard.prior: unknown prior 'pca'",
         "    prior:",
+    ),
+    "no inversion attack": (
+        drop("inversions/standard/ppa"),
+        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got none",
+        "  standard:",
+    ),
+    "two inversion attacks": (
+        put("inversions/standard/ppdg", {"preset": "quick"}),
+        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got ppa and",
+        "  standard:",
+    ),
+    "an inversion attack that the prior is not made for": (
+        put("inversions/standard", {**LINEAR, "if_gmi": {"preset": "quick"}}),
+        "inversions.standard: if_gmi needs a prior with stages, this one has none; choose one of "
+        "stylegan2, warped",
+        "  standard:",
+    ),
+    "an unknown preset of an inversion attack": (
+        put("inversions/standard", {**LINEAR, "ppa": {"preset": "fast"}}),
+        "inversions.standard.ppa: unknown preset 'fast'; known: paper, quick",
+        "    ppa:",
+    ),
+    "an unknown loss": (
+        put("inversions/standard/ppa/loss", "poincarre"),
+        "inversions.standard.ppa: unknown loss 'poincarre' (did you mean 'poincare'?)",
+        "    ppa:",
+    ),
+    "a wrong key of an inversion attack": (
+        put("inversions/standard/ppa/step", 3),
+        "unknown key 'inversions.standard.ppa.step' (did you mean 'inversions.standard.ppa.steps'",
+        "step:",
     ),
     "an unknown attack set": (
         put("robustness/attacks", "apgd10"),

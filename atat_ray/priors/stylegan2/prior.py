@@ -79,6 +79,10 @@ class StyleGan2Prior(StagedPrior):
         settings = {name: getattr(self.settings, name) for name in Settings.__slots__}
         return {"sha256": self.sha256, **settings}
 
+    def weights(self) -> list[Tensor]:
+        """List the weights of the synthesis network; the mapping stays as it is, as in PPDG."""
+        return list(self.generator.synthesis.parameters())
+
     def begin(self, latents: Tensor) -> State:
         """Turn z (N, latent_dim) into (w,), truncated."""
         mapping, num_styles = self.generator.mapping, self.generator.shape.num_styles
@@ -121,7 +125,9 @@ class StyleGan2Prior(StagedPrior):
         again when its turn comes, so that memory holds one batch and not all.
         """
         parts = list(zip(*(tensor.split(self.settings.batch) for tensor in state), strict=True))
-        again = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in state)
+        again = torch.is_grad_enabled() and any(
+            tensor.requires_grad for tensor in (*state, *self.parameters())
+        )
         if len(parts) == 1 or not again:
             made = [function(*part) for part in parts]
         else:
@@ -157,6 +163,7 @@ class StyleGan2Options:
     batch: int = 8
 
     needs_public: ClassVar[bool] = False  # images, to be fitted to
+    offers: ClassVar[tuple[str, ...]] = ("stages", "weights")
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:

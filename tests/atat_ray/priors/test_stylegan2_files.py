@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from atat_ray.assets import BlockSpec, load_block_prior, make_prior
 from atat_ray.data import Data
-from atat_ray.inversion.ppa import Ppa, invert
+from atat_ray.inversion.attacks import ATTACKS, invert
+from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import build_target
 from atat_ray.priors import PRIORS, StyleGan2Options, StyleGan2Prior, load_prior, prior_state
 from atat_ray.priors.stylegan2.files import METADATA, file_hash, read_generator, write_generator
@@ -277,3 +278,24 @@ def test_a_protocol_must_say_which_file(tiny_protocol, content, options):
         tiny_protocol(
             inversions={"standard": {**inversion, "prior": {"name": "stylegan2", "path": "x"}}}
         )
+
+
+@pytest.mark.parametrize("batch", [2, 8])
+def test_styles_features_and_weights_are_searched_and_tuned(options, batch):
+    """The paper's settings, cut short; nothing of the prior itself changes."""
+    target = build_target("small_resnet", num_classes=2, channels=1, seed=0).eval()
+    prior = replace(options, batch=batch).fit(torch.rand(2, 1, 32, 32), generator(1))
+    before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}
+    small = {"samples": 8, "candidates": 4, "keep": 2, "views": 2, "batch": 3}
+    cut = {
+        "ppa": {"steps": 2, "milestones": (1,)},
+        "if_gmi": {"steps": (2, 1, 1, 1)},
+        "ppdg": {"steps": 2, "pseudo_private": 2, "pivot_steps": 2, "tuning_steps": 2},
+    }
+    for name, attack in ATTACKS.items():
+        chosen = attack(**{**attack.presets["paper"], **small, **cut[name]})
+        found = invert(target, prior, 2, chosen, seed=1)
+        assert found.images.shape == (4, 1, 32, 32)
+        assert found.latents.shape[-1] == prior.generator.shape.style_dim
+    assert all(torch.equal(before[name], tensor) for name, tensor in prior.state_dict().items())
+    assert not any(tensor.requires_grad for tensor in prior.parameters())
