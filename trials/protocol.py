@@ -149,6 +149,12 @@ class Settings(Strict):
     inversions: dict[Name, Inversion] = Field(min_length=1)
     robustness: Annotated[Robustness, PlainSerializer(write_options)]
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
+    gpu_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="of a GPU that a unit of one process takes; a quarter if not given",
+    )
     retries: int = Field(
         default=2, ge=0, description="times that a unit is run again after a lost process or node"
     )
@@ -173,7 +179,10 @@ class Settings(Strict):
 
     def canonical(self) -> dict[str, Any]:
         """Write the settings with every default filled in, as JSON holds them."""
-        return json.loads(json.dumps(self.model_dump()))
+        content = json.loads(json.dumps(self.model_dump()))
+        if self.gpu_share is None:  # so that the hashes of earlier records stay valid
+            del content["gpu_share"]
+        return content
 
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""

@@ -82,15 +82,37 @@ def read_data(protocol: Settings) -> None:
     """Read the data of every block, so that what cannot be read ends a run before it begins.
 
     Raises:
-        ValueError: a file cannot be read, a dataset is too small, or ImageNet weights are missing.
+        ValueError: a file cannot be read, a dataset is too small, ImageNet weights or the file of a
+            prior are missing; one line for all of it.
     """
+    found = missing(protocol)
+    if len(found) == 1:
+        raise ValueError(found[0])
+    if found:
+        words = " ".join(f"({number}) {what}" for number, what in enumerate(found, 1))
+        raise ValueError(f"{len(found)} things are missing: {words}")
+
+
+def missing(protocol: Settings) -> list[str]:
+    """Say what a protocol needs and this machine lacks, and what to do about each."""
+    checks: list[Callable[[], Any]] = []
     for name, block in protocol.blocks.items():
-        if protocol.training.weights == "imagenet":
-            find_weights(block.architecture or protocol.architecture)
         spec = protocol.block_spec(name)
-        load_split(spec.data, spec.split)
+        checks.append(partial(load_split, spec.data, spec.split))
+        if protocol.training.weights == "imagenet":
+            checks.append(partial(find_weights, block.architecture or protocol.architecture))
     if protocol.evaluation.training.weights == "imagenet":
-        find_weights(protocol.evaluation.architecture)
+        checks.append(partial(find_weights, protocol.evaluation.architecture))
+    for inversion in protocol.inversions.values():
+        if hasattr(inversion.prior, "check"):  # it is in a file
+            checks.append(inversion.prior.check)
+    found = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
 
 
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:
