@@ -1,7 +1,7 @@
 """Plug & Play Attacks (Struppek et al. 2022): search a prior's latents for faces of each class."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,15 @@ class Ppa:
                 raise ValueError(
                     f"{name} is (least, largest) share of the image in (0, 1], got {low}, {high}"
                 )
+
+    def least(self) -> "Ppa":
+        """Give the budget that takes every step once, on one candidate of one class."""
+        once = dict.fromkeys(("samples", "candidates", "keep", "batch_classes"), 1)
+        return replace(self.once(), **once)
+
+    def once(self) -> "Ppa":
+        """Give the budget that takes every step once, on as many images at a time as this one."""
+        return replace(self, steps=min(self.steps, 1), views=1)
 
     def parts(self, num_classes: int) -> list[range]:
         """Divide the classes into those that are attacked at a time."""
