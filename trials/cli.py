@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   atat plan orl-rct           what the shipped trial would do; writes nothing
   atat run orl-rct            run it, or go on with it; results in runs/orl-rct
+  atat run orl-rct --rehearse   one step of everything first: does it run on this machine?
   atat status orl-rct         how far it is; atat stop orl-rct and atat resume orl-rct
   atat report orl-rct         conclude: the verdict, and a page to read
   atat sweep orl-sweep        explore lambda and epsilon before a trial; not randomised
@@ -79,6 +80,8 @@ def parser() -> argparse.ArgumentParser:
     sweep = command("sweep", "explore the options of a defense, or go on; nothing is randomised")
     sweep.add_argument("sweep", help="name or .yaml file")
     for made in (run, sweep):
+        made.add_argument("--rehearse", action="store_true", help="take one step of every stage "
+                          "of every kind of unit, then end; leaves nothing behind")  # fmt: skip
         made.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
                           "$MLFLOW_TRACKING_URI, else a database in the folder)")  # fmt: skip
     for made in (run, resume, sweep):

@@ -48,8 +48,17 @@ def run(options: Namespace) -> int:
 
     check_at_a_time(options)
     protocol = read_protocol(options.protocol)
+    if options.rehearse:
+        return rehearse(protocol, options)
     folder = options.out or default_folder(protocol.name)
     return go_on(enrol(protocol, folder, check_can_run(protocol, folder, options)), options)
+
+
+def rehearse(settings: "Settings", options: Namespace) -> int:
+    """Take one step of everything that a protocol or sweep would do; 0 if all of it passes."""
+    from trials import rehearsing
+
+    return rehearsing.run(settings, warn if options.json else say, as_json=options.json)
 
 
 def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
@@ -74,6 +83,8 @@ def sweep(options: Namespace) -> int:
 
     check_at_a_time(options)
     settings = read_sweep(options.sweep)
+    if options.rehearse:
+        return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
     return go_on(begin(settings, folder, check_can_run(settings, folder, options)), options)
 
@@ -147,6 +158,11 @@ def show_sweep(sweep: "Kept") -> None:
 def say(line: str) -> None:
     """Print a line of progress at once."""
     print(line, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a line of progress at once, beside what a script reads."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def stop(options: Namespace) -> int:
