@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from atat_ray.training import Training
 from atat_ray.unit import run_unit
 
 CPU_BATCH = 4  # images: the least that every defense takes
+SMALL = 64  # pixels; of such images a CPU takes whole batches
 
 Clock = Callable[[str], None]
 
@@ -56,7 +58,8 @@ def first_alone(jobs: Sequence[Job]) -> list[Any]:
 def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, list[str]]:
     """Make the specification of a unit as small as one that takes every step once.
 
-    On a GPU batches and candidates stay as they are, because memory is what is rehearsed.
+    On a GPU batches and candidates stay as they are, because memory is what is rehearsed; on a CPU
+    so do those of small images.
 
     Args:
         spec: the unit.
@@ -67,14 +70,14 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         The specification, and a line for each thing that is not as in a run.
     """
     notes: list[str] = []
-    on_cpu = pick_device().type == "cpu"
+    tight = pick_device().type == "cpu" and spec.block.data.size > SMALL
     block = replace(
         spec.block,
-        data=few_data(spec, on_cpu, notes),
+        data=few_data(spec, tight, notes),
         evaluation=replace(
             spec.block.evaluation,
             training=shrink_training(
-                spec.block.evaluation.training, spec.block.evaluation.architecture, on_cpu, notes
+                spec.block.evaluation.training, spec.block.evaluation.architecture, tight, notes
             ),
         ),
         priors={
@@ -82,7 +85,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
             for name, prior in spec.block.priors.items()
         },
     )
-    if on_cpu:
+    if tight:
         notes.append(f"no GPU: batches of {CPU_BATCH} images, one candidate of one class")
     if spec.workers > 1:
         notes.append(f"the {spec.workers} workers of a unit are rehearsed as one process")
@@ -91,9 +94,9 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         spec,
         block=block,
         defense=spec.defense if least is None else least(),
-        training=shrink_training(spec.training, spec.architecture, on_cpu, notes),
+        training=shrink_training(spec.training, spec.architecture, tight, notes),
         inversions={
-            name: inversion.least() if on_cpu else inversion.once()
+            name: inversion.least() if tight else inversion.once()
             for name, inversion in spec.inversions.items()
         },
         # An untrained network is wrong about most images, which nobody attacks: see attack_once.
@@ -104,7 +107,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
 
 
 def shrink_training(
-    training: Training, architecture: str, on_cpu: bool, notes: list[str]
+    training: Training, architecture: str, tight: bool, notes: list[str]
 ) -> Training:
     """Make a schedule one epoch long; without ImageNet's weights if they are not there."""
     weights = training.weights
@@ -114,18 +117,21 @@ def shrink_training(
     except ValueError:
         notes.append(f"the ImageNet weights of {architecture} are not there: drawn ones")
         weights = "none"
-    size = min(CPU_BATCH, training.batch_size) if on_cpu else training.batch_size
+    size = min(CPU_BATCH, training.batch_size) if tight else training.batch_size
     return replace(training, epochs=1, batch_size=size, weights=weights)
 
 
-def few_data(spec: UnitSpec, on_cpu: bool, notes: list[str]) -> Data:
+def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
     """Take as few images as fill a batch; made ones if the dataset is not there."""
     data = spec.block.data
     sizes = (spec.training.batch_size, spec.block.evaluation.training.batch_size)
-    few = CPU_BATCH if on_cpu else max(*sizes, data.num_private)
+    few = CPU_BATCH if tight else max(*sizes, data.num_private)
     if data.name in LISTINGS and not Path(data.root or "").expanduser().exists():
         notes.append(f"there is no folder {data.root}: made data of the shape of {data.name}")
-        data = replace(data, name=MADE, root=None, skip_corrupt=False)
+        each = ceil(few / data.num_private)
+        data = replace(
+            data, name=MADE, root=None, skip_corrupt=False, num_train=each, train_share=None
+        )
     return replace(data, at_most=few)
 
 

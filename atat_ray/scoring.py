@@ -24,9 +24,9 @@ def score(
         split: of the block; distances are to its private training images.
 
     Returns:
-        Outcomes by name (see ``analysis.schema``); one row an attacked class with k of n; and a picture,
-        uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
-        training image.
+        Outcomes by name (see ``analysis.schema``); one row a class that was attacked with k of
+        n; and a picture, uint8 (channels, 2 H, C W): above the best reconstruction of each such
+        class, below the nearest training image.
     """
     device, num_classes = models.lda.weight.device, split.num_classes
     images, classes = images.to(device), classes.to(device)

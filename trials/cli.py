@@ -32,6 +32,7 @@ examples:
   atat plan orl-rct                             is a fall from 90 % to 80 % seen?
   atat plan orl-rct --effect -30 --sd 8         a larger effect on runs that vary twice as much
   atat plan my-trial.yaml --like runs/orl-rct   hours, from the units of a campaign that ran
+  atat plan facescrub-rct --probe               hours, from a step of each kind of unit here
 
 Where the smallest p exceeds alpha no data can decide; where power is low an effect is likely to be
 missed: in both cases add units or blocks.
@@ -127,8 +128,12 @@ def add_plan(command: object) -> None:
                       help="standard deviation of the runs of an arm (default: 4)")  # fmt: skip
     plan.add_argument("--trials", type=int, default=500, metavar="N",
                       help="simulated trials (default: 500)")  # fmt: skip
-    plan.add_argument("--like", type=Path, metavar="DIR",
-                      help="folder of a campaign whose finished units tell the hours")  # fmt: skip
+    hours = plan.add_mutually_exclusive_group()
+    hours.add_argument("--like", type=Path, metavar="DIR",
+                       help="folder of a campaign whose finished units tell the hours")  # fmt: skip
+    hours.add_argument("--probe", action="store_true",
+                       help="measure a step of each kind of unit on this device, for the hours; "
+                       "made data where files are missing")  # fmt: skip
 
 
 def add_single(command: object) -> None:
