@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,9 @@ def run(options: Namespace) -> int:
 
     check_at_a_time(options)
     protocol = read_protocol(options.protocol)
+    folder = options.out or default_folder(protocol.name)
     if options.rehearse:
         return rehearse(protocol, options)
-    folder = options.out or default_folder(protocol.name)
     return go_on(enrol(protocol, folder, check_can_run(protocol, folder, options)), options)
 
 
@@ -58,14 +59,15 @@ def rehearse(settings: "Settings", options: Namespace) -> int:
     """Take one step of everything that a protocol or sweep would do; 0 if all of it passes."""
     from trials import rehearsing
 
-    return rehearsing.run(settings, warn if options.json else say, as_json=options.json)
+    echo = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+    return rehearsing.run(settings, echo, as_json=options.json)
 
 
 def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
     """Check what must be there before anything is written; return the address of MLflow, if any."""
     from trials.keeping import COMMITTED_FILE
+    from trials.missing import read_data
     from trials.reaching import check_answers
-    from trials.running import read_data
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not (folder / COMMITTED_FILE).exists():
@@ -158,11 +160,6 @@ def show_sweep(sweep: "Kept") -> None:
 def say(line: str) -> None:
     """Print a line of progress at once."""
     print(line, flush=True)
-
-
-def warn(line: str) -> None:
-    """Print a line of progress at once, beside what a script reads."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def stop(options: Namespace) -> int:

@@ -150,10 +150,7 @@ class Settings(Strict):
     robustness: Annotated[Robustness, PlainSerializer(write_options)]
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
     gpu_share: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="of a GPU that a unit of one process takes; a quarter if not given",
+        default=None, gt=0, le=1, description="of a GPU, for a unit of one process; None: a quarter"
     )
     retries: int = Field(
         default=2, ge=0, description="times that a unit is run again after a lost process or node"

@@ -12,10 +12,8 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.assets import make_assets
-from atat_ray.data import load_split
 from atat_ray.device import pick_device
 from atat_ray.jobs import one_by_one
-from atat_ray.models.backbones import find_weights
 from atat_ray.specification import UnitSpec
 from atat_ray.target import Trainer, train_here
 from atat_ray.unit import run_unit
@@ -23,7 +21,7 @@ from trials.allocation import Assignment
 from trials.campaign import Campaign
 from trials.devices import Need, alive, limit, needs, start_ray, wait_for_room
 from trials.keeping import Kept, write_note
-from trials.protocol import Settings
+from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
@@ -76,43 +74,6 @@ def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None
     finally:
         ray.shutdown()
     return writer.close()
-
-
-def read_data(protocol: Settings) -> None:
-    """Read the data of every block, so that what cannot be read ends a run before it begins.
-
-    Raises:
-        ValueError: a file cannot be read, a dataset is too small, ImageNet weights or the file of a
-            prior are missing; one line for all of it.
-    """
-    found = missing(protocol)
-    if len(found) == 1:
-        raise ValueError(found[0])
-    if found:
-        words = " ".join(f"({number}) {what}" for number, what in enumerate(found, 1))
-        raise ValueError(f"{len(found)} things are missing: {words}")
-
-
-def missing(protocol: Settings) -> list[str]:
-    """Say what a protocol needs and this machine lacks, and what to do about each."""
-    checks: list[Callable[[], Any]] = []
-    for name, block in protocol.blocks.items():
-        spec = protocol.block_spec(name)
-        checks.append(partial(load_split, spec.data, spec.split))
-        if protocol.training.weights == "imagenet":
-            checks.append(partial(find_weights, block.architecture or protocol.architecture))
-    if protocol.evaluation.training.weights == "imagenet":
-        checks.append(partial(find_weights, protocol.evaluation.architecture))
-    for inversion in protocol.inversions.values():
-        if hasattr(inversion.prior, "check"):  # it is in a file
-            checks.append(inversion.prior.check)
-    found = []
-    for check in checks:
-        try:
-            check()
-        except ValueError as error:
-            found.append(str(error))
-    return list(dict.fromkeys(found))
 
 
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:
