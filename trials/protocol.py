@@ -167,6 +167,8 @@ class Settings(Strict):
         ]
         if self.outcome not in outcomes:
             raise unknown("outcome", self.outcome, outcomes)
+        if self.training.thresholds and self.workers > 1:
+            raise ValueError(f"training.thresholds need workers: 1, got {self.workers}")
         if self.training.batch_size % self.workers:
             raise ValueError(
                 f"training.batch_size must be a multiple of workers, got "
@@ -176,10 +178,8 @@ class Settings(Strict):
 
     def canonical(self) -> dict[str, Any]:
         """Write the settings with every default filled in, as JSON holds them."""
-        content = json.loads(json.dumps(self.model_dump()))
-        if self.gpu_share is None:  # so that the hashes of earlier records stay valid
-            del content["gpu_share"]
-        return content
+        later = {"gpu_share"} if self.gpu_share is None else set()  # earlier hashes stay valid
+        return json.loads(json.dumps(self.model_dump(exclude=later)))
 
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""

@@ -293,3 +293,12 @@ def test_a_block_may_have_a_network_of_torchvision(content):
     protocol = Protocol.model_validate(content)
     assert Protocol.model_validate(protocol.canonical()) == protocol
     assert protocol.canonical()["training"]["weights"] == "imagenet"
+
+
+def test_thresholds_are_declared_in_training_and_need_one_worker(content):
+    content["training"] = {**content["training"], "thresholds": [0.9, 0.91]}
+    protocol = Protocol.model_validate(content)
+    assert protocol.canonical()["training"]["thresholds"] == [0.9, 0.91]
+    assert Protocol.model_validate(protocol.canonical()) == protocol
+    with pytest.raises(ValueError, match="thresholds need workers: 1, got 2"):
+        Protocol.model_validate({**content, "workers": 2})
