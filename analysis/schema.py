@@ -44,6 +44,10 @@ CAMPAIGN_TAGS = (
 )
 VERSIONS = "versions"
 
+# JSON, of units whose training kept models at accuracy thresholds. It is none of UNIT_TAGS, and no
+# table has it: when a model was kept was decided after treatment.
+SELECTED_TAG = "selected_after_treatment"
+
 UNIT_TAGS = (
     "campaign",
     "unit_id",  # the key everywhere; names the block, never the arm

@@ -44,16 +44,16 @@ def score(
     """Score reconstructions with the evaluation models.
 
     Args:
-        images: (N, channels, H, W) reconstructions in [0, 1], the same number of every class,
-            classes in order, best first.
+        images: (N, channels, H, W) reconstructions in [0, 1], the same number of every class that
+            was attacked, classes in order, best first.
         classes: (N,) long, the target class.
         models: of the block, in evaluation mode, on the device where all of it is computed.
         split: of the block; distances are to its private training images.
 
     Returns:
-        Outcomes by name (see ``analysis.schema``); one row a class with k of n; and a picture,
-        uint8 (channels, 2 H, C W): above the best reconstruction of each class, below the nearest
-        training image.
+        Outcomes by name (see ``analysis.schema``); one row a class that was attacked with k of
+        n; and a picture, uint8 (channels, 2 H, C W): above the best reconstruction of each such
+        class, below the nearest training image.
     """
     device, num_classes = models.lda.weight.device, split.num_classes
     images, classes = images.to(device), classes.to(device)
@@ -84,9 +84,9 @@ def score(
     rows = [
         {"class": int(split.people[c]), "n": int(n[c])}
         | {name: int(count[c]) for name, count in counts.items()}
-        for c in range(num_classes)
+        for c in classes.unique().tolist()
     ]
-    keep = len(classes) // num_classes
+    keep = int((classes == classes[0]).sum())
     best, real = images[::keep], train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
     return outcomes, rows, (picture * 255).round().to(torch.uint8).cpu()

@@ -18,6 +18,7 @@ from atat_ray.jobs import Perform, one_by_one
 from atat_ray.models import build_target
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
+from atat_ray.thresholds import keep_at_thresholds
 from atat_ray.training import Epoch, accuracy, train
 
 CHECKPOINT = "train-checkpoint.pt"
@@ -78,8 +79,19 @@ def train_here(
     test = split.test.to(device)
 
     def watch(epoch: int, curves: Epoch) -> None:
+        if on_epoch is None and not spec.training.thresholds:
+            return
+        clean_acc = accuracy(model, test)
+        keep_at_thresholds(
+            model,
+            spec.training.thresholds,
+            folder=folder,
+            specification=spec.train_hash(),
+            epoch=epoch + 1,
+            clean_acc=clean_acc,
+        )
         if on_epoch is not None:
-            on_epoch(epoch + 1, accuracy(model, test))
+            on_epoch(epoch + 1, clean_acc)
 
     curves = train(
         model,

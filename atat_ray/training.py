@@ -38,6 +38,8 @@ class Training:
         auxiliary_weight: of the loss of the auxiliary head, for an architecture that has one.
         precision: of forward passes: "float32", or "bfloat16" for training without a defense, such
             as that of evaluation models.
+        thresholds: clean accuracies at which the target model is kept as well, to be looked at: a
+            choice made after treatment, which no analysis may take for the allocation's.
     """
 
     epochs: int
@@ -49,6 +51,7 @@ class Training:
     weights: str = later("none")
     auxiliary_weight: float = later(0.0)
     precision: str = later("float32")
+    thresholds: tuple[float, ...] = later(())
 
     __pydantic_config__ = STRICT
 
@@ -69,6 +72,8 @@ class Training:
             raise ValueError(f"auxiliary_weight must be 0 or above, got {self.auxiliary_weight:g}")
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if not all(0 < threshold < 1 for threshold in self.thresholds):
+            raise ValueError(f"thresholds are accuracies in (0, 1), got {self.thresholds}")
 
 
 def check_network(architecture: str, training: Training) -> None:

@@ -27,6 +27,7 @@ from atat_ray.scoring import reported, score
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, write_whole
 from atat_ray.target import Trainer, load_target, train_here, train_stage
+from atat_ray.thresholds import kept_at_thresholds
 
 OnStage = Callable[[str], None]
 
@@ -198,5 +199,9 @@ def run_unit(
         "curves": trained["curves"],
         "seconds": seconds,
     }
+    if spec.training.thresholds:
+        outcome["selected_after_treatment"] = kept_at_thresholds(
+            spec.training.thresholds, folder=folder, specification=spec.train_hash()
+        )
     write_whole(folder / "outcome.json", json.dumps(outcome, indent=1).encode())
     return outcome

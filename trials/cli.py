@@ -11,6 +11,7 @@ EPILOG = """\
 examples:
   atat plan orl-rct           what the shipped trial would do; writes nothing
   atat run orl-rct            run it, or go on with it; results in runs/orl-rct
+  atat run orl-rct --rehearse   one step of everything first: does it run on this machine?
   atat status orl-rct         how far it is; atat stop orl-rct and atat resume orl-rct
   atat report orl-rct         conclude: the verdict, and a page to read
   atat sweep orl-sweep        explore lambda and epsilon before a trial; not randomised
@@ -31,6 +32,7 @@ examples:
   atat plan orl-rct                             is a fall from 90 % to 80 % seen?
   atat plan orl-rct --effect -30 --sd 8         a larger effect on runs that vary twice as much
   atat plan my-trial.yaml --like runs/orl-rct   hours, from the units of a campaign that ran
+  atat plan facescrub-rct --probe               hours, from a step of each kind of unit here
 
 Where the smallest p exceeds alpha no data can decide; where power is low an effect is likely to be
 missed: in both cases add units or blocks.
@@ -79,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     sweep = command("sweep", "explore the options of a defense, or go on; nothing is randomised")
     sweep.add_argument("sweep", help="name or .yaml file")
     for made in (run, sweep):
+        made.add_argument("--rehearse", action="store_true", help="take one step of every stage "
+                          "of every kind of unit, then end; leaves nothing behind")  # fmt: skip
         made.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
                           "$MLFLOW_TRACKING_URI, else a database in the folder)")  # fmt: skip
     for made in (run, resume, sweep):
@@ -124,8 +128,12 @@ def add_plan(command: object) -> None:
                       help="standard deviation of the runs of an arm (default: 4)")  # fmt: skip
     plan.add_argument("--trials", type=int, default=500, metavar="N",
                       help="simulated trials (default: 500)")  # fmt: skip
-    plan.add_argument("--like", type=Path, metavar="DIR",
-                      help="folder of a campaign whose finished units tell the hours")  # fmt: skip
+    hours = plan.add_mutually_exclusive_group()
+    hours.add_argument("--like", type=Path, metavar="DIR",
+                       help="folder of a campaign whose finished units tell the hours")  # fmt: skip
+    hours.add_argument("--probe", action="store_true",
+                       help="measure a step of each kind of unit on this device, for the hours; "
+                       "made data where files are missing")  # fmt: skip
 
 
 def add_single(command: object) -> None:

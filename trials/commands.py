@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,24 @@ def run(options: Namespace) -> int:
     check_at_a_time(options)
     protocol = read_protocol(options.protocol)
     folder = options.out or default_folder(protocol.name)
+    if options.rehearse:
+        return rehearse(protocol, options)
     return go_on(enrol(protocol, folder, check_can_run(protocol, folder, options)), options)
+
+
+def rehearse(settings: "Settings", options: Namespace) -> int:
+    """Take one step of everything that a protocol or sweep would do; 0 if all of it passes."""
+    from trials import rehearsing
+
+    echo = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+    return rehearsing.run(settings, echo, as_json=options.json)
 
 
 def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
     """Check what must be there before anything is written; return the address of MLflow, if any."""
     from trials.keeping import COMMITTED_FILE
+    from trials.missing import read_data
     from trials.reaching import check_answers
-    from trials.running import read_data
 
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not (folder / COMMITTED_FILE).exists():
@@ -74,6 +85,8 @@ def sweep(options: Namespace) -> int:
 
     check_at_a_time(options)
     settings = read_sweep(options.sweep)
+    if options.rehearse:
+        return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
     return go_on(begin(settings, folder, check_can_run(settings, folder, options)), options)
 

@@ -22,7 +22,7 @@ RAY_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # Tune runs each unit in a new thread; an arena each is never reused
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-GPU_SHARE = 0.25  # of a GPU that a unit of one process takes
+GPU_SHARE = 0.25  # of a GPU that a unit of one process takes, where the protocol says nothing
 LABEL_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run
 WAITING = 64  # units that a cluster is given at a time, though it has no room for all of them yet
 PATIENCE = 60.0  # seconds between two words on what a cluster lacks
@@ -63,7 +63,7 @@ def need_of(protocol: Settings, block: str, gpus: float) -> Need:
     label = {node: LABEL_SHARE} if node else {}
     if workers > 1:
         return Need(resources={"GPU" if gpus >= workers else "CPU": 1.0} | label, processes=workers)
-    share = {"GPU": GPU_SHARE} if gpus else {}
+    share = {"GPU": protocol.gpu_share or GPU_SHARE} if gpus else {}
     return Need(resources={"CPU": 1.0} | share | label, processes=1)
 
 

@@ -12,20 +12,57 @@ from typing import Any
 
 from trials.allocation import Stratum, strata
 from trials.protocol import Contrast, Protocol
-from trials.reading import read_protocol
+from trials.reading import (
+    SHIPPED,
+    SHIPPED_SWEEPS,
+    find,
+    read_mapping,
+    read_protocol,
+    read_sweep,
+    shipped,
+)
+from trials.sweep import SweepSettings
 
 
 def plan(options: Namespace) -> int:
     """Print what a protocol would do."""
-    protocol = read_protocol(options.protocol)
-    groups = strata(protocol)
-    for line in (
-        *describe(protocol, groups),
-        *describe_power(protocol, groups, options),
-        describe_hours(sum(len(group.unit_ids) for group in groups), options.like),
-    ):
+    if says_sweep(options.protocol):
+        sweep = read_sweep(options.protocol)
+        lines, units, settings = describe_sweep(sweep), sweep.total(), sweep
+    else:
+        protocol = settings = read_protocol(options.protocol)
+        groups = strata(protocol)
+        lines = [*describe(protocol, groups), *describe_power(protocol, groups, options)]
+        units = sum(len(group.unit_ids) for group in groups)
+    for line in lines:
         print(line)
+    if options.probe:
+        from trials.hours import describe_probe
+
+        for line in describe_probe(settings, lambda words: print(words, flush=True)):
+            print(line)
+    else:
+        print(describe_hours(units, options.like))
     return 0
+
+
+def says_sweep(name: str) -> bool:
+    """Tell whether a name or file is of a sweep: it ships as one, or says what is searched."""
+    if name in shipped(SHIPPED) or name in shipped(SHIPPED_SWEEPS):
+        return name in shipped(SHIPPED_SWEEPS)
+    path = find(name, "protocol", SHIPPED)
+    return "search" in read_mapping(path, "protocol")[0]
+
+
+def describe_sweep(sweep: SweepSettings) -> list[str]:
+    """Say which points there are."""
+    spaces = (f"{name} {space.ends()}" for name, space in sweep.search.options.items())
+    return [
+        f"{sweep.name}: {sweep.question}",
+        f"sweep {sweep.sha256()}",
+        f"{sweep.total()} points by {sweep.search.method}: {'; '.join(spaces)}",
+        "nothing is randomised, so there is no p and no power",
+    ]
 
 
 def describe(protocol: Protocol, groups: list[Stratum]) -> list[str]:
@@ -133,7 +170,10 @@ def describe_hours(units: int, like: Path | None) -> str:
         ValueError: there is no campaign in ``like``, or none of its units has finished.
     """
     if like is None:
-        return "hours: unknown; --like DIR takes them from a campaign that ran, such as runs/NAME"
+        return (
+            "hours: unknown; --like DIR takes them from a campaign that ran, such as runs/NAME, "
+            "and --probe from a step of each kind of unit on this device"
+        )
     from trials.campaign import load
 
     campaign = load(like)

@@ -95,6 +95,9 @@ class Settings(Strict):
     inversions: dict[Name, Inversion] = Field(min_length=1)
     robustness: Annotated[Robustness, PlainSerializer(write_options)]
     workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
+    gpu_share: float | None = Field(
+        default=None, gt=0, le=1, description="of a GPU, for a unit of one process; None: a quarter"
+    )
     retries: int = Field(
         default=2, ge=0, description="times that a unit is run again after a lost process or node"
     )
@@ -110,6 +113,8 @@ class Settings(Strict):
         ]
         if self.outcome not in outcomes:
             raise unknown("outcome", self.outcome, outcomes)
+        if self.training.thresholds and self.workers > 1:
+            raise ValueError(f"training.thresholds need workers: 1, got {self.workers}")
         if self.training.batch_size % self.workers:
             raise ValueError(
                 f"training.batch_size must be a multiple of workers, got "
@@ -119,7 +124,8 @@ class Settings(Strict):
 
     def canonical(self) -> dict[str, Any]:
         """Write the settings with every default filled in, as JSON holds them."""
-        return json.loads(json.dumps(self.model_dump()))
+        later = {"gpu_share"} if self.gpu_share is None else set()  # earlier hashes stay valid
+        return json.loads(json.dumps(self.model_dump(exclude=later)))
 
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""

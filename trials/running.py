@@ -12,10 +12,8 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.assets import make_assets
-from atat_ray.data import load_split
 from atat_ray.device import pick_device
 from atat_ray.jobs import one_by_one
-from atat_ray.models.backbones import find_weights
 from atat_ray.specification import UnitSpec
 from atat_ray.target import Trainer, train_here
 from atat_ray.unit import run_unit
@@ -23,7 +21,7 @@ from trials.allocation import Assignment
 from trials.campaign import Campaign
 from trials.devices import Need, alive, limit, needs, start_ray, wait_for_room
 from trials.keeping import Kept, write_note
-from trials.protocol import Settings
+from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
@@ -76,21 +74,6 @@ def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None
     finally:
         ray.shutdown()
     return writer.close()
-
-
-def read_data(protocol: Settings) -> None:
-    """Read the data of every block, so that what cannot be read ends a run before it begins.
-
-    Raises:
-        ValueError: a file cannot be read, a dataset is too small, or ImageNet weights are missing.
-    """
-    for name, block in protocol.blocks.items():
-        if protocol.training.weights == "imagenet":
-            find_weights(block.architecture or protocol.architecture)
-        spec = protocol.block_spec(name)
-        load_split(spec.data, spec.split)
-    if protocol.evaluation.training.weights == "imagenet":
-        find_weights(protocol.evaluation.architecture)
 
 
 def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | None) -> None:

@@ -1,5 +1,6 @@
 """What the driver does when a unit starts and ends: note it, record it, say how far it got."""
 
+import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -247,6 +248,8 @@ class Writer:
             "evaluation_sha256": spec.block.evaluation_hash(),
             "prior_sha256": ",".join(priors),
         }
+        if outcome is not None and schema.SELECTED_TAG in outcome:
+            tags[schema.SELECTED_TAG] = json.dumps(outcome[schema.SELECTED_TAG])
         return tags, outcome, pictures, campaign.options(row)
 
     def close(self) -> Summary:

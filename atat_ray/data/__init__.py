@@ -6,8 +6,9 @@ from pathlib import Path
 from atat_ray.data.celeba import list_celeba
 from atat_ray.data.facescrub import list_facescrub
 from atat_ray.data.image_folder import list_image_folder
+from atat_ray.data.made import EACH, made_images
 from atat_ray.data.orl_faces import load_orl_faces
-from atat_ray.data.splits import Faces, IdentitySplit, permuted_labels, split_identities
+from atat_ray.data.splits import Faces, IdentitySplit, few, permuted_labels, split_identities
 from atat_ray.data.stanford_dogs import list_stanford_dogs
 from atat_ray.data.store import open_store
 from atat_ray.names import unknown
@@ -20,9 +21,10 @@ LISTINGS = {
     "stanford_dogs": list_stanford_dogs,
     "image_folder": list_image_folder,
 }
-DATASETS = ("orl_faces", *LISTINGS)
+MADE = "made"  # of random pixels, which show that a protocol runs and nothing else
+DATASETS = ("orl_faces", *LISTINGS, MADE)
 
-__all__ = ["DATASETS", "LISTINGS", "Data", "Faces", "IdentitySplit", "load_split"]
+__all__ = ["DATASETS", "LISTINGS", "MADE", "Data", "Faces", "IdentitySplit", "load_split"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,8 @@ class Data:
             evaluation models still learn who is on each.
         train_share: instead of ``num_train``, share of each private person's images that train.
         skip_corrupt: leave out files that cannot be decoded; else they end the run.
+        at_most: images that train, and that test, at most: for rehearsals. Of stored public images
+            FEW_PUBLIC are left, or as many.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Data:
     random_labels: bool = later(False)
     train_share: float | None = later(None)
     skip_corrupt: bool = later(False)
+    at_most: int | None = later(None)
 
     __pydantic_config__ = STRICT
 
@@ -70,6 +75,8 @@ class Data:
             )
         if self.train_share is not None and not 0 < self.train_share < 1:
             raise ValueError(f"train_share must be in (0, 1), got {self.train_share:g}")
+        if self.at_most is not None and self.at_most < 2:
+            raise ValueError(f"at_most must be 2 images or more, got {self.at_most}")
         if self.name in LISTINGS and self.root is None:
             raise ValueError(f"{self.name} needs root, the folder that holds its files")
         if self.name not in LISTINGS and self.skip_corrupt:
@@ -87,6 +94,9 @@ def load_split(data: Data, split: int) -> IdentitySplit:
         assert root is not None, "Data asks for it"
         listing = LISTINGS[data.name](root)
         images, people = open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
+    elif data.name == MADE:
+        each = EACH if data.num_train is None else data.num_train + 1
+        images, people = made_images(data.num_private, each=each, size=data.size)
     else:
         images, people = load_orl_faces(root, size=data.size)
     divided = split_identities(
@@ -96,8 +106,8 @@ def load_split(data: Data, split: int) -> IdentitySplit:
         num_private=data.num_private,
         num_train=data.num_train,
         train_share=data.train_share,
-        all_private=data.name in LISTINGS,
+        all_private=data.name != "orl_faces",
     )
-    if not data.random_labels:
-        return divided
-    return replace(divided, train=permuted_labels(divided.train, split=split))
+    if data.random_labels:
+        divided = replace(divided, train=permuted_labels(divided.train, split=split))
+    return divided if data.at_most is None else few(divided, data.at_most)

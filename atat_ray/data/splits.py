@@ -146,3 +146,32 @@ def permuted_labels(faces: Faces, *, split: int) -> Faces:
     generator = torch.Generator().manual_seed(2000 + split)
     order = torch.randperm(len(faces), generator=generator).to(faces.labels.device)
     return Faces(images=faces.images, labels=faces.labels[order])
+
+
+FEW_PUBLIC = 64
+
+
+def few(split: IdentitySplit, most: int) -> IdentitySplit:
+    """Keep a few images of a split, which still has all of its people.
+
+    Args:
+        split: of a dataset.
+        most: images kept to train, and to test: one of every person before a second of anybody.
+    """
+
+    def first(faces: Faces, number: int) -> Faces:
+        earlier = torch.zeros(len(faces), dtype=torch.long)  # images of the same person before
+        for label in faces.labels.unique():
+            rows = (faces.labels == label).nonzero().flatten()
+            earlier[rows] = torch.arange(len(rows))
+        chosen = (earlier * (len(faces) + 1) + faces.labels).argsort(stable=True)[:number]
+        return Faces(images=take(faces.images, chosen), labels=faces.labels[chosen])
+
+    stored = isinstance(split.public.images, StoredImages) and len(split.public)
+    return IdentitySplit(
+        train=first(split.train, most),
+        recognised=first(split.recognised, most),
+        test=first(split.test, most),
+        public=first(split.public, max(most, FEW_PUBLIC)) if stored else split.public,
+        people=split.people,
+    )

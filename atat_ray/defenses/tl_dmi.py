@@ -1,7 +1,7 @@
 """TL-DMI: the first stages come from public images and are never trained on private ones."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class TlDmi:
 
     Attributes:
         frozen: stages of the network that only public images shape; 0 is the stem alone.
-        public_epochs: passes over the public images before; one-cycle AdamW as for the rest.
+        public_epochs: passes over the public images before; one-cycle AdamW as for the rest. With 0
+            the initial weights are frozen as they are: those of ImageNet, as in the paper.
         public_learning_rate: peak, before.
         public_batch_size: images a step, before.
     """
@@ -54,11 +55,15 @@ class TlDmi:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if self.frozen < 0 or self.public_epochs < 1:
+        if self.frozen < 0 or self.public_epochs < 0:
             raise ValueError(
-                f"frozen must be 0 or more and public_epochs 1 or more, "
+                f"frozen must be 0 or more and public_epochs 0 or more, "
                 f"got {self.frozen} and {self.public_epochs}"
             )
+
+    def least(self) -> "TlDmi":
+        """Give the options that take every step once, for a rehearsal."""
+        return replace(self, public_epochs=min(self.public_epochs, 1))
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Learn initial weights from public images, and freeze the first stages."""
@@ -67,11 +72,11 @@ class TlDmi:
             raise ValueError(
                 f"frozen must be at most the {len(stages)} stages of the network, got {self.frozen}"
             )
-        if public is not None:
+        if public is not None and self.public_epochs > 0:
             if not len(public):
                 raise ValueError(
                     "tl_dmi learns its first stages from public images and every class is private; "
-                    "lower num_private, so that some classes stay public"
+                    "lower num_private, or set public_epochs: 0 and weights: imagenet"
                 )
             self.learn(model, public, seed)
         parts = {id(part) for part in ask(model, "frozen_part", "tl_dmi", "parts")(self.frozen)}

@@ -1,6 +1,7 @@
 """The options that all inversion attacks share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from atat_ray.inversion.losses import LOSSES
 from atat_ray.names import unknown
@@ -90,6 +91,15 @@ class Budget:
                 raise ValueError(
                     f"{name} is (least, largest) share of the image in (0, 1], got {low}, {high}"
                 )
+
+    def once(self) -> Self:
+        """Give the budget that takes every step once, on as many images at a time as this one."""
+        return replace(self, views=1)
+
+    def least(self) -> Self:
+        """Give the budget that takes every step once, on one candidate of one class."""
+        least = ("samples", "candidates", "keep", "batch_classes", "pseudo_private")
+        return replace(self.once(), **{name: 1 for name in least if hasattr(self, name)})
 
     def parts(self, num_classes: int) -> list[range]:
         """Divide the classes into those that are attacked at a time."""

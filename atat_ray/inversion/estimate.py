@@ -69,7 +69,9 @@ def saved_bytes(work: Any) -> int:
     return sum(kept.values())
 
 
-def estimate(target: nn.Module, prior: Prior, num_classes: int, attack: Attack) -> Estimate:
+def estimate(
+    target: nn.Module, prior: Prior, num_classes: int, attack: Attack, *, probed: int = PROBED
+) -> Estimate:
     """Probe an attack on a few candidates and scale it up.
 
     Args:
@@ -77,10 +79,11 @@ def estimate(target: nn.Module, prior: Prior, num_classes: int, attack: Attack) 
         prior: to search, by its latents.
         num_classes: C.
         attack: whose time and memory are asked for.
+        probed: candidates that are timed together.
     """
     target.eval()
     device = next(target.parameters()).device
-    count = min(PROBED, attack.candidates)
+    count = min(probed, attack.candidates)
     scope = Scope(num_classes=1, part=[0], seed=0, device=device)
     state = (prior.sample_latents(count, generator("probe")).to(device),)
     classes, draws = scope.labels(count), scope.draws("probe", count)

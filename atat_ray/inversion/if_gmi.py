@@ -1,7 +1,7 @@
 """IF-GMI (Qiu et al. 2024, "A Closer Look at GAN Priors"): search intermediate features too."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,10 @@ class IfGmi(Budget):
             raise ValueError(f"feature_rate must be above 0, got {self.feature_rate:g}")
         if self.choice not in CHOICES:
             raise unknown("choice", self.choice, CHOICES)
+
+    def once(self) -> Self:
+        """Give the budget that takes every step once, on as many images at a time as this one."""
+        return replace(self, views=1, steps=tuple(min(steps, 1) for steps in self.steps))
 
     def needs(self) -> tuple[str, ...]:
         """Name what the prior must offer."""

@@ -1,7 +1,7 @@
 """Plug & Play Attacks (Struppek et al. 2022): search a prior's latents for faces of each class."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -47,6 +47,10 @@ class Ppa(Budget):
             )
         if self.space not in SPACES:
             raise unknown("space", self.space, SPACES)
+
+    def once(self) -> Self:
+        """Give the budget that takes every step once, on as many images at a time as this one."""
+        return replace(self, views=1, steps=min(self.steps, 1), milestones=())
 
     def needs(self) -> tuple[str, ...]:
         """Name what the prior must offer."""

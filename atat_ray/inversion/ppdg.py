@@ -5,8 +5,8 @@ that it makes them near its centre, where a second inversion looks first.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,13 @@ class Ppdg(Ppa):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value:g}")
+
+    def once(self) -> Self:
+        """Give the budget that takes every step once, on as many images at a time as this one."""
+        single = {
+            name: min(getattr(self, name), 1) for name in ("steps", "pivot_steps", "tuning_steps")
+        }
+        return replace(self, views=1, milestones=(), **single)
 
     def needs(self) -> tuple[str, ...]:
         """Name what the prior must offer."""

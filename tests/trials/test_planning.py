@@ -1,14 +1,16 @@
 """What ``atat plan`` says of a trial that has not run: power, hours, and what was assumed."""
 
 import re
-from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
-from trials import planning
+from atat_ray.probing import Rates
+from trials import cli, hours, planning
 from trials.allocation import strata
 from trials.cli import parser
+from trials.reading import read_protocol
 
 
 @pytest.fixture
@@ -88,6 +90,42 @@ def test_hours_are_those_of_the_units_that_have_finished(enrolled, finish):
 
 
 def test_without_a_campaign_the_line_says_how_to_get_hours(capsys):
-    options = Namespace(protocol="orl-rct", control=0.9, effect=-10.0, sd=4.0, trials=20, like=None)
+    options = parser().parse_args(["plan", "orl-rct", "--trials", "20"])
     assert planning.plan(options) == 0
     assert "hours: unknown; --like DIR" in capsys.readouterr().out
+
+
+RATES = Rates(train=0.5, forward=0.1, gradient=0.3, inversions={"standard": 8.0})
+
+
+def test_the_hours_of_a_unit_are_seconds_an_image_times_the_images_of_the_protocol(tiny_protocol):
+    spec = tiny_protocol().unit_spec("any", "split-0", "control")
+    train = 2 * 6 * 7 * 0.5  # epochs, people, images
+    robust = 6 * 3 * (2 * 10 * 0.3)  # people, test images, two attacks of ten steps at one epsilon
+    assert hours.unit_seconds(spec, RATES) == pytest.approx(train + robust + 8.0)
+
+
+def test_images_that_are_not_there_are_counted_as_published():
+    spec = read_protocol("facescrub-rct").unit_spec("any", "split-0", "control")
+    data = replace(spec.block.data, root="/nowhere")
+    assert hours.count_images(data, 0) == (34_090, 3_788)
+    with pytest.raises(ValueError, match="no folder /nowhere, so that its images cannot be counte"):
+        hours.count_images(replace(data, name="image_folder"), 0)
+
+
+def test_a_probe_measures_every_kind_and_counts_every_unit(tiny_protocol):
+    said: list[str] = []
+    lines = hours.describe_probe(tiny_protocol(units_per_arm=3), said.append)
+    assert said == ["[1/2] measuring control in split-0", "[2/2] measuring treatment in split-0"]
+    total = float(re.search(r"hours: (\S+) CPU hours for 12 units", lines[0]).group(1))
+    found = [re.search(r": (\S+) hours a unit, (\d+) units", line).groups() for line in lines[1:3]]
+    assert [int(units) for _, units in found] == [6, 6]
+    assert sum(float(one) * 6 for one, _ in found) == pytest.approx(total, rel=0.1)
+
+
+def test_a_sweep_is_planned_by_its_points(capsys):
+    assert cli.main(["plan", "lambda-epsilon-sweep"]) == 0
+    out = capsys.readouterr().out
+    assert "12 points by grid: weight [0.02, 0.08, 0.32, 1.28]; epsilon" in out
+    assert "no p and no power" in out
+    assert "hours: unknown" in out

@@ -306,3 +306,12 @@ def test_each_inversion_attack_is_read_from_a_preset_and_written_alone(tiny_prot
         canonical = protocol.canonical()
         assert set(canonical["inversions"]["standard"]) == {"prior", name}
         assert Protocol.model_validate(canonical) == protocol
+
+
+def test_thresholds_are_declared_in_training_and_need_one_worker(content):
+    content["training"] = {**content["training"], "thresholds": [0.9, 0.91]}
+    protocol = Protocol.model_validate(content)
+    assert protocol.canonical()["training"]["thresholds"] == [0.9, 0.91]
+    assert Protocol.model_validate(protocol.canonical()) == protocol
+    with pytest.raises(ValueError, match="thresholds need workers: 1, got 2"):
+        Protocol.model_validate({**content, "workers": 2})

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from analysis import runs, schema
+from atat_ray.stages import write_whole
 from trials import writer as writer_module
 from trials.keeping import write_note
 from trials.reaching import Unreachable
@@ -276,3 +277,24 @@ def test_notes_are_json_with_a_time(enrolled, start):
     start(campaign)[0].started(campaign.table[0].unit_id)
     path = campaign.unit_folder(campaign.table[0].unit_id) / "start.json"
     assert before <= json.loads(path.read_text())["time"] <= time.time()
+
+
+def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled, finish, start):
+    """When one was kept was decided after treatment; an analysis must not come across it."""
+    campaign = enrolled()
+    writer, _ = start(campaign)
+    writer.open()
+    kept = {"train-acc-0.90.pt": {"epoch": 3, "clean_acc": 0.9}}
+    for row in campaign.pending():
+        writer.started(row.unit_id)
+        outcome = finish(campaign, row) | {schema.SELECTED_TAG: kept}
+        write_whole(
+            campaign.unit_folder(row.unit_id) / "outcome.json", json.dumps(outcome).encode()
+        )
+        writer.ended(row.unit_id)
+    writer.close()
+    units = writer.record.units().values()
+    tags = [unit.tags[schema.SELECTED_TAG] for unit in units]
+    assert [json.loads(tag) for tag in tags] == [kept] * len(campaign.table)
+    found = runs.load(campaign.tracking_uri, "tiny")
+    assert not [name for name in found.units if "select" in name or "kept" in name]

@@ -20,6 +20,8 @@ from atat_ray.priors.stylegan2.files import file_hash, read_generator
 from atat_ray.priors.stylegan2.framing import Settings, frame
 from atat_ray.priors.stylegan2.networks import Generator
 
+PLACEHOLDER = 64 * "0"
+
 
 class StyleGan2Prior(StagedPrior):
     """A StyleGAN2 generator with Gaussian latents; stage k is the input of its block k.
@@ -62,13 +64,7 @@ class StyleGan2Prior(StagedPrior):
             ValueError: the file is not there, not the one of this SHA-256, or no generator.
         """
         path = path.expanduser()
-        if path.suffix != ".safetensors":
-            raise ValueError(
-                f"{path} must end in .safetensors; "
-                f"`atat prior convert {path} {path.with_suffix('.safetensors')}` makes one"
-            )
-        if not path.is_file():
-            raise ValueError(f"there is no file {path}; docs/priors.md says how to get one")
+        check_file(path, sha256)
         found = file_hash(path)
         if found != sha256:
             raise ValueError(f"{path} has sha256 {found}, not {sha256}; it is another generator")
@@ -138,6 +134,28 @@ class StyleGan2Prior(StagedPrior):
         return tuple(torch.cat(tensors) for tensors in zip(*made, strict=True))
 
 
+def check_file(path: Path, sha256: str) -> None:
+    """Refuse a file that is not there, and the hash that stands for one that nobody has named yet.
+
+    Raises:
+        ValueError: says what to do.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"{path} must end in .safetensors; "
+            f"`atat prior convert {path} {path.with_suffix('.safetensors')}` makes one"
+        )
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it, and prints "
+            "the sha256 to put beside the path (docs/priors.md)"
+        )
+    if sha256 == PLACEHOLDER:
+        raise ValueError(
+            f"the sha256 of {path} is still the placeholder of zeros; put {file_hash(path)} there"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleGan2Options:
     """What a protocol may choose of the StyleGAN2 prior, which is read and not fitted.
@@ -145,7 +163,8 @@ class StyleGan2Options:
     Attributes:
         path: of the .safetensors file that ``atat prior convert`` made; where it lies changes no
             result and no hash.
-        sha256: of that file, 64 hexadecimal digits; this names the generator.
+        sha256: of that file, 64 hexadecimal digits; this names the generator. Protocols that ship
+            have zeros, which no run takes.
         psi: truncation; 1 is none. PPA uses 0.5.
         cutoff: w of the first so many layers is truncated; all if null. PPA uses 8.
         noise: whether the generator's constant noise is added.
@@ -173,6 +192,14 @@ class StyleGan2Options:
                 "prints it"
             )
         self.settings()
+
+    def check(self) -> None:
+        """Refuse a file that is not there, so that a run ends before it begins.
+
+        Raises:
+            ValueError: says what to do.
+        """
+        check_file(Path(self.path).expanduser(), self.sha256)
 
     def settings(self, **framing: Any) -> Settings:
         """Give the settings of the prior, with the size and colours that a fit finds."""

@@ -185,7 +185,7 @@ def test_another_file_under_the_path_is_refused(options, tmp_path):
     write_generator(small_generator(seed=5), other)
     with pytest.raises(ValueError, match=f"has sha256 {file_hash(other)}, not {options.sha256}"):
         replace(options, path=str(other)).fit(torch.rand(2, 3, 16, 16), generator(1))
-    with pytest.raises(ValueError, match=r"there is no file .*; docs/priors.md says"):
+    with pytest.raises(ValueError, match=r"there is no file .* convert ffhq.pkl .*docs/priors.md"):
         replace(options, path="gone.safetensors").fit(torch.rand(2, 3, 16, 16), generator(1))
     with pytest.raises(ValueError, match="`atat prior convert x.pkl x.safetensors` makes one"):
         replace(options, path="x.pkl").fit(torch.rand(2, 3, 16, 16), generator(1))
