@@ -80,6 +80,9 @@ the flow, then the texture. Its weights are the means and components of texture 
 Split 0. First two rows: no defense, reconstructions above the nearest training images of their
 class; last two rows: AT-AT.
 
+To the eye PPDG's faces are rougher than PPA's, with false edges: tuning leaves the manifold of the
+prior's faces somewhat, although its AttAcc is not lower. Look before you trust a score.
+
 {pictures}
 """
 
