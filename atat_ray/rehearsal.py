@@ -193,7 +193,11 @@ def attack_once(spec: UnitSpec, folder: Path) -> None:
     model = load_target(spec, split, folder)
     image = split.test.to(pick_device()).images[:1]
     settings = replace(
-        ATTACK_SETS[spec.robustness.attacks], iterations=1, target_classes=1, queries=2
+        ATTACK_SETS[spec.robustness.attacks],
+        iterations=1,
+        target_classes=1,
+        queries=2,
+        fab_iterations=1,
     )
     with true_float32():
         with torch.no_grad():

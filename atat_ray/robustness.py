@@ -24,15 +24,17 @@ class AttackSet:
 
     Attributes:
         attacks: names in pyautoattack, run in this order on the images that still resist.
-        iterations: of APGD and FAB.
+        iterations: of APGD.
         target_classes: wrong classes that targeted attacks try, at most num_classes - 1.
         queries: of Square.
+        fab_iterations: of FAB.
     """
 
     attacks: tuple[str, ...]
     iterations: int
     target_classes: int = 9
     queries: int = later(5000)
+    fab_iterations: int = later(100)
 
 
 ATTACK_SETS = {
@@ -142,7 +144,7 @@ def run_attack(
         runner.verbose = False
         runner.apgd.n_restarts = runner.fab.n_restarts = 1
         runner.apgd.n_iter = runner.apgd_targeted.n_iter = settings.iterations
-        runner.fab.n_iter, runner.square.n_queries = settings.iterations, settings.queries
+        runner.fab.n_iter, runner.square.n_queries = settings.fab_iterations, settings.queries
         runner.apgd.eot_iter = runner.apgd_targeted.eot_iter = eot
         targets = min(settings.target_classes, num_classes - 1)
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = targets
