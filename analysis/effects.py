@@ -9,7 +9,7 @@ returns numbers in the printed unit of the outcome (percentage points for fracti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -66,9 +66,6 @@ class Difference:
     df: float
     of_arms: tuple[tuple[float, float], tuple[float, float]] | None  # (mean, se) of both as
     # fractions, where the interval is made of theirs; None where it is symmetric
-    low: float
-    high: float
-    p: float  # two-sided; below 1 - level where the interval leaves out 0
     level: float
     unit: str
     method: str
@@ -82,13 +79,24 @@ class Difference:
             f"{how}{self.method}, {self.df:.1f} df, n = {self.n_arm} + {self.n_against})"
         )
 
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.bounds(self.level)[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.bounds(self.level)[1]
+
+    @property
+    def p(self) -> float:
+        """Two-sided p; below 1 - level where the interval leaves out 0."""
+        return float(2 * stats.t.sf(abs(self._statistic(0.0)), self.df))
+
     def above(self, value: float) -> float:
         """Return the one-sided p of a true difference of ``value`` or less, in the printed unit."""
-        if self.of_arms is None:
-            t = (self.estimate - value) / self.se
-        else:
-            t = critical(*self.of_arms, value / self._scale, fraction=True)
-        return float(stats.t.sf(t, self.df))
+        return float(stats.t.sf(self._statistic(value), self.df))
 
     def bounds(self, level: float) -> tuple[float, float]:
         """Return the ends of the two-sided interval at a level."""
@@ -97,6 +105,12 @@ class Difference:
             return float(self.estimate - c * self.se), float(self.estimate + c * self.se)
         low, high = bounds(*self.of_arms, c, fraction=True)
         return float(self._scale * low), float(self._scale * high)
+
+    def _statistic(self, value: float) -> float:
+        """Return the t statistic of a true difference of ``value``."""
+        if self.of_arms is None:
+            return (self.estimate - value) / self.se
+        return float(critical(*self.of_arms, value / self._scale, fraction=True))
 
     @property
     def _scale(self) -> float:
@@ -184,7 +198,7 @@ def difference_in_means(
         method = "matched pairs, t" if pairs else "OLS with block indicators, HC2, t(n - k)"
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
-    found = Difference(
+    return Difference(
         arm=arm,
         against=against,
         outcome=outcome,
@@ -195,17 +209,11 @@ def difference_in_means(
         se=float(np.sqrt(variance)),
         df=df,
         of_arms=of_arms,
-        low=float("nan"),
-        high=float("nan"),
-        p=float("nan"),
         level=level,
         unit=unit.name,
         method=method,
         as_treated=received is not None,
     )
-    low, high = found.bounds(level)
-    above = found.above(0.0)
-    return replace(found, low=low, high=high, p=2 * min(above, 1 - above))
 
 
 def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:

@@ -1,10 +1,7 @@
 """Seconds that the parts of a unit take, measured on the device at hand."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,13 +9,11 @@ from atat_ray.assets import load_block_prior
 from atat_ray.data import load_split
 from atat_ray.data.splits import Faces
 from atat_ray.device import pick_device
-from atat_ray.inversion.estimate import estimate
+from atat_ray.inversion.estimate import STEPS, estimate, timed
 from atat_ray.precision import true_float32
 from atat_ray.specification import UnitSpec
 from atat_ray.target import new_target
 from atat_ray.training import Loop
-
-TIMES = 2  # measured, after one that warms up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,21 +33,6 @@ class Rates:
     inversions: dict[str, float]
 
 
-def each(work: Callable[[], Any], images: int) -> float:
-    """Time some work on so many images: seconds an image."""
-
-    def wait() -> float:
-        if pick_device().type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    work()
-    start = wait()
-    for _ in range(TIMES):
-        work()
-    return (wait() - start) / TIMES / images
-
-
 def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
     """Measure a unit.
 
@@ -65,10 +45,10 @@ def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
     faces = split.train.to(device)
     model = new_target(spec, split).to(device).train()
     size = spec.training.batch_size
-    long = replace(spec.training, epochs=TIMES + 1)  # the schedule allows so many steps
+    long = replace(spec.training, epochs=STEPS + 1)  # the schedule allows so many steps
     with true_float32():
         loop = Loop(model, faces, spec.defense, long, seed=0)
-        train = each(lambda: loop.step(torch.arange(size)), size)
+        train = timed(device, lambda: loop.step(torch.arange(size))) / size
     model.eval().requires_grad_(False)
     batch = Faces(images=faces.images[:size], labels=faces.labels[:size]).images[:]
     inversions = {}
@@ -79,8 +59,8 @@ def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
         inversions[name] = found.seconds
     return Rates(
         train=train,
-        forward=each(lambda: model(batch), size),
-        gradient=each(lambda: gradient(model, batch), size),
+        forward=timed(device, lambda: model(batch)) / size,
+        gradient=timed(device, lambda: gradient(model, batch)) / size,
         inversions=inversions,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -191,35 +192,59 @@ def resists(
     Raises:
         ValueError: images outside [0, 1], too few classes, TF32 on.
     """
-    settings = ATTACK_SETS[attacks]
     was_training = model.training
     model.eval()
+    options = {"epsilon": epsilon, "num_classes": num_classes, "seed": seed, "eot": eot}
     parts = []
     for number, rows in enumerate(torch.arange(len(images)).split(chunk)):
         if part not in (None, number):
             continue
-        x, y = images[rows], labels[rows]
+        x = images[rows]
         check_attacked(x, epsilon, num_classes)
-        with torch.no_grad():
-            left = model(x).argmax(1) == y
-        for attack in settings.attacks:
-            options = {"epsilon": epsilon, "num_classes": num_classes, "seed": seed, "eot": eot}
-            key = specification_hash(keep and keep[1], attack, settings, options, number, chunk)
-            path = keep and keep[0] / f"{epsilon:g}-{attack}-{number}.pt"
-            kept = path and load_stage(path, key)
-            if kept:
-                left = kept["left"].to(left.device)
-            elif left.any():
-                found = run_attack(
-                    model, x[left], y[left], attack, settings=settings, **options
-                )  # fmt: skip
-                left = left.clone()
-                left[left.clone()] = found
-            if path and not kept:
-                save_stage(path, key, {"left": left.cpu()})
-        parts.append(left)
+        place = (number, chunk)
+        settings = ATTACK_SETS[attacks]
+        parts.append(resists_all(model, x, labels[rows], settings, options, place, keep))
     model.train(was_training)
     return torch.cat(parts)
+
+
+def resists_all(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    settings: AttackSet,
+    options: dict[str, Any],
+    place: tuple[int, int],
+    keep: tuple[Path, str] | None,
+) -> Tensor:
+    """Tell which images of one chunk resist every attack of a set; see :func:`resists`.
+
+    Args:
+        model: in evaluation mode.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) long.
+        settings: the set.
+        options: of :func:`run_attack`, beside the attack and its set.
+        place: number and size of the chunk, which name what is kept of it.
+        keep: folder, and a hash of all that the model depends on.
+    """
+    with torch.no_grad():
+        left = model(images).argmax(1) == labels
+    for attack in settings.attacks:
+        key = specification_hash(keep and keep[1], attack, settings, options, *place)
+        path = keep and keep[0] / f"{options['epsilon']:g}-{attack}-{place[0]}.pt"
+        kept = path and load_stage(path, key)
+        if kept:
+            left = kept["left"].to(left.device)
+        elif left.any():
+            found = run_attack(
+                model, images[left], labels[left], attack, settings=settings, **options
+            )
+            left = left.clone()
+            left[left.clone()] = found
+        if path and not kept:
+            save_stage(path, key, {"left": left.cpu()})
+    return left
 
 
 def resisting(

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -50,7 +50,7 @@ def invert_part(
             seed=spec.seed(f"invert {inversion}"),
             part=parts[number],
         )
-        payload = {name: tensor.cpu() for name, tensor in asdict(found).items()}
+        payload = {field.name: getattr(found, field.name).cpu() for field in fields(found)}
         payload["seconds"] = time.perf_counter() - start
         if len(parts) > 1:
             save_stage(path, spec.invert_hash(inversion), payload)

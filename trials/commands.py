@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +57,10 @@ def run(options: Namespace) -> int:
 def rehearse(settings: "Settings", options: Namespace) -> int:
     """Take one step of everything that a protocol or sweep would do; 0 if all of it passes."""
     from trials import rehearsing
+    from trials.screen import Lines
 
-    echo = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
-    return rehearsing.run(settings, echo, as_json=options.json)
+    lines = Lines(sys.stderr if options.json else None)
+    return rehearsing.run(settings, lines.say, as_json=options.json)
 
 
 def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
@@ -155,11 +155,6 @@ def show_sweep(sweep: "Kept") -> None:
 
     found = conclude(sweep.tracking_uri, sweep.protocol.name, sweep.folder / "report")
     print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
-
-
-def say(line: str) -> None:
-    """Print a line of progress at once."""
-    print(line, flush=True)
 
 
 def stop(options: Namespace) -> int:
@@ -276,22 +271,25 @@ def prior(options: Namespace) -> int:
 def train(options: Namespace) -> int:
     """Train one target model."""
     from trials import single
+    from trials.screen import Lines
 
-    return single.train(options, say)
+    return single.train(options, Lines().say)
 
 
 def invert(options: Namespace) -> int:
     """Attack one target model."""
     from trials import single
+    from trials.screen import Lines
 
-    return single.invert(options.folder, say)
+    return single.invert(options.folder, Lines().say)
 
 
 def evaluate(options: Namespace) -> int:
     """Measure one target model."""
     from trials import single
+    from trials.screen import Lines
 
-    return single.evaluate(options.folder, say)
+    return single.evaluate(options.folder, Lines().say)
 
 
 def data(options: Namespace) -> int:

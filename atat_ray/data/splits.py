@@ -64,6 +64,45 @@ def count_train(images: int, num_train: int | None, train_share: float | None) -
     return min(max(1, round(train_share * images)), images - 1)
 
 
+def check_counts(
+    identities: Tensor,
+    counts: Tensor,
+    num_private: int,
+    num_train: int | None,
+    *,
+    all_private: bool,
+) -> None:
+    """Refuse numbers that a dataset does not have.
+
+    Args:
+        identities: (P,) every person.
+        counts: (P,) images of each.
+        num_private: people to be private.
+        num_train: training images of each of them, if a number was asked for.
+        all_private: whether nobody need be public.
+
+    Raises:
+        ValueError: not enough people or images.
+    """
+    most = len(identities) - (0 if all_private else 1)
+    if not 0 < num_private <= most:
+        reason = f"as there are {most} classes" if all_private else (
+            f"so that some of the {len(identities)} people stay public"
+        )  # fmt: skip
+        raise ValueError(f"num_private must be in 1..{most} {reason}, got {num_private}")
+    if num_train is not None and not 0 < num_train < int(counts.min()):
+        raise ValueError(
+            f"num_train must be in 1..{int(counts.min()) - 1} so that every person keeps a "
+            f"test image, got {num_train}"
+        )
+    if int(counts.min()) < 2:
+        person = int(identities[counts.argmin()])
+        raise ValueError(
+            f"class {person} has one image, and needs one to train on and one to test with; "
+            "add images of it, or remove it"
+        )
+
+
 def split_identities(
     images: Tensor | StoredImages,
     people: Tensor,
@@ -92,23 +131,7 @@ def split_identities(
     """
     identities = people.unique()
     counts = torch.stack([(people == person).sum() for person in identities])
-    most = len(identities) - (0 if all_private else 1)
-    if not 0 < num_private <= most:
-        reason = f"as there are {most} classes" if all_private else (
-            f"so that some of the {len(identities)} people stay public"
-        )  # fmt: skip
-        raise ValueError(f"num_private must be in 1..{most} {reason}, got {num_private}")
-    if num_train is not None and not 0 < num_train < int(counts.min()):
-        raise ValueError(
-            f"num_train must be in 1..{int(counts.min()) - 1} so that every person keeps a "
-            f"test image, got {num_train}"
-        )
-    if int(counts.min()) < 2:
-        person = int(identities[counts.argmin()])
-        raise ValueError(
-            f"class {person} has one image, and needs one to train on and one to test with; "
-            "add images of it, or remove it"
-        )
+    check_counts(identities, counts, num_private, num_train, all_private=all_private)
     generator = torch.Generator().manual_seed(1000 + split)
     order = identities[torch.randperm(len(identities), generator=generator)]
     private, public = order[:num_private], order[num_private:]
