@@ -1,6 +1,7 @@
 """The cluster files are what ``ray up`` takes, checked as Ray checks them and without a cloud."""
 
 import re
+import subprocess
 import tomllib
 from copy import deepcopy
 from pathlib import Path
@@ -90,7 +91,29 @@ def test_every_ray_process_wants_the_token(name: str) -> None:
     starts = [line for line in commands(cluster) if "ray start" in line]
     assert len(starts) == 2
     assert all(line.startswith("RAY_AUTH_MODE=token ") for line in starts)
-    assert any("RAY_AUTH_MODE=token' >> ~/.bashrc" in line for line in commands(cluster))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_shell_of_ray_has_the_token_and_finds_ray(name: str, tmp_path: Path) -> None:
+    found = tmp_path / "atat-ray/.venv/bin/ray"
+    found.parent.mkdir(parents=True)
+    found.write_text("#!/bin/sh\necho $RAY_AUTH_MODE\n")
+    found.chmod(0o755)
+    (tmp_path / ".bashrc").touch()
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+
+    def shell(*words: str) -> str:
+        done = subprocess.run(
+            ["bash", *words], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    for _ in range(2):  # `ray up` may be repeated
+        for line in read(name)["initialization_commands"]:
+            shell("-c", line)
+    assert len((tmp_path / ".bashrc").read_text().splitlines()) == 1
+    # as `ray down` runs it on the head
+    assert shell("--login", "-c", "-i", "source ~/.bashrc; ray stop") == "token\n"
 
 
 @pytest.mark.parametrize("name", FILES)

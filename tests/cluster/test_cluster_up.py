@@ -167,7 +167,7 @@ def test_a_cluster_that_loses_a_host_ends_with_the_table_of_one_machine(
         assert "was lost and will run again" in said()
         assert on(leaving.name, back), "the host came back and ran units"
         found = table_of(folder, record)
-        laptop("down", cluster, "-y")
+        assert "Exception occurred" not in laptop("down", cluster, "-y")  # `ray stop` on the head
 
     def left():
         commands = [(host.name, words) for host in hosts for words in host.commands()]
