@@ -81,8 +81,9 @@ def as_received(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
 def check_clusters(table: pd.DataFrame, cluster: str) -> None:
     """Refuse clusters that lie in two arms or two blocks: the cluster is what was randomised."""
     for column in ("arm", "block"):
-        across = [c for c, rows in table.groupby(cluster) if len(set(rows[column])) > 1]
-        if len(across):
+        pairs = table[[cluster, column]].drop_duplicates()[cluster]
+        across = sorted(set(pairs[pairs.duplicated()]), key=str)
+        if across:
             raise ValueError(
                 f"{cluster} {named(across)} lies in more than one {column}; a cluster is "
                 f"randomised as a whole and has one {column}"

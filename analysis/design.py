@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from math import comb, prod
 
@@ -17,7 +18,7 @@ ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
 DRAWS = 99_999  # where few units are drawn; see draws_for
 _LEAST_DRAWS = 9_999
 _BUDGET = 10_000_000  # units drawn in all
-_CHUNK = 4_000_000  # units drawn at a time, which bounds memory
+_CHUNK = 4_000_000  # units summed at a time, which bounds memory
 
 
 def draws_for(n: int) -> int:
@@ -75,7 +76,7 @@ class Replay:
         Of an enumeration each block has its own number of rows, see :meth:`combine`. Of a sample
         the first row is the observed allocation.
         """
-        generator = np.random.default_rng(self.seed)
+        sampled = () if self.exact else _sampled(*self._key())
         sums: list[np.ndarray] = []
         for b, (n, treated) in enumerate(self.sizes):
             inside = self.block == b
@@ -85,15 +86,17 @@ class Replay:
                 np.put_along_axis(drawn, chosen, 1.0, axis=1)
                 sums.append(drawn @ values[inside])
                 continue
-            observed = self.z[inside].astype(np.int8)
-            parts, left = [(observed @ values[inside])[None]], self.draws
-            while left:
-                rows = min(left, max(1, _CHUNK // n))
-                drawn = generator.permuted(np.tile(observed, (rows, 1)), axis=1)
-                parts.append(drawn.astype(float) @ values[inside])
-                left -= rows
+            rows = max(1, _CHUNK // n)
+            parts = [
+                sampled[b][start : start + rows].astype(float) @ values[inside]
+                for start in range(0, len(sampled[b]), rows)
+            ]
             sums.append(np.concatenate(parts))
         return sums
+
+    def _key(self) -> tuple[bytes, bytes, int, int]:
+        z, block = self.z.astype(np.int8), self.block.astype(np.intp)
+        return z.tobytes(), block.tobytes(), self.seed, self.draws
 
     def combine(self, by_block: list[np.ndarray]) -> np.ndarray:
         """Add up one number (a,) a block over the blocks: (allocations,) or (1 + draws,)."""
@@ -101,3 +104,15 @@ class Replay:
         for values in by_block[1:]:
             total = np.add.outer(total, values).ravel() if self.exact else total + values
         return total
+
+
+@lru_cache(maxsize=2)  # several tests of a report replay the same allocation
+def _sampled(z: bytes, block: bytes, seed: int, draws: int) -> tuple[np.ndarray, ...]:
+    """Draw re-allocations of every block: (1 + draws, units) of 0 and 1, the observed one first."""
+    arms, blocks = np.frombuffer(z, dtype=np.int8), np.frombuffer(block, dtype=np.intp)
+    generator, found = np.random.default_rng(seed), []
+    for b in range(int(blocks.max()) + 1):
+        drawn = np.tile(arms[blocks == b], (1 + draws, 1))
+        drawn[1:] = generator.permuted(drawn[1:], axis=1)
+        found.append(drawn)
+    return tuple(found)

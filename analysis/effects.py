@@ -10,6 +10,7 @@ returns numbers in the printed unit of the outcome (percentage points for fracti
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -110,11 +111,16 @@ class Difference:
         """Return the t statistic of a true difference of ``value``."""
         if self.of_arms is None:
             return (self.estimate - value) / self.se
-        return float(critical(*self.of_arms, value / self._scale, fraction=True))
+        return _statistic_of(self.of_arms, value / self._scale)
 
     @property
     def _scale(self) -> float:
         return unit_of(self.outcome).scale
+
+
+@lru_cache(maxsize=1024)  # tables and sentences ask the same again, and it is found by search
+def _statistic_of(arms: tuple[tuple[float, float], tuple[float, float]], value: float) -> float:
+    return float(critical(*arms, value, fraction=True))
 
 
 def arm_means(
@@ -249,8 +255,8 @@ def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> 
         if n < 2:
             raise NotEstimable(f"{name} has {n} finished units, a comparison needs 2 or more")
     table = units.loc[units["arm"].isin([arm, against])]
-    both = table.groupby("block")["arm"].transform("nunique") == 2
-    table = table.loc[both]
+    held = [set(table["block"][table["arm"] == name]) for name in (arm, against)]
+    table = table.loc[table["block"].isin(held[0] & held[1])]
     if table.empty:
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
     finite(table, outcome)

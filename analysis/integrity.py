@@ -52,7 +52,7 @@ def check_integrity(
         for arm, n in per_arm.items()
     ]
     started = units.loc[units["start_order"].notna()]
-    generator = np.random.default_rng(seed)
+    drawn = _shuffled(started, np.random.default_rng(seed))
     nodes = sorted(set(started["node"]))
     return Integrity(
         allocated_as_registered=all(registered),
@@ -60,8 +60,8 @@ def check_integrity(
             [int(np.count_nonzero(analysed["arm"] == arm)) for arm in per_arm],
             list(per_arm.values()),
         ),
-        order_p=_order_p(started, generator),
-        node_p=_node_p(started, generator) if len(nodes) > 1 else None,
+        order_p=_order_p(started, drawn),
+        node_p=_node_p(started, drawn) if len(nodes) > 1 else None,
         nodes=len(nodes),
         deviations=tuple(_deviations(units)),
     )
@@ -83,24 +83,23 @@ def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
 
 def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
     """Return arm numbers as run and permuted within blocks, (1 + draws, n)."""
-    arm = pd.factorize(units["arm"])[0]
+    arm = pd.factorize(units["arm"])[0].astype(np.int16)
     block = pd.factorize(units["block"])[0]
     draws = min(_DRAWS, max(999, 10_000_000 // max(len(arm), 1)))
     drawn = np.tile(arm, (1 + draws, 1))
-    for b in range(block.max() + 1):
+    for b in range(max(block, default=-1) + 1):
         rows = np.flatnonzero(block == b)
         drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
     return drawn
 
 
-def _order_p(units: pd.DataFrame, generator: np.random.Generator) -> float | None:
+def _order_p(units: pd.DataFrame, drawn: np.ndarray) -> float | None:
     """Test by the spread of the arms' mean order, ranked within blocks."""
     if len(set(units["arm"])) < 2:
         return None
     order = units["start_order"].astype(float)
     rank = order.groupby(units["block"]).rank()
     centred = (rank - rank.groupby(units["block"]).transform("mean")).to_numpy(dtype=float)
-    drawn = _shuffled(units, generator)
     spread = np.zeros(len(drawn))
     for a in range(int(drawn.max()) + 1):
         inside = drawn == a
@@ -108,10 +107,9 @@ def _order_p(units: pd.DataFrame, generator: np.random.Generator) -> float | Non
     return float(np.mean(spread >= spread[0] - 1e-9))
 
 
-def _node_p(units: pd.DataFrame, generator: np.random.Generator) -> float:
+def _node_p(units: pd.DataFrame, drawn: np.ndarray) -> float:
     """Test by the chi-squared statistic of the table of arms and machines."""
     node = pd.factorize(units["node"])[0]
-    drawn = _shuffled(units, generator)
     indicator = (node[:, None] == np.arange(node.max() + 1)).astype(float)
     statistic = np.zeros(len(drawn))
     for a in range(int(drawn.max()) + 1):
