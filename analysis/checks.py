@@ -81,7 +81,7 @@ def as_received(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
 def check_clusters(table: pd.DataFrame, cluster: str) -> None:
     """Refuse clusters that lie in two arms or two blocks: the cluster is what was randomised."""
     for column in ("arm", "block"):
-        pairs = table[[cluster, column]].drop_duplicates()[cluster]
+        pairs = pd.Series(table.drop_duplicates([cluster, column])[cluster])
         across = sorted(set(pairs[pairs.duplicated()]), key=str)
         if across:
             raise ValueError(

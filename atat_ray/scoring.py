@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data import IdentitySplit
-from atat_ray.data.stored_images import in_parts
+from atat_ray.data.stored_images import StoredImages, in_parts, to_bytes
 from atat_ray.evaluation import EvaluationModels
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
 from atat_ray.metrics.feature_distance import nearest_of_class
@@ -20,7 +20,7 @@ def reported(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
     of equals; the target model's own choice is in ``images`` already.
 
     Args:
-        found: reconstructions; with ``stage_images`` (N, S, channels, H, W) and
+        found: reconstructions; with ``stage_images`` (N, S, channels, H, W), uint8, and
             ``stage_confidence`` (N, S) if there is a choice, S = 0 or none of them if not.
         models: of the block, in evaluation mode.
     """
@@ -29,17 +29,15 @@ def reported(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
         return found
     device = models.lda.weight.device
     classes = found["classes"].to(device)
-    accuracy = [
-        hits(in_parts(models, images[:, stage].to(device)), classes, 1).float().mean()
-        for stage in range(images.shape[1])
-    ]
+    stages = [StoredImages(images[:, stage]).to(device) for stage in range(images.shape[1])]
+    accuracy = [hits(in_parts(models, stage), classes, 1).float().mean() for stage in stages]
     best = int(torch.stack(accuracy).argmax())
-    return {**found, "images": images[:, best], "confidence": found["stage_confidence"][:, best]}
+    return {**found, "images": stages[best], "confidence": found["stage_confidence"][:, best]}
 
 
 @torch.no_grad()
 def score(
-    images: Tensor, classes: Tensor, models: EvaluationModels, split: IdentitySplit
+    images: Tensor | StoredImages, classes: Tensor, models: EvaluationModels, split: IdentitySplit
 ) -> tuple[dict[str, float], list[dict[str, int]], Tensor]:
     """Score reconstructions with the evaluation models.
 
@@ -89,4 +87,4 @@ def score(
     keep = int((classes == classes[0]).sum())
     best, real = images[::keep], train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
-    return outcomes, rows, (picture * 255).round().to(torch.uint8).cpu()
+    return outcomes, rows, to_bytes(picture).cpu()

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import torch
 
 from atat_ray.assets import load_block_prior, load_evaluation
 from atat_ray.data import load_split
+from atat_ray.data.stored_images import StoredImages, to_bytes
 from atat_ray.device import pick_device
 from atat_ray.inversion.attacks import invert
+from atat_ray.inversion.scope import Reconstructions
 from atat_ray.jobs import Perform, one_by_one
 from atat_ray.robustness import resisting, robust_accuracies
 from atat_ray.scoring import reported, score
@@ -30,6 +32,24 @@ from atat_ray.target import Trainer, load_target, train_here, train_stage
 from atat_ray.thresholds import kept_at_thresholds
 
 OnStage = Callable[[str], None]
+PICTURES = ("images", "stage_images")  # of what attacks return
+
+
+def as_kept(found: Reconstructions) -> dict[str, Any]:
+    """Bring what an attack returns into the form in which it is kept: pictures at 8 bits."""
+    tensors = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {n: (to_bytes(t) if n in PICTURES else t).cpu() for n, t in tensors.items()}
+
+
+def as_read(payload: dict[str, Any]) -> dict[str, Any]:
+    """Let what is kept of an attack be read as images in [0, 1]."""
+    return {**payload, "images": StoredImages(payload["images"])}
+
+
+@lru_cache(maxsize=1)
+def shared_by_parts(folder: Path, specification: str) -> dict[str, torch.Tensor]:
+    """Keep what the parts of one attack find once, for as long as this process does them."""
+    return {}
 
 
 def invert_part(
@@ -49,8 +69,9 @@ def invert_part(
             spec.inversions[inversion],
             seed=spec.seed(f"invert {inversion}"),
             part=parts[number],
+            shared=shared_by_parts(folder, spec.invert_hash(inversion)),
         )
-        payload = {field.name: getattr(found, field.name).cpu() for field in fields(found)}
+        payload = as_kept(found)
         payload["seconds"] = time.perf_counter() - start
         if len(parts) > 1:
             save_stage(path, spec.invert_hash(inversion), payload)
@@ -60,7 +81,12 @@ def invert_part(
 def invert_stage(
     spec: UnitSpec, inversion: str, assets: Path, folder: Path, perform: Perform = one_by_one
 ) -> dict[str, Any]:
-    """Run one inversion attack on the target model, unless that is done."""
+    """Run one inversion attack on the target model, unless that is done.
+
+    Returns:
+        The fields of ``Reconstructions`` and ``seconds``; images at 8 bits a value, as an attacker
+        would hand them on, and a quarter of the memory.
+    """
     path, specification = folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)
     payload = load_stage(path, specification)
     if payload is None:
@@ -75,7 +101,7 @@ def invert_stage(
         }
         save_stage(path, specification, payload)
         shutil.rmtree(folder / f"invert-{inversion}-parts", ignore_errors=True)
-    return payload
+    return as_read(payload)
 
 
 def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:

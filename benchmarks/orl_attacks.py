@@ -28,6 +28,7 @@ from atat_ray.scoring import reported, score
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage, specification_hash
 from atat_ray.target import load_target, train_stage
+from atat_ray.unit import as_kept, as_read
 from trials.protocol import Protocol
 from trials.reading import check_protocol, read_protocol
 
@@ -131,10 +132,7 @@ def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str,
         seed = spec.seed("attacks")  # one for all, so that they begin with the same candidates
         made = invert(target, prior, split.num_classes, attack, seed=seed)
         seconds = time.process_time() - start
-        names = [n for n in ("stage_images", "stage_confidence") if hasattr(made, n)]
-        found = reported(
-            {n: getattr(made, n) for n in ("images", "classes", "confidence", *names)}, models
-        )
+        found = reported(as_read(as_kept(made)), models)
         outcomes, _, picture = score(found["images"], found["classes"], models, split)
         outcomes["target_confidence"] = float(found["confidence"].mean())
         stages = made.stage.bincount().tolist() if name == "if_gmi" else []  # type: ignore[attr-defined]

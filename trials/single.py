@@ -12,6 +12,7 @@ import yaml
 
 from atat_ray.assets import load_block_prior
 from atat_ray.data import load_split
+from atat_ray.data.stored_images import to_bytes
 from atat_ray.defenses import DEFENSES, find_defense
 from atat_ray.inversion.estimate import Estimate, estimate
 from atat_ray.names import unknown
@@ -125,7 +126,7 @@ def invert(folder: Path, echo: Callable[[str], None]) -> int:
             echo(str(expect(spec, inversion, folder)))
         found = invert_stage(spec, inversion, folder / "assets", folder)
         row = torch.cat(list(found["images"][:: attack.keep]), dim=2)
-        pixels = (row * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+        pixels = to_bytes(row).permute(1, 2, 0).squeeze(2).numpy()
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)
         confidence = float(found["confidence"].mean())

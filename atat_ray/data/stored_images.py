@@ -1,4 +1,4 @@
-"""Images that stay on disk, 8 bits a value, until a batch of them is asked for."""
+"""Images that stay 8 bits a value, on disk or in memory, until a batch of them is asked for."""
 
 from collections.abc import Callable, Iterator
 
@@ -55,6 +55,11 @@ class StoredImages:
     def to(self, device: torch.device) -> "StoredImages":
         """Send what is read from now on to a device."""
         return StoredImages(self.pixels, self.rows, device=device, fingerprint=self.fingerprint)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Round images in [0, 1] to 8 bits a value, as a file of a picture does."""
+    return (images * 255).round().to(torch.uint8)
 
 
 def take(images: Tensor | StoredImages, rows: Tensor) -> Tensor | StoredImages:

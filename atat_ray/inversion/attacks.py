@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.ppa import Ppa
@@ -27,6 +27,7 @@ def invert(
     *,
     seed: int,
     part: Sequence[int] | None = None,
+    shared: dict[str, Tensor] | None = None,
 ) -> Reconstructions:
     """Attack classes of a target model.
 
@@ -38,6 +39,7 @@ def invert(
         seed: of everything drawn here.
         part: classes that follow each other, all if not given; they see the draws that they would
             see if all were attacked at once.
+        shared: one dictionary for the parts of one attack in one process, see ``Scope``.
 
     Raises:
         ValueError: the prior has not what the attack needs.
@@ -48,5 +50,6 @@ def invert(
         part=range(num_classes) if part is None else part,
         seed=seed,
         device=next(target.parameters()).device,
+        shared={} if shared is None else shared,
     )
     return attack.search(target, prior, scope)

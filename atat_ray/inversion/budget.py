@@ -101,6 +101,10 @@ class Budget:
         least = ("samples", "candidates", "keep", "batch_classes", "pseudo_private")
         return replace(self.once(), **{name: 1 for name in least if hasattr(self, name)})
 
+    def samples_of_all(self, num_classes: int) -> int:
+        """Count the samples that are scored for so many classes in one process."""
+        return self.samples
+
     def parts(self, num_classes: int) -> list[range]:
         """Divide the classes into those that are attacked at a time."""
         step = self.batch_classes or num_classes

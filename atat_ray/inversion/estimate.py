@@ -107,11 +107,10 @@ def estimate(
             target(prior.synthesize(state[0]))
 
     size = saved_bytes(step) / count
-    parts = attack.parts(num_classes)
     seconds = (
         timed(device, step) * num_classes * attack.steps_of_a_class()
         + timed(device, look) * num_classes * attack.views_of_a_class()
-        + timed(device, draw) * len(parts) * attack.samples * 2
+        + timed(device, draw) * attack.samples_of_all(num_classes) * 2
     ) / count
-    most = len(parts[0]) * attack.candidates
+    most = len(attack.parts(num_classes)[0]) * attack.candidates
     return Estimate(seconds=seconds, megabytes=size * min(attack.batch or most, most) / 2**20)

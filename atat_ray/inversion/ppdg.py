@@ -103,6 +103,10 @@ class Ppdg(Ppa):
         tuning = (self.rounds - 1) * self.pseudo_private * (self.pivot_steps + self.tuning_steps)
         return self.rounds * self.candidates * self.steps + tuning
 
+    def samples_of_all(self, num_classes: int) -> int:
+        """Count the samples that are scored: anew for each class once its prior is tuned."""
+        return self.samples * (1 + (self.rounds - 1) * num_classes)
+
     def views_of_a_class(self) -> int:
         """Count the images that the final selections of a class look at."""
         return self.rounds * self.candidates * self.views

@@ -1,7 +1,7 @@
 """Which candidates a process searches, and what an attack returns of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,12 +35,15 @@ class Scope:
         part: classes that follow each other.
         seed: of everything drawn; a part sees the draws that it would see in the whole.
         device: of the target model.
+        shared: what parts in one process find once, by the name of the draws: for each class the
+            rows of the samples that its candidates start from, (C, candidates).
     """
 
     num_classes: int
     part: Sequence[int]
     seed: int
     device: torch.device
+    shared: dict[str, Tensor] = field(default_factory=dict)
 
     def labels(self, candidates: int) -> Tensor:
         """Give the class of each candidate, (len(part) * candidates,) long."""

@@ -29,14 +29,13 @@ def initial_candidates(
         num_candidates: kept for each class.
 
     Returns:
-        (C, num_candidates, D), best first.
+        (C, num_candidates) rows of ``latents``, best first.
     """
     scores = []
     for some in latents.split(SCORED):
         images = synthesize(some)
         scores.append(target(images).softmax(1) + target(images.flip(3)).softmax(1))
-    best = torch.cat(scores).topk(num_candidates, dim=0).indices
-    return latents[best.T]
+    return torch.cat(scores).topk(num_candidates, dim=0).indices.T
 
 
 def starting_latents(
@@ -50,8 +49,11 @@ def starting_latents(
     latents = prior.sample_latents(budget.samples, generator(scope.seed, name)).to(scope.device)
     if budget.latent_limit is not None:
         latents = latents.clamp(-budget.latent_limit, budget.latent_limit)
-    chosen = initial_candidates(target, prior.synthesize, latents, budget.candidates)
-    return chosen[scope.part[0] : scope.part[-1] + 1].flatten(0, 1)
+    if name not in scope.shared:
+        scope.shared[name] = initial_candidates(
+            target, prior.synthesize, latents, budget.candidates
+        )
+    return latents[scope.shared[name][scope.part[0] : scope.part[-1] + 1].flatten()]
 
 
 @torch.no_grad()

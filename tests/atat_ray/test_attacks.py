@@ -255,11 +255,16 @@ def test_clamping_takes_the_first_tensor_alone():
 def test_an_estimate_adds_up_what_its_probes_took(prior, target, monkeypatch):
     monkeypatch.setattr(estimating, "timed", lambda device, work: work() or 0.5)
     found = estimate(target, prior, 3, replace(PPA, batch_classes=2, steps=5))
-    # 4 candidates are probed; 3 classes of 4 candidates, 2 parts of 20 samples and their mirrors
-    assert found.seconds == pytest.approx(0.5 / 4 * (3 * 4 * 5 + 3 * 4 * 3 + 2 * 20 * 2))
+    # 4 candidates are probed; 3 classes of 4 candidates; 20 samples and their mirrors, once
+    assert found.seconds == pytest.approx(0.5 / 4 * (3 * 4 * 5 + 3 * 4 * 3 + 20 * 2))
     assert "hours of one device" in str(found)
     longer = estimate(target, prior, 3, replace(PPA, batch_classes=1, steps=5))
     assert longer.megabytes == pytest.approx(found.megabytes / 2)
+
+
+def test_samples_are_scored_anew_for_each_class_whose_prior_was_tuned():
+    assert PPA.samples_of_all(3) == IF_GMI.samples_of_all(3) == 20
+    assert PPDG.samples_of_all(3) == 20 + 3 * 20
 
 
 def test_saved_bytes_are_those_of_the_tensors_that_the_backward_pass_needs():

@@ -8,6 +8,7 @@ from atat_ray import unit
 from atat_ray.assets import make_prior
 from atat_ray.data import load_split
 from atat_ray.data.orl_faces import default_root
+from atat_ray.inversion import selection
 from atat_ray.scoring import reported
 from atat_ray.target import load_target, new_target
 from atat_ray.unit import run_unit
@@ -199,25 +200,46 @@ def test_a_unit_that_was_cut_off_between_parts_goes_on_with_the_next(
     assert sorted(path.name for path in folder.iterdir()) == sorted(STAGES)
 
 
+def test_the_samples_are_scored_once_for_all_parts(in_parts, assets, tmp_path, monkeypatch):
+    true_choice, calls = selection.initial_candidates, []
+
+    def counting(*words):
+        calls.append(words)
+        return true_choice(*words)
+
+    monkeypatch.setattr(selection, "initial_candidates", counting)
+    for number in (1, 2):  # what is shared belongs to one unit
+        run_unit(in_parts, assets=assets, folder=tmp_path / str(number))
+        assert len(calls) == number * len(in_parts.inversions)
+
+
+def test_images_are_kept_at_eight_bits(tiny_protocol, assets, tmp_path):
+    spec = tiny_protocol().unit_spec("split-0-01", "split-0", "treatment")
+    run_unit(spec, assets=assets, folder=tmp_path)
+    payload = torch.load(tmp_path / "invert-standard.pt", weights_only=True)
+    assert payload["images"].dtype == torch.uint8
+    assert len(payload["images"].unique()) > 100
+
+
 class Naming:
-    """Evaluation models that take the first pixel of an image for its class."""
+    """Evaluation models that take the first byte of an image for its class."""
 
     lda = type("Lda", (), {"weight": torch.zeros(1)})
 
     def __call__(self, images):
-        return torch.nn.functional.one_hot(images[:, 0, 0, 0].long(), 3).float()
+        return torch.nn.functional.one_hot((255 * images[:, 0, 0, 0]).round().long(), 3).float()
 
 
 def test_the_oracle_reports_the_stage_with_the_highest_attack_accuracy():
     classes = torch.tensor([0, 1, 2])
     said = torch.tensor([[0, 0, 0], [1, 1, 2], [0, 1, 2]])  # by stage: 1, 2 and 3 are right
-    images = said.T[:, :, None, None, None].float().expand(3, 3, 1, 2, 2)
+    images = said.T[:, :, None, None, None].to(torch.uint8).expand(3, 3, 1, 2, 2)
     found = {
         "images": images[:, 0], "classes": classes, "confidence": torch.zeros(3),
         "stage_images": images, "stage_confidence": torch.tensor([[0.1, 0.2, 0.3]] * 3),
     }  # fmt: skip
     best = reported(found, Naming())
-    assert torch.equal(best["images"], images[:, 2])
+    assert torch.equal(best["images"][:], images[:, 2] / 255)
     assert best["confidence"].tolist() == pytest.approx([0.3] * 3)
     left = {**found, "stage_images": images[:, :0]}
     assert reported(left, Naming()) is left
