@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from copy import deepcopy
 
 import pytest
 import torch
@@ -43,6 +44,20 @@ def write_protocol(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def sweep_content(content):
+    """Return a function that says what the file of a small sweep says, with a search."""
+
+    def make(search, **changes):
+        for key in ("units_per_arm", "arms", "contrasts", "alpha"):
+            content.pop(key, None)
+        arm = {"defense": "anti_adversarial", "steps": 2, "step_size": 0.005, "random_start": True}
+        blocks = {"split-0": {"split": 0}}
+        return content | {"blocks": blocks, "arm": arm, "search": deepcopy(search)} | changes
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -32,22 +32,10 @@ ASHA = {"method": "asha", "points": 9, "grace": 1, "options": RANGES}
 
 
 @pytest.fixture
-def sweep_content(content):
-    """Return a function that says what the file of a small sweep says, with a search."""
-
-    def make(search=GRID, **changes):
-        for key in ("units_per_arm", "arms", "contrasts", "alpha"):
-            content.pop(key, None)
-        arm = {"defense": "anti_adversarial", "steps": 2, "step_size": 0.005, "random_start": True}
-        blocks = {"split-0": {"split": 0}}
-        return content | {"blocks": blocks, "arm": arm, "search": deepcopy(search)} | changes
-
-    return make
-
-
-@pytest.fixture
 def settings_of(sweep_content):
-    return lambda *words, **changes: SweepSettings.model_validate(sweep_content(*words, **changes))
+    return lambda search=GRID, **changes: SweepSettings.model_validate(
+        sweep_content(search, **changes)
+    )
 
 
 def finished(options, leakage=0.5, clean_acc=0.5):
@@ -186,7 +174,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_sweep_is_one_line_and_writes_nothing(name, sweep_content, capsys, tmp_path):
     change, words = BAD[name]
-    content = sweep_content()
+    content = sweep_content(GRID)
     change(content)
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump(content))
