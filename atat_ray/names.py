@@ -1,7 +1,32 @@
-"""Errors for names that are not known."""
+"""Errors that say what is known, and where in a file the mistake is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+
+class Located(ValueError):
+    """A mistake whose place in a file, the keys that lead to it, its finder knows."""
+
+    def __init__(self, location: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
+def at(location: tuple[str, ...], error: ValueError | str) -> Located:
+    """Add the place to an error, or make one with this message."""
+    return Located(location, str(error))
+
+
+@contextmanager
+def placed(*location: str) -> Iterator[None]:
+    """Add the place to an error of the block that has none."""
+    try:
+        yield
+    except Located:
+        raise
+    except ValueError as error:
+        raise at(location, error) from None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:

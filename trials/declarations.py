@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from analysis.schema import CLEAN_ACC, TRAIN_ACC, robust_column
-from atat_ray.names import unknown
+from atat_ray.names import at, unknown
 
 
 class Strict(BaseModel):
@@ -87,22 +87,27 @@ class Declarations(Strict):
         accuracies = [CLEAN_ACC, TRAIN_ACC, *map(robust_column, epsilons)]
         for outcome in self.margins or {}:
             if outcome not in accuracies:
-                raise unknown("accuracy in margins", outcome, accuracies)
+                place = ("margins", outcome)
+                raise at(place, unknown("accuracy in margins", outcome, accuracies))
         self.check_arms(arms)
         if self.doses is not None and len(set(self.doses.values())) < 3:
             given = ", ".join(f"{arm}: {dose:g}" for arm, dose in self.doses.items())
-            raise ValueError(f"doses needs three different doses or more, got {given or 'none'}")
+            raise at(
+                ("doses",), f"doses needs three different doses or more, got {given or 'none'}"
+            )
         if self.matching is not None and self.matching.arm in self.matching.line:
-            raise ValueError(
-                f"matching compares an arm with other arms; {self.matching.arm!r} is in its line"
+            raise at(
+                ("matching", "line"),
+                f"matching compares an arm with other arms; {self.matching.arm!r} is in its line",
             )
         family_of: dict[str, str] = {}
         for family, members in (self.families or {}).items():
             for arm in members:
                 if arm in family_of:
-                    raise ValueError(
+                    raise at(
+                        ("families", family),
                         f"an arm is in one of the families, {arm!r} is in {family_of[arm]} and "
-                        f"{family}"
+                        f"{family}",
                     )
                 family_of[arm] = family
 
@@ -116,4 +121,4 @@ class Declarations(Strict):
         for key, given in named.items():
             for arm in given:
                 if arm not in arms:
-                    raise unknown(f"arm in {key}", arm, arms)
+                    raise at((key, arm), unknown(f"arm in {key}", arm, arms))

@@ -21,7 +21,7 @@ from atat_ray.assets import BlockSpec
 from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
-from atat_ray.names import unknown
+from atat_ray.names import at, placed, unknown
 from atat_ray.robustness import Robustness
 from atat_ray.specification import UnitSpec
 from atat_ray.training import Training, check_network, check_precision
@@ -105,20 +105,24 @@ class Settings(Strict):
     @model_validator(mode="after")
     def check_settings(self) -> Self:
         """Refuse names that nothing has, and a batch that its workers cannot share."""
-        for architecture in (self.architecture, *(b.architecture for b in self.blocks.values())):
-            if architecture is not None:
-                check_network(architecture, self.training)
+        with placed("architecture"):
+            check_network(self.architecture, self.training)
+        for name, block in self.blocks.items():
+            if block.architecture is not None:
+                with placed("blocks", name, "architecture"):
+                    check_network(block.architecture, self.training)
         outcomes = [
             inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
         ]
         if self.outcome not in outcomes:
-            raise unknown("outcome", self.outcome, outcomes)
+            raise at(("outcome",), unknown("outcome", self.outcome, outcomes))
         if self.training.thresholds and self.workers > 1:
-            raise ValueError(f"training.thresholds need workers: 1, got {self.workers}")
+            raise at(("workers",), f"training.thresholds need workers: 1, got {self.workers}")
         if self.training.batch_size % self.workers:
-            raise ValueError(
+            raise at(
+                ("training", "batch_size"),
                 f"training.batch_size must be a multiple of workers, got "
-                f"{self.training.batch_size} for {self.workers} workers"
+                f"{self.training.batch_size} for {self.workers} workers",
             )
         return self
 
@@ -193,22 +197,28 @@ class Protocol(Settings, Declarations):
         """Refuse names that nothing in the protocol has."""
         self.check_counts()
         if "primary" not in self.contrasts:
-            raise ValueError(
-                f"contrasts needs one named primary, which decides; got {', '.join(self.contrasts)}"
+            raise at(
+                ("contrasts",),
+                f"contrasts needs one named primary, which decides; got "
+                f"{', '.join(self.contrasts)}",
             )
-        for contrast in self.contrasts.values():
-            for arm in (contrast.arm, contrast.against):
+        for name, contrast in self.contrasts.items():
+            for key, arm in (("arm", contrast.arm), ("against", contrast.against)):
                 if arm not in self.arms:
-                    raise unknown("arm in contrasts", arm, self.arms)
+                    place = ("contrasts", name, key)
+                    raise at(place, unknown("arm in contrasts", arm, self.arms))
             if contrast.arm == contrast.against:
-                raise ValueError(f"a contrast needs two arms, got {contrast.arm!r} against itself")
-        for defense in self.arms.values():
-            check_precision(self.training, defense)
+                place = ("contrasts", name)
+                raise at(place, f"a contrast needs two arms, got {contrast.arm!r} against itself")
+        for name, defense in self.arms.items():
+            with placed("arms", name):
+                check_precision(self.training, defense)
         self.check_declared(list(self.arms), list(self.robustness.epsilons))
         if self.looks is not None:
             from analysis.looks import planned_looks  # scipy is slow to import
 
-            planned_looks(self.canonical())
+            with placed("looks"):
+                planned_looks(self.canonical())
         return self
 
     def check_counts(self) -> None:
@@ -217,13 +227,14 @@ class Protocol(Settings, Declarations):
             return
         for arm in self.units_per_arm:
             if arm not in self.arms:
-                raise unknown("arm in units_per_arm", arm, self.arms)
+                raise at(("units_per_arm", arm), unknown("arm in units_per_arm", arm, self.arms))
         missing = [arm for arm in self.arms if arm not in self.units_per_arm]
         if missing:
-            raise ValueError(f"units_per_arm has no number for {', '.join(missing)}")
+            raise at(("units_per_arm",), f"units_per_arm has no number for {', '.join(missing)}")
         if self.design == "pairs":
-            raise ValueError(
-                "design pairs gives every arm as many units; units_per_arm is one number"
+            raise at(
+                ("units_per_arm",),
+                "design pairs gives every arm as many units; units_per_arm is one number",
             )
 
     def units_of(self, arm: str) -> int:

@@ -140,9 +140,11 @@ def explain(
     complaints = error.errors()
     first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
     problem = first or complaints[0]
+    located = getattr(problem.get("ctx", {}).get("error"), "location", ())
     location = without_tags(problem["loc"])
     where = " ".join(".".join(str(part) for part in location).split())
-    place = f"{source}:{line_of(nodes, location)}" if location and nodes else source
+    lines = location or list(located)
+    place = f"{source}:{line_of(nodes, lines)}" if lines and nodes else source
     kind, given = problem["type"], problem.get("input")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = allowed_keys(problem["loc"][:-1], root)

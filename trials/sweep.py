@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from atat_ray.defenses import DEFENSES, Defense, find_defense
-from atat_ray.names import unknown
+from atat_ray.names import at, placed, unknown
 from trials.naming import named
 from trials.protocol import Count, Settings, Strict
 
@@ -178,37 +178,42 @@ class SweepSettings(Settings):
     def check_search(self) -> Self:
         """Refuse what no point could run with."""
         if len(self.blocks) != 1:
-            raise ValueError(f"a sweep runs on one block, got {', '.join(self.blocks)}")
+            raise at(("blocks",), f"a sweep runs on one block, got {', '.join(self.blocks)}")
         if not self.outcome.endswith("att_acc_1"):
-            raise ValueError(f"the outcome of a sweep is an att_acc_1, got {self.outcome}")
-        kind = find_defense(str(self.arm.get("defense")))
+            raise at(("outcome",), f"the outcome of a sweep is an att_acc_1, got {self.outcome}")
+        with placed("arm", "defense"):
+            kind = find_defense(str(self.arm.get("defense")))
         known = typing.get_type_hints(kind)
         fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         numeric = [name for name in fields if {int, float} & kinds_of(known[name])]
         for name in self.search.options:
+            place = ("search", "options", name)
             if name not in numeric:
-                raise unknown(f"numeric option of {self.arm['defense']}", name, numeric)
+                raise at(place, unknown(f"numeric option of {self.arm['defense']}", name, numeric))
             if name in self.arm:
-                raise ValueError(f"{name} stands in arm and in search.options; leave it in one")
+                raise at(place, f"{name} stands in arm and in search.options; leave it in one")
         size = self.size()
         if isinstance(self.search, Grid):
             if size is not None and size > MOST_POINTS:
-                raise ValueError(
-                    f"the grid has {size:,} points, at most {MOST_POINTS:,} are allowed"
+                raise at(
+                    ("search", "options"),
+                    f"the grid has {size:,} points, at most {MOST_POINTS:,} are allowed",
                 )
         elif size is not None and self.search.points > size:
-            raise ValueError(
+            raise at(
+                ("search", "points"),
                 f"search.points is {self.search.points}, but the options have only {size} "
-                "combinations; use method: grid"
+                "combinations; use method: grid",
             )
         for ends in product(*(space.ends() for space in self.search.options.values())):
             self.defense(dict(zip(self.search.options, ends, strict=True)))
         if isinstance(self.search, Asha) and self.workers > 1:
-            raise ValueError(f"method asha needs workers: 1, got {self.workers}")
+            raise at(("workers",), f"method asha needs workers: 1, got {self.workers}")
         if isinstance(self.search, Asha) and self.search.grace >= self.training.epochs:
-            raise ValueError(
+            raise at(
+                ("search", "grace"),
                 f"search.grace must be below training.epochs, got {self.search.grace} and "
-                f"{self.training.epochs}"
+                f"{self.training.epochs}",
             )
         return self
 
@@ -243,16 +248,23 @@ class SweepSettings(Settings):
         try:
             return DEFENSE.validate_python({**self.arm, **options})
         except ValidationError as error:
-            problem = error.errors()[0]
+            problems = error.errors()
+            extra = [p for p in problems if p["type"] == "unexpected_keyword_argument"]
+            problem = (extra or problems)[0]
             key = ".".join(str(part) for part in problem["loc"][1:])
-            if problem["type"] == "unexpected_keyword_argument":
+            if extra:
                 kind = find_defense(self.arm["defense"])
                 fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-                raise unknown("key of arm", key, ["defense", "preset", *fields]) from None
+                known = ["defense", "preset", *fields]
+                raise at(("arm", key), unknown("key of arm", key, known)) from None
+            if problem["type"] == "missing":
+                raise at(("arm",), f"arm.{key} is missing") from None
             message = problem["msg"].removeprefix("Value error, ")
             where = f"arm.{key}: " if key else ""
             given = ", ".join(f"{name}={value:g}" for name, value in options.items())
-            raise ValueError(f"{where}{message} (with {given} of search.options)") from None
+            about = key or message.split()[0]  # messages begin with the option that they are about
+            place = ("search", "options", about) if about in options else ("arm", about)
+            raise at(place, f"{where}{message} (with {given} of search.options)") from None
 
 
 def kinds_of(hint: Any) -> set[Any]:

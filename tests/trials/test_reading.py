@@ -41,7 +41,7 @@ def misspell_alpha(content):
 
 LINEAR = {"prior": {"name": "rotated_pca"}}
 # what is done to a good protocol, what the line must say, and a text that only the line has which
-# it must point to (None: the whole file)
+# it must point to
 BAD = {
     "a wrong key": (misspell_alpha, "unknown key 'alpa' (did you mean 'alpha'?)", "alpa:"),
     "a wrong key inside": (
@@ -122,44 +122,48 @@ BAD = {
     "units of an unknown arm": (
         put("units_per_arm", {"control": 1, "treatmnet": 1}),
         "unknown arm in units_per_arm 'treatmnet' (did you mean 'treatment'?)",
-        None,
+        "treatmnet:",
     ),
     "an arm without its number": (
         put("units_per_arm", {"control": 1}),
         "units_per_arm has no number for treatment",
-        None,
+        "units_per_arm:",
     ),
     "pairs of unequal arms": (
         lambda c: c.update(design="pairs", units_per_arm={"control": 1, "treatment": 2}),
         "design pairs gives every arm as many units",
-        None,
+        "units_per_arm:",
     ),
     "an unknown design": (put("design", "crossover"), "design: ", "design:"),
     "an unknown arm": (
         put("contrasts/primary/against", "contrl"),
         "unknown arm in contrasts 'contrl' (did you mean 'control'?); known: control, treatment",
-        None,
+        "against:",
     ),
     "an arm against itself": (
         put("contrasts/primary/against", "treatment"),
         "a contrast needs two arms, got 'treatment' against itself",
-        None,
+        "primary:",
     ),
     "no primary contrast": (
         put("contrasts", {"main": {"arm": "treatment", "against": "control"}}),
         "primary",
-        None,
+        "contrasts:",
     ),
     "an unknown outcome": (
         put("outcome", "standard/att_acc"),
         "unknown outcome 'standard/att_acc' (did you mean 'standard/att_acc_",
-        None,
+        "outcome:",
     ),
-    "an outcome of no inversion": (put("outcome", "strong/att_acc_1"), "unknown outcome", None),
+    "an outcome of no inversion": (
+        put("outcome", "strong/att_acc_1"),
+        "unknown outcome",
+        "outcome:",
+    ),
     "an unknown architecture": (
         put("architecture", "small_resnt"),
         "unknown architecture 'small_resnt' (did you mean 'small_resnet'?)",
-        None,
+        "architecture:",
     ),
     "an unknown dataset": (
         put("data/name", "orl"),
@@ -210,7 +214,7 @@ BAD = {
     "workers that do not divide the batch": (
         put("workers", 4),
         "training.batch_size must be a multiple of workers, got 14 for 4 workers",
-        None,
+        "batch_size: 14",
     ),
 }
 
@@ -235,8 +239,7 @@ def test_a_mistake_is_one_line_with_file_and_line(content, write_protocol, name)
     message = complaint(path)
     assert "\n" not in message
     assert words in message
-    line = "" if part is None else f":{line_with(path.read_text(), part)}"
-    assert message.startswith(f"{path}{line}: ")
+    assert message.startswith(f"{path}:{line_with(path.read_text(), part)}: ")
 
 
 @pytest.mark.parametrize(
