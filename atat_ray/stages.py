@@ -33,7 +33,7 @@ def specification_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file under a temporary name and rename it, so that nobody sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
@@ -48,7 +48,7 @@ def save_stage(path: Path, specification: str, payload: dict[str, Any]) -> None:
     """Save the result of a stage with the hash of its specification."""
     buffer = io.BytesIO()
     torch.save({"specification": specification, **payload}, buffer)
-    write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getbuffer())
 
 
 def load_stage(path: Path, specification: str) -> dict[str, Any] | None:

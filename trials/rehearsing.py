@@ -7,8 +7,12 @@ the folder of a campaign is not looked at.
 import dataclasses
 import json
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -102,12 +106,9 @@ def run(settings: Settings, echo: Callable[[str], None], *, as_json: bool) -> in
     """
     found = kinds(settings)
     notes: list[str] = []
-    folder = Path(tempfile.mkdtemp(prefix="atat-rehearsal-"))
-    try:
+    with temporary_folder() as folder:
         for number, kind in enumerate(found, 1):
             rehearse_kind(kind, folder, f"[{number}/{len(found)}]", echo, notes)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     notes += share_notes(settings, found)
     good = not any(kind.problem for kind in found)
     if as_json:
@@ -115,6 +116,20 @@ def run(settings: Settings, echo: Callable[[str], None], *, as_json: bool) -> in
     else:
         show(settings, found, notes)
     return 0 if good else 1
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that is gone afterwards, also where SIGTERM ends this process."""
+    folder = Path(tempfile.mkdtemp(prefix="atat-rehearsal-"))
+    mine = threading.current_thread() is threading.main_thread()  # whose signals are
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)) if mine else None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if mine:
+            signal.signal(signal.SIGTERM, before)
 
 
 def rehearse_kind(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import tempfile
 import time
 
@@ -57,6 +58,20 @@ def test_every_kind_of_unit_takes_every_stage_and_nothing_is_left(rehearsed, con
         assert all(step["seconds"] >= 0 and not step["problem"] for step in kind["steps"])
     assert err.count("\n") == 2 * len(STAGES)
     assert said["notes"] == []
+
+
+def test_a_terminated_rehearsal_leaves_nothing(content, write_protocol, monkeypatch, temporary):
+    def ended(*words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(rehearsing, "rehearse", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", str(write_protocol(content)), "--rehearse"])
+    assert caught.value.code == 143
+    assert list(temporary.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_fails_is_one_line_with_its_stage_and_the_other_kinds_go_on(rehearsed, content):

@@ -135,7 +135,8 @@ def test_units_of_two_workers_whose_part_is_killed_give_the_same_table(
     """A unit trains on both CPUs, then attacks in parts on both; one part's process is killed."""
     standard = content["inversions"]["standard"]
     standard["ppa"] |= {"batch_classes": 1, "steps": 40}
-    shared = write_protocol(content | {"workers": 2, "inversions": {"standard": standard}})
+    few = {"blocks": {"split-0": {"split": 0}}, "units_per_arm": 1}
+    shared = write_protocol(content | few | {"workers": 2, "inversions": {"standard": standard}})
     run_whole(shared, tmp_path / "whole")
     folder = tmp_path / "killed"
     one = driver("run", shared, folder)
