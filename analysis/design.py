@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from itertools import combinations
 from math import comb, prod
@@ -24,6 +25,11 @@ _CHUNK = 4_000_000  # units summed at a time, which bounds memory
 def draws_for(n: int) -> int:
     """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 100 units."""
     return min(DRAWS, max(_LEAST_DRAWS, _BUDGET // max(n, 1)))
+
+
+def counted(allocations: int) -> str:
+    """Write a number of allocations; one of dozens of digits by its size."""
+    return f"{allocations:,}" if allocations < 1e9 else f"{Decimal(allocations):.1e}"
 
 
 def smallest_p(strata: Iterable[tuple[int, int]]) -> float:

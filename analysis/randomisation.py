@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.checks import NotEstimable
-from analysis.design import Replay
+from analysis.design import Replay, counted
 from analysis.effects import block_weights, contrasted
 from analysis.labels import unit_of
 
@@ -44,7 +44,7 @@ class Randomisation:
         kind = "studentised, " if self.studentised else ""
         return (
             f"{self.arm} - {self.against}: {self.statistic:+.3g} {self.unit}, p = {self.p:.4g} "
-            f"({kind}{how} over {self.allocations:,} allocations, smallest attainable "
+            f"({kind}{how} over {counted(self.allocations)} allocations, smallest attainable "
             f"{self.smallest_p:.2g})"
         )
 

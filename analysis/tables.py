@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
+from analysis.design import counted
 from analysis.effects import ArmMean
 from analysis.labels import inversions_of, label, robust_columns_of, unit_of
 from analysis.results import Comparison, Contrast, Results
@@ -82,7 +83,7 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         interval(test.low, test.high, digits),
         p_text(test.p),
         p_text(test.smallest_p),
-        f"{test.allocations:,}" + ("" if test.exact else ", sampled"),
+        counted(test.allocations) + ("" if test.exact else ", sampled"),
     )
 
 

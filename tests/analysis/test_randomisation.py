@@ -12,6 +12,7 @@ from scipy import stats
 
 from analysis import design
 from analysis.checks import NotEstimable
+from analysis.design import counted
 from analysis.effects import difference_in_means
 from analysis.randomisation import randomisation_test
 
@@ -223,3 +224,8 @@ def test_matched_pairs_are_the_sign_flip_test(table: MakeTable) -> None:
     assert found.p == pytest.approx(np.mean(np.abs(flips) >= abs((a - b).mean()) - 1e-12))
     with pytest.raises(NotEstimable, match="needs two units of each arm in every block"):
         randomisation_test(units, OUTCOME, **PAIR, studentised=True)
+
+
+def test_a_number_of_dozens_of_digits_is_written_by_its_size() -> None:
+    assert [counted(n) for n in (1, 4900, 10**9 - 1)] == ["1", "4,900", "999,999,999"]
+    assert counted(10**400 * 104) == "1.0e+402"  # beyond a float
