@@ -1,7 +1,5 @@
 """How many hours the units of a protocol take, from a step of each kind of unit on this device."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from atat_ray.rehearsal import shrink
 from atat_ray.robustness import ATTACK_SETS, Robustness
 from atat_ray.specification import UnitSpec
 from trials.protocol import Protocol, Settings
-from trials.rehearsing import kinds
+from trials.rehearsing import kinds, temporary_folder
 
 # Images of the classes that are used, as PPA gives them; where the files are not there.
 PUBLISHED = {"facescrub": 37_878, "celeba": 30_038, "stanford_dogs": 20_580}
@@ -68,8 +66,7 @@ def describe_probe(settings: Settings, echo: Callable[[str], None]) -> list[str]
     """
     found, lines, total, count = kinds(settings), [], 0.0, 0
     notes: list[str] = []
-    folder = Path(tempfile.mkdtemp(prefix="atat-probe-"))
-    try:
+    with temporary_folder("probe") as folder:
         for number, kind in enumerate(found, 1):
             echo(f"[{number}/{len(found)}] measuring {kind.name}")
             small, differing = shrink(kind.spec, folder, narrow=False)
@@ -78,8 +75,6 @@ def describe_probe(settings: Settings, echo: Callable[[str], None]) -> list[str]
             units = count_units(settings, [kind.name, *kind.alike])
             lines.append(f"  {kind.name}: {hours:.2g} hours a unit, {units} units")
             total, count = total + units * hours, count + units
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     device = "GPU" if pick_device().type == "cuda" else "CPU"
     return [
         f"hours: {total:.2g} {device} hours for {count} units, each alone on this device "

@@ -106,7 +106,7 @@ def run(settings: Settings, echo: Callable[[str], None], *, as_json: bool) -> in
     """
     found = kinds(settings)
     notes: list[str] = []
-    with temporary_folder() as folder:
+    with temporary_folder("rehearsal") as folder:
         for number, kind in enumerate(found, 1):
             rehearse_kind(kind, folder, f"[{number}/{len(found)}]", echo, notes)
     notes += share_notes(settings, found)
@@ -119,9 +119,9 @@ def run(settings: Settings, echo: Callable[[str], None], *, as_json: bool) -> in
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(name: str) -> Iterator[Path]:
     """Give a folder that is gone afterwards, also where SIGTERM ends this process."""
-    folder = Path(tempfile.mkdtemp(prefix="atat-rehearsal-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"atat-{name}-"))
     mine = threading.current_thread() is threading.main_thread()  # whose signals are
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)) if mine else None
     try:
