@@ -33,10 +33,15 @@ def specification_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def beside(path: Path) -> Path:
+    """Name a file or folder to write before it becomes ``path``, which no other process writes."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+
+
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file under a temporary name and rename it, so that nobody sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+    temporary = beside(path)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

@@ -14,6 +14,7 @@ from torch import Tensor
 from atat_ray.data.decoding import TRANSFORM, Corrupt, decode_all
 from atat_ray.data.listing import Listing, some
 from atat_ray.data.stored_images import StoredImages
+from atat_ray.stages import beside
 
 PIXELS, INDEX = "images.u8", "index.json"
 CACHE = "ATAT_CACHE"
@@ -91,7 +92,7 @@ def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
             f"the images take {need / 2**30:.1f} GiB at {size} x {size} pixels and "
             f"{folder.parent} has {free / 2**30:.1f} GiB free; set {CACHE} to another folder"
         )
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary = beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     names, labels, corrupt = [], [], []

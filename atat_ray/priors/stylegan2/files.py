@@ -10,6 +10,7 @@ from torch import Tensor
 from atat_ray.priors.stylegan2.networks import Generator
 from atat_ray.priors.stylegan2.pickled import read_pickle
 from atat_ray.priors.stylegan2.weights import build
+from atat_ray.stages import beside
 
 # The only key of our metadata: safetensors writes several in no certain order, and then the hash
 # of a file would not be a function of what is in it.
@@ -69,7 +70,7 @@ def write_generator(generator: Generator, path: Path) -> None:
     if path.exists():
         raise ValueError(f"{path} is there already; choose another name, or move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = beside(path)
     try:
         tensors = dict(generator.state_dict())
         # Not its save_file, whose files nobody but their owner may read.
