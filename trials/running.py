@@ -1,7 +1,9 @@
 """Run what is left of a campaign on Ray Tune, and record each unit as it ends."""
 
+import os
 import platform
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
 from trials.writer import Summary, Writer
+
+MISSES = 3  # times that Ray's server does not answer until it is taken for dead
 
 
 def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
@@ -69,7 +73,11 @@ def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None
         import ray.tune  # while MLflow is opened
 
         opening.result()
-        with stop_on_signals(campaign.stop_file, echo):
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        with (
+            stop_on_signals(campaign.stop_file, echo),
+            end_with_ray(campaign.stop_file, (host, int(port)), echo),
+        ):
             passes(ray, writer)
     finally:
         ray.shutdown()
@@ -144,7 +152,8 @@ def run_pass(
         return need[block_of(name)]
 
     for tries in range(kept.protocol.retries, -1, -1):
-        writer.echo(f"evaluation models and priors of {len(first)} blocks, then units")
+        blocks = "a block" if len(first) == 1 else f"{len(first)} blocks"
+        writer.echo(f"evaluation models and priors of {blocks}, then units")
         run_units(
             do,
             queue,
@@ -217,6 +226,44 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def end_with_ray(
+    stop: Path, address: tuple[str, int], echo: Callable[[str], None]
+) -> Iterator[None]:
+    """End this process soon after a signal that ended Ray too.
+
+    ``scancel`` and systemd signal every process of a job. Ray's own client would wait for its
+    server for a minute, and then end this process with words about something else.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        misses = 0
+        while misses < MISSES and not over.wait(0.2):
+            if stop.exists():
+                misses = 0 if answers(address) else misses + 1
+        if misses == MISSES:
+            echo("the signal ended Ray too; what was done is kept, the same command goes on")
+            os._exit(130)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def answers(address: tuple[str, int]) -> bool:
+    """Tell whether something listens at an address."""
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def run_one(

@@ -81,6 +81,22 @@ def test_a_campaign_that_was_interrupted_goes_on_to_the_same_table(
     assert code == 130
 
 
+def test_a_campaign_whose_every_process_is_terminated_ends_soon_and_goes_on(
+    driver, protocol, tmp_path, expected, table_of
+):
+    """As ``scancel`` and systemd end a job."""
+    folder = tmp_path / "terminated"
+    one = driver("run", protocol, folder, "--at-a-time", "2")
+    one.until(lambda: len(one.finished()) >= 1 and one.running())
+    for process in one.family():
+        process.terminate()
+    assert one.wait(30) == 130, one.said()
+    assert one.said().endswith("what was done is kept, the same command goes on\n")
+    two = driver("resume", "tiny", folder)
+    assert two.wait() == 0, two.said()
+    assert table_of(folder) == expected
+
+
 def test_a_campaign_that_was_stopped_goes_on_to_the_same_table(
     driver, protocol, tmp_path, expected, table_of
 ):
