@@ -150,14 +150,16 @@ def draw(sweep: Sweep, path: Path) -> None:
         axes.plot(
             chosen[schema.CLEAN_ACC], chosen[sweep.leakage], marker, color=colour, ms=6, label=name
         )
+    reached = points[schema.CLEAN_ACC]
+    middle = (reached.max() + reached.min()) / 2
     for row in best.to_dict("records"):
-        label = ", ".join(f"{option} {row[option]:.3g}" for option in sweep.options)
+        left = row[schema.CLEAN_ACC] < middle  # labels stay inside the axes and off the front
         axes.annotate(
-            label,
+            ", ".join(f"{option} {row[option]:.3g}" for option in sweep.options),
             (row[schema.CLEAN_ACC], row[sweep.leakage]),
             textcoords="offset points",
-            xytext=(-6, 7),
-            ha="right",
+            xytext=(7, -9) if left else (-6, 7),
+            ha="left" if left else "right",
             fontsize=8,
         )
     axes.margins(0.12)
