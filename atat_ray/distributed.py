@@ -21,6 +21,7 @@ from atat_ray.target import CHECKPOINT, State, new_target
 from atat_ray.training import Epoch, train
 
 RESULT = "train-workers.pt"
+WAITER_CPU = 0.01  # of the process that waits for the workers of a unit
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -104,11 +105,18 @@ def train_as_worker(config: dict[str, Any]) -> None:
 
 
 def resources_of(workers: int, node: str | None) -> dict[str, float]:
-    """Say what each worker of a unit takes: a GPU where Ray has one for each, else a CPU."""
+    """Say what each worker of a unit takes: a GPU where Ray has one for each, else a CPU.
+
+    Of that it leaves a little to the process that waits for the workers: on a machine with as many
+    CPUs as the unit has workers they would never start beside it.
+    """
     import ray
 
-    device = "GPU" if ray.cluster_resources().get("GPU", 0) >= workers else "CPU"
-    return {device: 1.0} | ({node: 0.001} if node else {})
+    if ray.cluster_resources().get("GPU", 0) >= workers:
+        share = {"GPU": 1.0}
+    else:
+        share = {"CPU": 1.0 - WAITER_CPU}
+    return share | ({node: 0.001} if node else {})
 
 
 def perform_on_workers(

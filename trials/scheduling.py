@@ -86,7 +86,9 @@ def own_share(need: Need) -> dict[str, float]:
     A unit of several workers only waits for them: its process takes next to nothing, and no more
     of them start than all their workers have room for, or they would wait for ever.
     """
-    return need.resources if need.processes == 1 else {"CPU": 0.01}
+    from atat_ray.distributed import WAITER_CPU
+
+    return need.resources if need.processes == 1 else {"CPU": WAITER_CPU}
 
 
 def queue_of(

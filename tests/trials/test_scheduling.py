@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from atat_ray.distributed import resources_of
 from trials.devices import Need
 from trials.scheduling import own_share, queue_of, run_units
 
@@ -171,6 +172,24 @@ def test_no_unit_starts_where_what_is_first_failed(schedule):
     events = schedule(work, ["a"], first=["x"])
     assert (events.order, events.prepared_times) == ([], 0)
     assert str(cause_of(events.errors["x"])) == "no x"
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_two_workers_find_room_on_two_cpus_beside_the_process_that_waits_for_them(schedule):
+    def work(name):
+        import ray
+        from ray.util import placement_group, remove_placement_group
+
+        group = placement_group([resources_of(2, None)] * 2)
+        try:
+            ray.get(group.ready(), timeout=30)
+        finally:
+            remove_placement_group(group)
+
+    shared = Need(resources={"CPU": 1.0}, processes=2)
+    events = schedule(work, ["a"], need_of=lambda unit_id: shared)
+    assert (events.over, events.errors) == (["a"], {})
 
 
 def test_a_unit_of_workers_takes_next_to_nothing_itself():
