@@ -59,7 +59,7 @@ class StoredImages:
 
 def to_bytes(images: Tensor) -> Tensor:
     """Round images in [0, 1] to 8 bits a value, as a file of a picture does."""
-    return (images * 255).round().to(torch.uint8)
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def take(images: Tensor | StoredImages, rows: Tensor) -> Tensor | StoredImages:

@@ -18,7 +18,7 @@ from atat_ray.data.facescrub import list_facescrub
 from atat_ray.data.image_folder import list_image_folder
 from atat_ray.data.stanford_dogs import list_stanford_dogs
 from atat_ray.data.store import cache_folder, open_store
-from atat_ray.data.stored_images import StoredImages
+from atat_ray.data.stored_images import StoredImages, to_bytes
 from atat_ray.measures import measure_stage
 from atat_ray.target import new_target
 from atat_ray.unit import run_unit
@@ -275,3 +275,10 @@ def test_what_needs_public_images_says_so_where_every_class_is_private(stored_pr
     spec = protocol.unit_spec("split-0-01", "split-0", "frozen")
     with pytest.raises(ValueError, match="tl_dmi learns .* lower num_private"):
         new_target(spec, load_split(spec.block.data, 0))
+
+
+def test_bytes_are_the_nearest_and_never_wrap_around():
+    given = torch.tensor([-0.1, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.01]).view(1, 1, 1, 6)
+    assert to_bytes(given).flatten().tolist() == [0, 0, 0, 1, 255, 255]
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_bytes(StoredImages(every)[:]), every)
