@@ -76,7 +76,7 @@ def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         with (
             stop_on_signals(campaign.stop_file, echo),
-            end_with_ray(campaign.stop_file, (host, int(port)), echo),
+            end_with_ray(campaign.stop_file, (host.strip("[]"), int(port)), echo),
         ):
             passes(ray, writer)
     finally:
