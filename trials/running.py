@@ -75,8 +75,8 @@ def conduct(campaign: Kept, writer: Writer, passes: Callable[[Any, Writer], None
         opening.result()
         host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
         with (
-            stop_on_signals(campaign.stop_file, echo),
-            end_with_ray(campaign.stop_file, (host.strip("[]"), int(port)), echo),
+            stop_on_signals(campaign.stop_file, echo) as signalled,
+            end_with_ray(signalled, (host.strip("[]"), int(port)), echo),
         ):
             passes(ray, writer)
     finally:
@@ -208,21 +208,26 @@ def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
 
 
 @contextmanager
-def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt."""
+def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt.
+
+    The event that it gives is set by the first.
+    """
+    signalled = threading.Event()
 
     def handle(number: int, frame: Any) -> None:
         if stop.exists():
             raise KeyboardInterrupt
         stop.write_text("interrupted")  # `atat stop` leaves it empty
+        signalled.set()
         echo("stopping: running units finish their present stage; once more to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield signalled  # signals are the main thread's
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signalled
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -230,7 +235,7 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def end_with_ray(
-    stop: Path, address: tuple[str, int], echo: Callable[[str], None]
+    signalled: threading.Event, address: tuple[str, int], echo: Callable[[str], None]
 ) -> Iterator[None]:
     """End this process soon after a signal that ended Ray too.
 
@@ -242,7 +247,7 @@ def end_with_ray(
     def watch() -> None:
         misses = 0
         while misses < MISSES and not over.wait(0.2):
-            if stop.exists():
+            if signalled.is_set():
                 misses = 0 if answers(address) else misses + 1
         if misses == MISSES:
             echo("the signal ended Ray too; what was done is kept, the same command goes on")
