@@ -20,11 +20,9 @@ def at(location: tuple[str, ...], error: ValueError | str) -> Located:
 
 @contextmanager
 def placed(*location: str) -> Iterator[None]:
-    """Add the place to an error of the block that has none."""
+    """Add the place to an error of the block."""
     try:
         yield
-    except Located:
-        raise
     except ValueError as error:
         raise at(location, error) from None
 
