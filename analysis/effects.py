@@ -173,9 +173,9 @@ def difference_in_means(
     with the weights of :func:`block_weights`. Neyman's variance for a blocked experiment (Imbens &
     Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
     freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
-    made of those of the arms on the logit scale (:mod:`analysis.mover`), and p inverts it. A cell
-    with a single unit has no s: then the same estimate has the HC2 error of OLS on arm and block
-    indicators, t(n - k), and a symmetric interval.
+    made of limits of the arms that are corrected for skewness (:mod:`analysis.mover`), and p
+    inverts it. A cell with a single unit has no s: then the same estimate has the HC2 error of OLS
+    on arm and block indicators, t(n - k), and a symmetric interval.
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
@@ -197,7 +197,7 @@ def difference_in_means(
                 (m1 / unit.scale, v1**0.5 / unit.scale),
                 (m0 / unit.scale, v0**0.5 / unit.scale),
             )
-            method += ", limits of the arms on the logit scale (MOVER)"
+            method += ", limits of the arms corrected for skewness (MOVER)"
     else:
         estimate, variance, df = _additive_hc2(y, z, block)
         pairs = max(cell.sum() for cell in cells) == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy import stats
+from scipy import integrate, optimize, special, stats
 
 from analysis.beta import beta_effect
 from analysis.effects import (
@@ -41,20 +41,29 @@ def test_one_block_of_what_is_no_fraction_gives_welchs_test_and_interval(
     )
 
 
+def away(mean: float, distance: float) -> float:
+    """Return the fraction that far from ``mean`` on the scale, by quadrature over its logit."""
+    start = special.logit(mean)
+
+    def travelled(x: float) -> float:
+        return integrate.quad(lambda u: (2 * np.cosh(u / 2)) ** (2 / 3), start, x)[0]
+
+    return special.expit(optimize.brentq(lambda x: travelled(x) - distance, -30, 30))
+
+
 def test_the_interval_of_a_fraction_is_made_of_those_of_the_arms_by_hand(table: MakeTable) -> None:
     units = table(per_cell=6, blocks=1)
     found, ends = difference_in_means(units, OUTCOME, **PAIR), []
     for arm in "ab":
         y = units.loc[units["arm"] == arm, OUTCOME]
         mean, se = y.mean(), y.std(ddof=1) / np.sqrt(6)
-        half = stats.t.ppf(0.975, found.df) * se / (mean * (1 - mean))
-        odds = np.log(mean / (1 - mean))
-        ends.append((mean, *(1 / (1 + np.exp(-odds - sign * half)) for sign in (-1, 1))))
+        half = stats.t.ppf(0.975, found.df) * se * (mean * (1 - mean)) ** (-4 / 3)
+        ends.append((mean, *(away(mean, sign * half) for sign in (-1, 1))))
     (m1, l1, u1), (m0, l0, u0) = ends
     low = m1 - m0 - np.sqrt((m1 - l1) ** 2 + (u0 - m0) ** 2)
     high = m1 - m0 + np.sqrt((u1 - m1) ** 2 + (m0 - l0) ** 2)
     np.testing.assert_allclose([found.low, found.high], [100 * low, 100 * high])
-    assert found.method.startswith("Welch, limits of the arms on the logit scale")
+    assert found.method.startswith("Welch, limits of the arms corrected for skewness")
     assert found.estimate == pytest.approx(100 * (m1 - m0))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis import mover
 
@@ -34,6 +35,20 @@ def test_limits_recover_newcombes_example() -> None:
         patch.setattr(mover, "limits", lambda *words, **options: next(limits))
         low, high = mover.bounds((56 / 70, 0.0), (48 / 80, 0.0), 1.96, fraction=True)
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
+@pytest.mark.parametrize(("mean", "precision"), [(0.8, 6.0), (0.35, 20.0), (0.95, 60.0)])
+def test_the_scale_removes_the_skewness_of_studentised_beta_means(
+    mean: float, precision: float
+) -> None:
+    """Hall (1992): what is left of the term in T^2, with the third moment of scipy's Beta."""
+    beta = stats.beta(mean * precision, (1 - mean) * precision)
+    skewness, sd, c = float(beta.stats(moments="s")), float(beta.std()), 1e-3
+    low, high = mover.limits(mean, sd, c, fraction=True)  # of one outcome: n = 1, s = sd
+    # m - u = T s with T = c + skewness T^2 / 3 at first order, so the limits bend by this much
+    bend = ((high - mean) - (mean - low)) / (c**2 * sd)
+    asked = 2 * skewness / 3
+    assert bend == pytest.approx(asked * (precision + 2) / (precision + 1), rel=1e-3)
 
 
 @given(MEANS, ERRORS, MEANS, ERRORS, st.floats(-0.9, 0.9))
