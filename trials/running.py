@@ -1,5 +1,6 @@
 """Run what is left of a campaign on Ray Tune, and record each unit as it ends."""
 
+import _thread
 import os
 import platform
 import signal
@@ -211,26 +212,43 @@ def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
 def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threading.Event]:
     """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt.
 
-    The event that it gives is set by the first.
+    The event that it gives is set by the first. Python runs a handler only once the main thread
+    returns from Ray, so a thread hears of signals as they come.
     """
-    signalled = threading.Event()
-
-    def handle(number: int, frame: Any) -> None:
-        if stop.exists():
-            raise KeyboardInterrupt
-        stop.write_text("interrupted")  # `atat stop` leaves it empty
-        signalled.set()
-        echo("stopping: running units finish their present stage; once more to stop at once")
-
+    signalled, at_once = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield signalled  # signals are the main thread's
         return
+    heard, written = socket.socketpair()
+
+    def listen() -> None:
+        while heard.recv(1):
+            if stop.exists():
+                at_once.set()
+                _thread.interrupt_main()  # calls the handler, if Ray is still waiting in it
+                return
+            stop.write_text("interrupted")  # `atat stop` leaves it empty
+            signalled.set()
+            echo("stopping: running units finish their present stage; once more to stop at once")
+
+    def handle(number: int, frame: Any) -> None:
+        if at_once.is_set():
+            raise KeyboardInterrupt
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    written.setblocking(False)
+    told = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signalled
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(told)
+        written.close()
+        listener.join()
+        heard.close()
 
 
 @contextmanager

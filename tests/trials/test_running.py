@@ -3,12 +3,16 @@
 ``trials.running.run`` starts and ends Ray itself, so campaigns run in a process of their own.
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -273,17 +277,35 @@ def test_a_unit_does_not_start_once_the_campaign_was_asked_to_stop(campaign):
 
 
 def test_the_first_signal_asks_to_stop_and_the_second_interrupts(tmp_path):
-    import signal
-
     said, stop = [], tmp_path / "stop"
     before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals(stop, said.append):
+    with stop_on_signals(stop, said.append) as signalled:
         signal.raise_signal(signal.SIGTERM)
-        assert stop.exists()
-        assert len(said) == 1
-        with pytest.raises(KeyboardInterrupt):
+        assert signalled.wait(10)
+        assert stop.read_text() == "interrupted"
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it comes while something is waited for
             signal.raise_signal(signal.SIGINT)
+            time.sleep(10)
+    assert len(said) == 1
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_is_heard_while_the_main_thread_is_in_a_call_that_does_not_return(tmp_path):
+    """As Ray's may not for long: until then Python runs no handler."""
+    heard = []
+
+    def terminate():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signalled.wait(30)
+        heard.append(time.monotonic())
+
+    with stop_on_signals(tmp_path / "stop", lambda line: None) as signalled:
+        thread = threading.Timer(0.2, terminate)
+        thread.start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)  # a second, without Python's lock
+        returned = time.monotonic()
+        thread.join()
+    assert heard[0] < returned
 
 
 def test_a_failed_unit_is_no_longer_pending_for_the_next_run(campaign):
