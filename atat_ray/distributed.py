@@ -22,6 +22,7 @@ from atat_ray.training import Epoch, train
 
 RESULT = "train-workers.pt"
 WAITER_CPU = 0.01  # of the process that waits for the workers of a unit
+LABEL_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -116,7 +117,7 @@ def resources_of(workers: int, node: str | None) -> dict[str, float]:
         share = {"GPU": 1.0}
     else:
         share = {"CPU": 1.0 - WAITER_CPU}
-    return share | ({node: 0.001} if node else {})
+    return share | ({node: LABEL_SHARE} if node else {})
 
 
 def perform_on_workers(
