@@ -22,7 +22,6 @@ from atat_ray.training import Epoch, train
 
 RESULT = "train-workers.pt"
 WAITER_CPU = 0.01  # of the process that waits for the workers of a unit
-LABEL_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -105,23 +104,17 @@ def train_as_worker(config: dict[str, Any]) -> None:
     ray.train.report({})
 
 
-def resources_of(workers: int, node: str | None) -> dict[str, float]:
-    """Say what each worker of a unit takes: a GPU where Ray has one for each, else a CPU.
+def share_of_worker(share: dict[str, float]) -> dict[str, float]:
+    """Say what each worker of a unit takes, of what it may take.
 
-    Of that it leaves a little to the process that waits for the workers: on a machine with as many
+    Of a CPU it leaves a little to the process that waits for the workers: on a machine with as many
     CPUs as the unit has workers they would never start beside it.
     """
-    import ray
-
-    if ray.cluster_resources().get("GPU", 0) >= workers:
-        share = {"GPU": 1.0}
-    else:
-        share = {"CPU": 1.0 - WAITER_CPU}
-    return share | ({node: LABEL_SHARE} if node else {})
+    return share | ({"CPU": share["CPU"] - WAITER_CPU} if "CPU" in share else {})
 
 
 def perform_on_workers(
-    jobs: Sequence[Job], *, workers: int, retries: int = 0, node: str | None = None
+    jobs: Sequence[Job], *, workers: int, share: dict[str, float], retries: int = 0
 ) -> list[Any]:
     """Do the jobs of a unit as tasks of Ray, at most ``workers`` of them at a time.
 
@@ -130,8 +123,9 @@ def perform_on_workers(
     Args:
         jobs: what they write is seen by all nodes.
         workers: of the unit.
+        share: what each of them may take of Ray's resources: ``{"CPU": 1.0}`` or ``{"GPU": 1.0}``,
+            and a little of a custom resource that its node must have.
         retries: times that a job whose process or node was lost is done again.
-        node: custom resource of Ray that the workers' nodes must have.
 
     Raises:
         Exception: what the first job that failed raised.
@@ -140,7 +134,7 @@ def perform_on_workers(
     from ray.exceptions import RayTaskError
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    amounts = resources_of(workers, node)
+    amounts = share_of_worker(share)
     own = {"num_cpus": amounts.pop("CPU", 0), "num_gpus": amounts.pop("GPU", 0)}
     nowhere: Any = None  # rather than in the room of the Tune trial, which has none to give
     remote = ray.remote(do).options(
@@ -172,7 +166,7 @@ def do(job: Job) -> Any:
 
 
 def train_on_workers(
-    spec: UnitSpec, folder: Path, *, retries: int = 0, node: str | None = None
+    spec: UnitSpec, folder: Path, *, share: dict[str, float], retries: int = 0
 ) -> tuple[State, list[Epoch]]:
     """Train the target model of a unit on ``spec.workers`` Ray Train workers.
 
@@ -182,13 +176,13 @@ def train_on_workers(
     Args:
         spec: the unit.
         folder: of the unit, seen by all nodes; the state of the training is kept there.
+        share: as :func:`perform_on_workers` takes it.
         retries: times that lost workers are started again, from the last state that was kept.
-        node: custom resource of Ray that the workers' nodes must have.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    resources = resources_of(spec.workers, node)
+    resources = share_of_worker(share)
     trainer = TorchTrainer(
         train_as_worker,
         train_loop_config={"spec": spec, "folder": str(folder)},

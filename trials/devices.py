@@ -23,6 +23,7 @@ RAY_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 GPU_SHARE = 0.25  # of a GPU that a unit of one process takes, where the protocol says nothing
+LABEL_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run
 WAITING = 64  # units that a cluster is given at a time, though it has no room for all of them yet
 PATIENCE = 60.0  # seconds between two words on what a cluster lacks
 
@@ -58,8 +59,6 @@ class Need:
 
 def need_of(protocol: Settings, block: str, gpus: float) -> Need:
     """Say what a unit of a block needs where Ray has so many GPUs."""
-    from atat_ray.distributed import LABEL_SHARE
-
     node, workers = protocol.blocks[block].node, protocol.workers
     label = {node: LABEL_SHARE} if node else {}
     if workers > 1:

@@ -23,6 +23,7 @@ from atat_ray.unit import run_unit
 from trials.allocation import Assignment
 from trials.campaign import Campaign
 from trials.devices import Need, alive, limit, needs, start_ray, wait_for_room
+from trials.faults import ends_its_process, words_of
 from trials.keeping import Kept, write_note
 from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
@@ -93,14 +94,18 @@ def run_passes(ray: Any, campaign: Campaign, writer: Writer, at_a_time: int | No
     """
     waiting = campaign.pending()
     need = needs(campaign.protocol, alive(ray))  # once: while a GPU node is away it has not changed
+
+    def queue() -> list[str]:
+        return [row.unit_id for row in waiting if campaign.status(row) == schema.PENDING]
+
     while waiting and not campaign.stop_file.exists():
         most = limit(campaign.protocol, alive(ray))
         block_of = {row.unit_id: campaign.strata[row.block].block for row in waiting}
         run_pass(
             campaign,
             writer,
-            worker(campaign, waiting),
-            block_of,
+            worker(campaign, waiting, need),
+            queue,
             need=need,
             block_of=block_of.__getitem__,
             at_a_time=min(most, at_a_time or most),
@@ -113,7 +118,7 @@ def run_pass(
     kept: Kept,
     writer: Writer,
     work: Callable[[str], None],
-    queue: Iterable[str],
+    queue: Callable[[], Iterable[str]],
     *,
     need: dict[str, Need],
     block_of: Callable[[str], str],
@@ -126,7 +131,7 @@ def run_pass(
         kept: a campaign or a sweep.
         writer: told what happens.
         work: runs a unit in a Tune trial's process.
-        queue: unit ids.
+        queue: gives the ids of the units that have not ended, asked anew for every try.
         need: what a unit of each block needs.
         block_of: the block of a unit.
         at_a_time: Tune trials at a time.
@@ -157,7 +162,7 @@ def run_pass(
         writer.echo(f"evaluation models and priors of {blocks}, then units")
         run_units(
             do,
-            queue,
+            queue(),
             first=list(first),
             waits_for=lambda unit_id: f"assets of {block_of(unit_id)}",
             need_of=need_of,
@@ -179,31 +184,26 @@ def retry_assets(name: str, cause: Exception, tries: int, echo: Callable[[str], 
     Raises:
         ValueError, OSError: it cannot be made, or its process was lost too often.
     """
-    if not is_of_ray(cause):
+    if not ends_its_process(cause):
         raise cause
-    words = f"the process that made the {name} was lost: {' '.join(str(cause).split())[-300:]}"
+    words = f"the process that made the {name} was lost: {words_of(cause)}"
     if tries < 1:
         raise ValueError(f"{words}; run the same command again")
     echo(f"{words}; it is made again")
 
 
-def is_of_ray(error: Any) -> bool:
-    """Tell whether an error is Ray's own: a process or a node was lost."""
-    return type(error).__module__.startswith("ray.")
-
-
-def worker(campaign: Campaign, rows: list[Assignment]) -> Callable[[str], None]:
+def worker(
+    campaign: Campaign, rows: list[Assignment], need: dict[str, Need]
+) -> Callable[[str], None]:
     """Make the function that runs a unit in a Tune trial's process."""
     specs = {row.unit_id: campaign.spec(row) for row in rows}
     folders = {unit_id: campaign.unit_folder(unit_id) for unit_id in specs}
-    blocks = campaign.protocol.blocks
-    node = {unit_id: blocks[spec.block.name].node for unit_id, spec in specs.items()}
     assets, stop, retries = campaign.assets, campaign.stop_file, campaign.protocol.retries
 
     def work(unit_id: str) -> None:
-        run_one(
-            specs[unit_id], assets, folders[unit_id], stop=stop, retries=retries, node=node[unit_id]
-        )
+        spec = specs[unit_id]
+        share = need[spec.block.name].resources
+        run_one(spec, assets, folders[unit_id], stop=stop, retries=retries, share=share)
 
     return work
 
@@ -295,8 +295,8 @@ def run_one(
     folder: Path,
     *,
     stop: Path,
+    share: dict[str, float],
     retries: int = 0,
-    node: str | None = None,
     trainer: Trainer = train_here,
 ) -> None:
     """Run one unit in a Tune trial's process; note why if it fails.
@@ -316,8 +316,8 @@ def run_one(
 
     perform = one_by_one
     if spec.workers > 1:
-        trainer = partial(train_on_workers, retries=retries, node=node)
-        perform = partial(perform_on_workers, workers=spec.workers, retries=retries, node=node)
+        trainer = partial(train_on_workers, share=share, retries=retries)
+        perform = partial(perform_on_workers, workers=spec.workers, share=share, retries=retries)
     try:
         run_unit(
             spec,
@@ -332,7 +332,7 @@ def run_one(
     except (OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if is_of_ray(error):
-            raise  # workers of the unit were lost
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if ends_its_process(error):
+            raise
+        reason = f"{type(error).__name__}: {words_of(error)}"
         write_note(folder, schema.FAILED, {"reason": reason})

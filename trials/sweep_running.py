@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from atat_ray.stages import write_whole
 from atat_ray.target import train_here
 from trials.allocation import Assignment
 from trials.campaign import changed
-from trials.devices import alive, limit, needs, room_for
+from trials.devices import Need, alive, limit, needs, room_for
 from trials.keeping import Kept, check_folder, local_uri, write_note
 from trials.record import SWEEP
 from trials.running import conduct, run_one, run_pass
 from trials.screen import Lines
 from trials.sweep import Asha, Grid, Options, SweepSettings
 from trials.sweep_halving import Halving
-from trials.sweep_search import Point, propose
+from trials.sweep_search import Point, combination, propose
 from trials.writer import Summary, Writer
 
 SWEEP_FILE = "sweep.json"
@@ -33,6 +33,7 @@ class Sweep(Kept):
 
     kind = SWEEP
     protocol: SweepSettings
+    ended: dict[str, Point] = field(default_factory=dict)  # by unit id, what ``point`` has read
 
     def hashes(self) -> dict[str, str]:
         """Hash what was registered."""
@@ -69,21 +70,25 @@ class Sweep(Kept):
         return Assignment(unit_id=unit_id, block=block, arm=self.protocol.arm["defense"])
 
     def point(self, row: Assignment) -> Point:
-        """Show a point as a search sees it."""
+        """Show a point as a search sees it; one that has ended is read once."""
+        if row.unit_id in self.ended:
+            return self.ended[row.unit_id]
         status, options = self.status(row), self.options(row)
-        outcome = self.outcome(row)
-        if outcome is None:
-            return Point(options=options, status=status)
-        return Point(
-            options=options,
-            status=status,
-            leakage=outcome["inversions"][self.protocol.outcome],
-            clean_acc=outcome["clean_acc"],
-        )
+        outcome = self.outcome(row) if status == schema.FINISHED else None
+        point = Point(options=options, status=status)
+        if outcome is not None:
+            leakage = outcome["inversions"][self.protocol.outcome]
+            point = replace(point, leakage=leakage, clean_acc=outcome["clean_acc"])
+        if status != schema.PENDING:
+            self.ended[row.unit_id] = point
+        return point
 
     def add_point(self) -> Assignment:
         """Propose the next point, write it down and take it up."""
-        options = propose(self.protocol, [self.point(row) for row in self.table])
+        if isinstance(self.protocol.search, Grid):
+            options = combination(self.protocol.search, len(self.table))
+        else:
+            options = propose(self.protocol, [self.point(row) for row in self.table])
         row = self.row(len(self.table) + 1)
         write_note(self.unit_folder(row.unit_id), OPTIONS_NOTE, options)
         self.table.append(row)
@@ -171,8 +176,8 @@ def run_passes(ray: Any, sweep: Sweep, writer: Writer, at_a_time: int | None) ->
         run_pass(
             sweep,
             writer,
-            worker(sweep),
-            queue(sweep, waiting, writer.joined),
+            worker(sweep, one),
+            partial(queue, sweep, waiting, len(sweep.table), writer.joined),
             need=need,
             block_of=lambda unit_id: block,
             at_a_time=min(most, at_a_time or most),
@@ -184,11 +189,15 @@ def run_passes(ray: Any, sweep: Sweep, writer: Writer, at_a_time: int | None) ->
 
 
 def queue(
-    sweep: Sweep, waiting: list[Assignment], joined: Callable[[Assignment], None]
+    sweep: Sweep, waiting: list[Assignment], known: int, joined: Callable[[Assignment], None]
 ) -> Iterator[str]:
-    """Hand out the points that were begun, then new ones, each proposed when it is asked for."""
-    for row in waiting:
-        yield row.unit_id
+    """Hand out the points that were begun, then new ones, each proposed when it is asked for.
+
+    Points after the first ``known`` were proposed in an earlier try of the same pass.
+    """
+    for row in [*waiting, *sweep.table[known:]]:
+        if sweep.status(row) == schema.PENDING:
+            yield row.unit_id
     while len(sweep.table) < sweep.total():
         row = sweep.add_point()
         joined(row)
@@ -220,10 +229,9 @@ def epochs_of(sweep: Sweep, unit_id: str) -> dict[int, float]:
     return {int(epoch): value for epoch, value in sweep.note(unit_id, "epochs").items()}
 
 
-def worker(sweep: Sweep) -> Callable[[str], None]:
+def worker(sweep: Sweep, need: Need) -> Callable[[str], None]:
     """Make the function that runs a point in a Tune trial's process."""
     protocol = sweep.protocol
-    (block,) = protocol.blocks.values()
     rows = {sweep.row(number).unit_id: number for number in range(1, sweep.total() + 1)}
     watched = isinstance(protocol.search, Asha)
 
@@ -236,8 +244,8 @@ def worker(sweep: Sweep) -> Callable[[str], None]:
             sweep.assets,
             folder,
             stop=sweep.stop_file,
+            share=need.resources,
             retries=protocol.retries,
-            node=block.node,
             trainer=trainer,
         )
 

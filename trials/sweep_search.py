@@ -6,7 +6,7 @@ restore: the same finished and running points give the same proposal.
 """
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from analysis import schema
@@ -33,17 +33,19 @@ class Point:
     clean_acc: float = 0.0
 
 
+def combination(grid: Grid, index: int) -> Options:
+    """Give the options of a grid's point, from 0."""
+    every = product(*(space.ends() for space in grid.options.values()))
+    return dict(zip(grid.options, next(islice(every, index, None)), strict=True))
+
+
 def propose(settings: SweepSettings, points: list[Point]) -> Options:
-    """Propose the options of the next point, none of which was there before.
+    """Propose the options of the next point of a search, none of which was there before.
 
     Args:
         settings: of the sweep; it has fewer points than are to be tried.
         points: in the order in which they were proposed.
     """
-    if isinstance(settings.search, Grid):
-        levels = [space.ends() for space in settings.search.options.values()]
-        every = [dict(zip(settings.search.options, one, strict=True)) for one in product(*levels)]
-        return every[len(points)]
     study, distributions = told(settings, points)
     seen = {tuple(point.options.values()) for point in points}
     for _ in range(ATTEMPTS):
@@ -66,7 +68,7 @@ def told(settings: SweepSettings, points: list[Point]) -> tuple[Any, Any]:
     if isinstance(search, Asha):
         sampler: Any = optuna.samplers.RandomSampler(seed=seed)
     else:
-        assert isinstance(search, Tpe | Pareto), "a grid asks nobody"
+        assert isinstance(search, Tpe | Pareto), "a grid has its combinations"
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup)
     down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
     study = optuna.create_study(

@@ -11,6 +11,7 @@ from atat_ray.assets import make_assets
 from atat_ray.stages import load_stage
 from trials.allocation import Assignment
 from trials.campaign import versions
+from trials.faults import cause_of, words_of
 from trials.keeping import Kept, local_uri, write_note
 from trials.reaching import Unreachable
 from trials.record import Record
@@ -38,11 +39,6 @@ class Summary:
     lost: dict[str, str]
     owed: int
     seconds: float
-
-
-def cause_of(error: Any) -> Any:
-    """What a process raised, or what Ray says of one that is gone."""
-    return getattr(error, "cause", None) or error
 
 
 class Writer:
@@ -188,7 +184,7 @@ class Writer:
         unit stays as it was.
         """
         cause = cause_of(error)
-        words = " ".join(str(cause).split())[-300:]
+        words = words_of(cause)
         self.states[unit_id] = schema.PENDING
         self.losses[unit_id] = f"{type(cause).__name__}: {words}" if words else "its process died"
         if isinstance(cause, OSError):

@@ -17,6 +17,7 @@ from atat_ray.target import train_here
 from atat_ray.unit import run_unit
 
 WORKERS = 2
+CPU = {"CPU": 1.0}  # of each
 
 
 def normalise(rank, path, images, weights):
@@ -78,7 +79,7 @@ def test_two_workers_train_what_one_process_trains(
     training = {**content["training"], "learning_rate": learning_rate}
     protocol = tiny_protocol(workers=WORKERS, training=training)
     spec = protocol.unit_spec("split-0-01", "split-0", arm)
-    state, curves = train_on_workers(spec, tmp_path / "two")
+    state, curves = train_on_workers(spec, tmp_path / "two", share=CPU)
     expected_state, expected = train_here(spec, tmp_path / "one")
     assert len(curves) == len(expected) == 2
     for row, by_one in zip(curves, expected, strict=True):
@@ -104,7 +105,7 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
         inversions={"standard": standard}, robustness=content["robustness"] | {"chunk": 4}
     )
     spec = protocol.unit_spec("split-0-01", "split-0", "treatment")
-    on_workers = partial(perform_on_workers, workers=WORKERS)
+    on_workers = partial(perform_on_workers, workers=WORKERS, share=CPU)
     outcomes = []
     for name, perform in [("one", one_by_one), ("two", on_workers)]:
         found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, perform=perform)
@@ -121,5 +122,8 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
 def test_a_part_that_fails_raises_what_it_raised(local_ray):
     with pytest.raises(KeyError, match="part 1"):
-        perform_on_workers([partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1)
-    assert perform_on_workers([partial(sum, [n]) for n in range(5)], workers=2) == list(range(5))
+        perform_on_workers(
+            [partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1, share=CPU
+        )
+    jobs = [partial(sum, [n]) for n in range(5)]
+    assert perform_on_workers(jobs, workers=2, share=CPU) == list(range(5))

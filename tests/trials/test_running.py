@@ -24,6 +24,7 @@ from analysis import runs, schema
 from atat_ray.stages import write_whole
 from trials import cli, running
 from trials.campaign import enrol, load
+from trials.keeping import write_note
 from trials.protocol import Protocol
 from trials.running import retry_assets, run_one, stop_on_signals
 
@@ -174,7 +175,12 @@ def campaign(tiny_protocol, tmp_path):
 
 
 def start(campaign, row, **changes):
-    options = {"assets": campaign.assets, "stop": campaign.stop_file, **changes}
+    options = {
+        "assets": campaign.assets,
+        "stop": campaign.stop_file,
+        "share": {"CPU": 1.0},
+        **changes,
+    }
     run_one(
         campaign.spec(row),
         options.pop("assets"),
@@ -211,6 +217,37 @@ def test_a_file_that_cannot_be_written_leaves_the_unit_as_it_was(campaign):
     start(campaign, row)
     assert campaign.status(row) == schema.FINISHED
     assert trained.stat().st_mtime_ns == before
+
+
+def test_a_gpu_that_broke_is_no_fault_of_the_unit_and_ends_its_process(campaign):
+    """After it every call of CUDA in the process fails, so the next unit must get another."""
+    row = campaign.table[0]
+
+    def broken(*words, **options):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        start(campaign, row, trainer=broken)
+    assert campaign.status(row) == schema.PENDING
+
+
+def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are(
+    campaign, monkeypatch
+):
+    failed, *others = [row.unit_id for row in campaign.table]
+    queues = []
+    writer = SimpleNamespace(unmade=None, echo=lambda line: None, again=set())
+
+    def lose_assets_once(work, queue, **options):
+        queues.append(list(queue))
+        if len(queues) == 1:
+            write_note(campaign.unit_folder(failed), schema.FAILED, {"reason": "ValueError: no"})
+            writer.unmade = ("assets of split-10", LostWorker("gone"))
+
+    monkeypatch.setattr(running, "run_units", lose_assets_once)
+    monkeypatch.setattr(running, "alive", lambda ray: [{"CPU": 2.0}])
+    running.run_passes(None, campaign, writer, None)
+    assert queues == [[failed, *others], others]
 
 
 class LostWorker(Exception):

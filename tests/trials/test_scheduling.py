@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from atat_ray.distributed import resources_of
+from atat_ray.distributed import share_of_worker
 from trials.devices import Need
 from trials.scheduling import own_share, queue_of, run_units
 
@@ -181,7 +181,7 @@ def test_two_workers_find_room_on_two_cpus_beside_the_process_that_waits_for_the
         import ray
         from ray.util import placement_group, remove_placement_group
 
-        group = placement_group([resources_of(2, None)] * 2)
+        group = placement_group([share_of_worker({"CPU": 1.0})] * 2)
         try:
             ray.get(group.ready(), timeout=30)
         finally:

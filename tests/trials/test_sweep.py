@@ -16,8 +16,8 @@ from trials.keeping import write_note
 from trials.reading import SHIPPED_SWEEPS, read_sweep, shipped
 from trials.sweep import SweepSettings
 from trials.sweep_halving import Halving
-from trials.sweep_running import begin
-from trials.sweep_search import Point, propose
+from trials.sweep_running import Sweep, begin, queue
+from trials.sweep_search import Point, combination, propose
 
 GRID = {
     "method": "grid",
@@ -53,8 +53,9 @@ def played(settings, outcome, points=None):
 
 
 def test_a_grid_is_every_combination_once(settings_of):
-    points = played(settings_of(), lambda options: (0.5, 0.5))
-    assert [tuple(p.options.values()) for p in points] == list(product([0.5, 2.0], [0.005, 0.01]))
+    grid = settings_of().search
+    points = [tuple(combination(grid, index).values()) for index in range(4)]
+    assert points == list(product([0.5, 2.0], [0.005, 0.01]))
 
 
 @pytest.mark.parametrize("search", [TPE, PARETO, ASHA], ids=["tpe", "pareto", "asha"])
@@ -210,6 +211,36 @@ def test_points_are_found_again(settings_of, tmp_path):
     assert again.table == rows
     assert [again.options(row) for row in rows] == [sweep.options(row) for row in rows]
     assert again.spec(rows[0]).seed("weights") == again.spec(rows[1]).seed("weights")
+
+
+def test_a_point_that_waited_for_lost_assets_is_handed_out_again(settings_of, tmp_path):
+    sweep, joined = begin(settings_of(), tmp_path / "s", None), []
+    first = next(iter(queue(sweep, [], 0, joined.append)))
+    again = queue(sweep, [], 0, joined.append)
+    assert (next(again), next(again)) == (first, "point-2")
+    write_note(sweep.unit_folder("point-1"), schema.FAILED, {"reason": "ValueError: no"})
+    assert next(iter(queue(sweep, [], 0, joined.append))) == "point-2"
+    assert [row.unit_id for row in joined] == ["point-1", "point-2"]
+
+
+def test_a_grid_reads_no_point_to_propose_the_next(settings_of, tmp_path, monkeypatch):
+    """With thousands of points on a shared disk, that would keep Tune from everything else."""
+    sweep = begin(settings_of(), tmp_path / "s", None)
+    monkeypatch.setattr(Sweep, "point", lambda self, row: pytest.fail(f"{row.unit_id} was read"))
+    options = [sweep.options(sweep.add_point()) for _ in range(3)]
+    assert len({tuple(one.values()) for one in options}) == 3
+
+
+def test_a_search_reads_a_point_that_has_ended_once(settings_of, tmp_path, monkeypatch):
+    sweep, asked = begin(settings_of(TPE), tmp_path / "s", None), []
+    read = Sweep.outcome
+    monkeypatch.setattr(Sweep, "outcome", lambda self, row: asked.append(row) or read(self, row))
+    write_note(sweep.unit_folder("point-01"), schema.FAILED, {"reason": "ValueError: no"})
+    sweep.add_point()
+    sweep.add_point()
+    before = len(asked)
+    sweep.add_point()
+    assert {row.unit_id for row in asked[before:]} == {"point-02"}
 
 
 def test_the_shipped_sweeps_are_valid_and_small():
