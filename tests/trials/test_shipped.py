@@ -1,7 +1,11 @@
 """The protocols at the paper's scale: what they say when the files are not there yet."""
 
 import pytest
+import torch
 
+from atat_ray.priors import StyleGan2Options
+from atat_ray.priors.stylegan2.networks import Generator, Shape
+from atat_ray.priors.stylegan2.prior import StyleGan2Prior
 from trials import cli
 from trials.devices import need_of
 from trials.reading import read_protocol, read_sweep
@@ -29,9 +33,26 @@ def test_without_files_one_line_says_all_that_is_missing(name, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def read(name):
+    return (read_sweep if AT_SCALE[name][0] == "sweep" else read_protocol)(name)
+
+
+@pytest.mark.parametrize("name", AT_SCALE)
+def test_one_w_is_searched_for_all_layers_as_in_the_paper(name):
+    """With a w for each of FFHQ's 18 layers it would be another, larger space, W+."""
+    as_deep = Generator(Shape(latent_dim=4, style_dim=6, num_layers=1, channels=(2,) * 9))
+    assert as_deep.shape.num_styles == 18
+    inversion = read(name).inversions["standard"]
+    assert inversion.attack.space == "styles"
+    shortest = StyleGan2Options(path=inversion.prior.path, sha256=inversion.prior.sha256)
+    for prior in (inversion.prior, shortest):
+        (searched,) = StyleGan2Prior(as_deep, prior.settings()).begin(torch.randn(5, 4))
+        assert searched.shape == (5, 1, 6)
+
+
 @pytest.mark.parametrize("name", AT_SCALE)
 def test_a_unit_has_a_gpu_of_its_own(name):
-    settings = (read_sweep if AT_SCALE[name][0] == "sweep" else read_protocol)(name)
+    settings = read(name)
     assert need_of(settings, next(iter(settings.blocks)), 1).resources["GPU"] == 1.0
 
 

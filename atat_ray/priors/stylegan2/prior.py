@@ -1,6 +1,6 @@
 """The prior that an attack searches: a StyleGAN2 generator, framed as the target model sees faces.
 
-Plug & Play Attacks search FFHQ's generator with psi 0.5 in the first 8 layers and crop the middle
+Plug & Play Attacks search FFHQ's generator for one w, truncated with psi 0.5, and crop the middle
 800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022).
 """
 
@@ -166,7 +166,9 @@ class StyleGan2Options:
         sha256: of that file, 64 hexadecimal digits; this names the generator. Protocols that ship
             have zeros, which no run takes.
         psi: truncation; 1 is none. PPA uses 0.5.
-        cutoff: w of the first so many layers is truncated; all if null. PPA uses 8.
+        cutoff: w of the first so many layers is truncated; all if null. With fewer than all, each
+            layer has a w of its own and an attack moves it apart from the others (W+). PPA's code
+            scores its samples with 8, and optimises one w, truncated, in all layers.
         noise: whether the generator's constant noise is added.
         crop: side of the central square that is kept, in the generator's pixels. PPA uses 800 of
             1024 for faces, and all for dogs.
@@ -176,7 +178,7 @@ class StyleGan2Options:
     path: str = place()
     sha256: str
     psi: float = 0.5
-    cutoff: int | None = 8
+    cutoff: int | None = None
     noise: bool = True
     crop: int | None = None
     batch: int = 8

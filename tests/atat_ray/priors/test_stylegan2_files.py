@@ -201,7 +201,7 @@ def block(options):
 def test_the_hash_of_a_prior_depends_on_the_content_of_its_file_and_not_on_its_place(options):
     name = block(options).prior_hash("standard")
     assert block(replace(options, path="elsewhere.safetensors")).prior_hash("standard") == name
-    for change in ({"sha256": 64 * "0"}, {"psi": 0.6}, {"cutoff": None}, {"crop": 12}):
+    for change in ({"sha256": 64 * "0"}, {"psi": 0.6}, {"cutoff": 3}, {"crop": 12}):
         assert block(replace(options, **change)).prior_hash("standard") != name
 
 
