@@ -90,7 +90,7 @@ class IfGmi(Budget):
         },
         "paper": {
             **PAPER, "samples": 2000, "candidates": 50, "keep": 50, "steps": (50, 10, 10, 10),
-            "radii": (1000.0, 1000.0, 2000.0, 3000.0), "feature_radii": (1000.0, 2000.0, 3000.0),
+            "radii": (1000.0, 2000.0, 3000.0, 4000.0), "feature_radii": (2000.0, 3000.0, 4000.0),
             "feature_rate": 0.005, "relative": False,
         },
     }  # fmt: skip

@@ -162,6 +162,17 @@ def test_stages_stay_in_their_balls_and_images_are_those_of_the_state(
             assert torch.equal(tensor, carried)
 
 
+def test_the_papers_balls_are_those_that_its_code_finds_by_the_number_of_the_stage():
+    """Of styles and of features alike: ``max_radius_w[i]`` and ``max_radius_mid[i]``, i from 0."""
+    attack = IfGmi(**IfGmi.presets["paper"])
+    for stage, radius in enumerate([1000, 2000, 3000, 4000]):
+        start = (torch.ones(2, 1, 8), torch.ones(2, 4, 3, 3))[: 1 + (stage > 0)]
+        state = tuple(tensor + 1e4 for tensor in start)
+        attack.ball(stage)(state, start)
+        moved = torch.stack([l1_norm(b - a) for a, b in zip(start, state, strict=True)])
+        assert torch.allclose(moved, torch.full_like(moved, radius), rtol=1e-4)
+
+
 def test_the_target_chooses_a_stage_for_each_class_and_the_oracle_keeps_all(prior, target, scope):
     endings = IF_GMI.endings(target, prior, scope)
     scores = torch.stack([ending.score for ending in endings]).view(3, 3, 2).mean(2)
