@@ -174,8 +174,9 @@ def difference_in_means(
     Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
     freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
     made of limits of the arms that are corrected for skewness (:mod:`analysis.mover`), and p
-    inverts it. A cell with a single unit has no s: then the same estimate has the HC2 error of OLS
-    on arm and block indicators, t(n - k), and a symmetric interval.
+    inverts it; a symmetric one where all outcomes of an arm are 0 or all are 1, as limits of the
+    other never reach those. A cell with a single unit has no s: then the same estimate has the HC2
+    error of OLS on arm and block indicators, t(n - k), and a symmetric interval.
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
@@ -192,7 +193,7 @@ def difference_in_means(
         (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
         estimate, variance, df = m1 - m0, float(variance[0]), float(df[0])
         method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
-        if unit.name == "pp":
+        if unit.name == "pp" and not _at_an_end(y / unit.scale, z):
             of_arms = (
                 (m1 / unit.scale, v1**0.5 / unit.scale),
                 (m0 / unit.scale, v0**0.5 / unit.scale),
@@ -232,6 +233,8 @@ def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
     arms, variance, df = _neyman(y, z, pd.factorize(units["block"])[0])
     one, other = ((mean, np.sqrt(v)) for mean, v in arms)
     t = critical(one, other, np.zeros(y.shape[1]), fraction=True)
+    error = np.sqrt(np.where(variance > 0, variance, 1.0))
+    t = np.where(_at_an_end(y, z), (one[0] - other[0]) / error, t)
     return np.where(variance > 0, 2 * stats.t.sf(np.abs(t), df), 1.0)
 
 
@@ -270,6 +273,12 @@ def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
     return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
 
 
+def _at_an_end(y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Tell whether all fractions ``y`` (units, ...) of one of both arms are 0, or all are 1."""
+    arms = (y[z], y[~z])
+    return np.any([np.all(arm == end, axis=0) for arm in arms for end in (0.0, 1.0)], axis=0)
+
+
 def _neyman(
     y: np.ndarray, z: np.ndarray, block: np.ndarray
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
@@ -281,7 +290,7 @@ def _neyman(
     for group in (z, ~z):
         cells = [y[(block == b) & group] for b in range(len(weights))]
         mean = sum(w * cell.mean(axis=0) for w, cell in zip(weights, cells, strict=True))
-        own = [w**2 * c.var(axis=0, ddof=1) / len(c) for w, c in zip(weights, cells, strict=True)]
+        own = [w**2 * _variance(c) / len(c) for w, c in zip(weights, cells, strict=True)]
         arms.append((mean, np.sum(own, axis=0)))
         parts += own
         dfs += [len(cell) - 1 for cell in cells]
@@ -290,6 +299,11 @@ def _neyman(
     spread = (terms.T**2 / np.array(dfs)).sum(axis=1)
     df = variance**2 / np.where(spread > 0, spread, 1.0)
     return arms, variance, np.where(spread > 0, df, sum(dfs))
+
+
+def _variance(cell: np.ndarray) -> np.ndarray:
+    """Return the variances of columns; 0 where all are the same, whatever rounding makes of it."""
+    return np.where(np.ptp(cell, axis=0) == 0, 0.0, cell.var(axis=0, ddof=1))
 
 
 def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
@@ -306,6 +320,8 @@ def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[floa
     leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
     if leverage.max() > 1 - 1e-9:
         raise NotEstimable("one unit alone decides a coefficient, so its HC2 variance is undefined")
-    meat = x.T * ((y - x @ coefficient) ** 2 / (1 - leverage))
+    residual = y - x @ coefficient
+    residual[np.abs(residual) <= 1e-12 * np.abs(y).max()] = 0.0  # what rounding leaves of no error
+    meat = x.T * (residual**2 / (1 - leverage))
     covariance = inverse @ (meat @ x) @ inverse
     return float(coefficient[0]), float(covariance[0, 0]), float(df)

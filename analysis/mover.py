@@ -7,13 +7,14 @@ proportions) takes the limits l, u of each mean at a critical value c and bounds
 
 With symmetric limits m +- c s that is D +- c sqrt(s1^2 + s0^2): a t interval. The mean of few
 fractions near 1 (or 0) is skewed and goes with its own error, so a t interval misses on one side.
-Limits of a fraction are therefore symmetric on a scale h on which that skewness is gone. By Hall
-(1992, JRSS B 54:221) it puts -g T^2 / (3 sqrt(n)) into a studentised mean T, with g the skewness of
-one outcome and d its standard deviation; a scale h puts in -(h''/2h') d T^2 / sqrt(n). They cancel
-where h''/h' = -2 g / (3 d). A Beta of mean m and high precision has g / d = 2 (1 - 2 m) / (m (1 -
-m)), which gives h'(m) = (m (1 - m))^(-4/3). No constant is fitted, m and s are all that is asked,
-and the limits stay inside [0, 1]. The logit, whose slope is (m (1 - m))^(-1), corrects three
-quarters of it. All functions take arrays.
+Limits of a fraction are made on the logit scale, which stays inside [0, 1], and shifted there by
+the skewness that is left. By Hall (1992, JRSS B 54:221) skewness puts -g T^2 / (3 sqrt(n)) into a
+studentised mean T, with g the skewness of one outcome and d its standard deviation; a scale h puts
+in -(h''/2h') d T^2 / sqrt(n). A Beta of mean m and high precision has g / d = 2 (1 - 2 m) / V with
+V = m (1 - m), and the logit h''/h' = -(1 - 2 m) / V, so that -a T^2 is left, a = (1 - 2 m) s / 6 V.
+Limits at +-c are therefore shifted by a c^2 standard errors of the logit, towards 1/2; the Pade
+approximant a c^2 / (1 + |a| c) of the same order keeps both of them monotone in c. No constant is
+fitted; m and s are all that is asked. All functions take arrays.
 """
 
 from __future__ import annotations
@@ -21,38 +22,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.integrate import cumulative_simpson
-from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import elementwise
 from scipy.special import expit, logit
 
-_INSIDE = 1e-12  # a mean of exactly 0 or 1 has no error, it only needs a place on the scale
+_INSIDE = 1e-12  # a mean of exactly 0 or 1 has no error, so its logit only has to be finite
 _LARGEST = 1e8  # critical value beyond which nothing is asked
-
-# The scale as a function of the logit x, from 0 on as it is odd: dh/dx = (2 cosh(x/2))^(2/3)
-_LOGITS = np.linspace(0.0, 30.0, 3_001)
-_SLOPES = (2 * np.cosh(_LOGITS / 2)) ** (2 / 3)
-_HEIGHTS = cumulative_simpson(_SLOPES, x=_LOGITS, initial=0.0)
-_TO_SCALE = CubicHermiteSpline(_LOGITS, _HEIGHTS, _SLOPES)
-_TO_LOGIT = CubicHermiteSpline(_HEIGHTS, _LOGITS, 1 / _SLOPES)
 
 
 def limits(mean: Any, se: Any, c: Any, *, fraction: bool) -> tuple[Any, Any]:
-    """Return the limits of a mean at critical value c; of a fraction on the scale h."""
+    """Return the limits of a mean at critical value c; of a fraction corrected for skewness."""
     if not fraction:
         return mean - c * se, mean + c * se
-    inside = np.clip(mean, _INSIDE, 1 - _INSIDE)
-    x = logit(inside)
-    middle = np.sign(x) * _TO_SCALE(np.abs(x))
-    half = c * np.where(se > 0, se, 0.0) * (inside * (1 - inside)) ** (-4 / 3)
-    low, high = (_fraction_at(middle + way * half) for way in (-1, 1))
+    m = np.clip(mean, _INSIDE, 1 - _INSIDE)
+    variance = m * (1 - m)
+    a = (1 - 2 * m) * se / (6 * variance)
+    shift = a * c**2 / (1 + np.abs(a) * c)
+    step = np.where(se > 0, se, 0.0) / variance  # one standard error of the logit
+    low, high = (expit(logit(m) + step * (shift + way * c)) for way in (-1, 1))
     return np.where(se > 0, low, mean), np.where(se > 0, high, mean)
-
-
-def _fraction_at(height: Any) -> Any:
-    """Return the fraction at a value of the scale h."""
-    x = _TO_LOGIT(np.minimum(np.abs(height), _HEIGHTS[-1]))
-    return expit(np.sign(height) * x)
 
 
 def bounds(arm: tuple[Any, Any], against: tuple[Any, Any], c: Any, *, fraction: bool) -> Any:

@@ -279,6 +279,11 @@ def collapsing_shape(mean: float, low: float, high: float) -> tuple[str, float, 
     return f"{share:.0%} near {low:g}, else {high:g}", mean, drawn
 
 
+def counted_shape(of: int, mean: float) -> tuple[str, float, Shape]:
+    """Return counts out of a number of images, whose runs are all alike."""
+    return f"k of {of}, {mean:g}", mean, lambda rng, shape: rng.binomial(of, mean, shape) / of
+
+
 SHAPES = (
     (beta_shape(0.35, 60), beta_shape(0.35, 6)),
     (beta_shape(0.5, 60), beta_shape(0.5, 6)),
@@ -290,24 +295,57 @@ SHAPES = (
     (logit_normal_shape(0.8, 0.3), logit_normal_shape(0.8, 0.3)),
     (logit_normal_shape(0.8, 0.3), logit_normal_shape(0.8, 1.2)),
     (collapsing_shape(0.8, 0.3, 0.85), beta_shape(0.8, 60)),
+    (counted_shape(24, 0.02), counted_shape(24, 0.02)),
+    (counted_shape(24, 0.1), counted_shape(24, 0.1)),
+    (counted_shape(72, 0.985), counted_shape(72, 0.985)),
+    (counted_shape(168, 0.998), counted_shape(168, 0.998)),
 )
+
+
+def intervals(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the primary interval of all draws."""
+    n = y.shape[1] // 2
+    (m1, s1), (m0, s0) = ((a.mean(axis=1), stats.sem(a, axis=1)) for a in (y[:, :n], y[:, n:]))
+    error = np.hypot(s1, s0)
+    c = stats.t.ppf(1 - ALPHA / 2, error**4 / (s1**4 + s0**4) * (n - 1))
+    ends = [np.all(a == end, axis=1) for a in (y[:, :n], y[:, n:]) for end in (0.0, 1.0)]
+    corrected = bounds((m1, s1), (m0, s0), c, fraction=True)
+    symmetric = (m1 - m0 - c * error, m1 - m0 + c * error)
+    low, high = (
+        np.where(np.any(ends, axis=0), *pair) for pair in zip(symmetric, corrected, strict=True)
+    )
+    return low, high
 
 
 def elsewhere(trials: int) -> str:
     """Return the section on outcomes of other shapes and means, and of arms that differ."""
-    lines = ["| arm a | arm b | n an arm | Welch | primary interval | misses below, above |"]
-    lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
+    lines = [
+        "| arm a | arm b | n an arm | Welch | primary interval | misses below, above "
+        "| median widths, pp |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     rng = np.random.default_rng(len(CELLS))
     for (one, m1, draw_1), (other, m0, draw_0) in SHAPES:
         for n in (3, 5, 10):
             arms = [make(rng, (trials, n)) for make in (draw_1, draw_0)]
-            (mean_1, se_1), (mean_0, se_0) = ((y.mean(axis=1), stats.sem(y, axis=1)) for y in arms)
-            c = stats.t.ppf(1 - ALPHA / 2, (se_1**2 + se_0**2) ** 2 / (se_1**4 + se_0**4) * (n - 1))
-            missed = np.abs(mean_1 - mean_0 - (m1 - m0)) > c * np.hypot(se_1, se_0)
-            low, high = bounds((mean_1, se_1), (mean_0, se_0), c, fraction=True)
+            y = np.concatenate(arms, axis=1)
+            y = y[np.ptp(y[:, :n], axis=1) + np.ptp(y[:, n:], axis=1) > 0]  # else there is no error
+            found = [
+                difference_in_means(table(row), "y", arm="a", against="b") for row in y[:CHECKED]
+            ]
+            low, high = intervals(y)
+            np.testing.assert_allclose(low[:CHECKED], [d.low / 100 for d in found], atol=1e-9)
+            symmetric = stats.ttest_ind(y[:, :n], y[:, n:], axis=1, equal_var=False)
+            welch = symmetric.confidence_interval(1 - ALPHA)
+            missed = (welch.low > m1 - m0) | (welch.high < m1 - m0)
             below, above = 100 * np.mean(high < m1 - m0), 100 * np.mean(low > m1 - m0)
             covered = f"{100 - 100 * np.mean(missed):.1f} | {100 - below - above:.1f}"
-            lines.append(f"| {one} | {other} | {n} | {covered} | {below:.1f}, {above:.1f} |")
+            width = (
+                f"{100 * np.median(welch.high - welch.low):.1f}, {100 * np.median(high - low):.1f}"
+            )
+            lines.append(
+                f"| {one} | {other} | {n} | {covered} | {below:.1f}, {above:.1f} | {width} |"
+            )
     return ELSEWHERE.format(table=chr(10).join(lines), trials=trials)
 
 
@@ -316,14 +354,17 @@ ELSEWHERE = """
 
 Coverage in percent of the 95 % intervals for the difference in means where outcomes have other
 means and shapes, and where the arms differ ({trials:,} draws a row, Monte Carlo standard error 0.1
-to 0.4); last, how often the whole primary interval lies below and above the truth. Beta: mean and
-precision; logit-normal: mean, and standard deviation of the logit.
+to 0.5); then how often the whole primary interval lies below and above the truth, and the median
+widths of both. Beta: mean and precision; logit-normal: mean, and standard deviation of the logit;
+k of N: hits among so many images, runs all alike, without the draws in which nothing varies.
 
 {table}
 
 Close to the ceiling with much spread (46 % of outcomes of Beta 0.95, 6 are above 0.99) and where a
 run collapses now and then, few runs often show nothing of the tail that moves the mean. No interval
 made of what they show covers as it says then, and the report draws every unit for that reason.
+Where all outcomes of an arm are 0 or all are 1 the primary interval is Welch's; next to that it is
+wider than it need be, as a Beta so close to the end has a long tail and counts have not.
 """
 
 
@@ -388,11 +429,11 @@ The primary test shows an effect where the randomisation test and the difference
 reject at 5 %. The first is exact for its null (no unit depends on its arm), whatever the
 distribution; with unequal precisions that null is false although the means are equal, so it finds
 the difference in spread. The second inverts the interval, which is made of limits of both arms
-(MOVER; Zou & Donner 2008) with Welch's degrees of freedom. The limits of an arm are symmetric on
-the scale on which the studentised mean of Beta outcomes is not skewed (Hall 1992; derived in
-`analysis/mover.py`, nothing in it is fitted). In one block with equal numbers the studentised
-randomisation test is the plain one, as Welch's t then rises with the difference in every
-allocation.
+(MOVER; Zou & Donner 2008) with Welch's degrees of freedom. The limits of an arm are those on the
+logit scale, shifted by what is left there of the skewness of a studentised mean of Beta outcomes
+(Hall 1992; derived in `analysis/mover.py`, nothing in it is fitted). In one block with equal
+numbers the studentised randomisation test is the plain one, as Welch's t then rises with the
+difference in every allocation.
 
 The Wald test of the Beta regression is shown for contrast only: with few runs the precision by
 maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from scipy import integrate, optimize, special, stats
+from scipy import stats
 
 from analysis.beta import beta_effect
 from analysis.effects import (
@@ -41,24 +41,16 @@ def test_one_block_of_what_is_no_fraction_gives_welchs_test_and_interval(
     )
 
 
-def away(mean: float, distance: float) -> float:
-    """Return the fraction that far from ``mean`` on the scale, by quadrature over its logit."""
-    start = special.logit(mean)
-
-    def travelled(x: float) -> float:
-        return integrate.quad(lambda u: (2 * np.cosh(u / 2)) ** (2 / 3), start, x)[0]
-
-    return special.expit(optimize.brentq(lambda x: travelled(x) - distance, -30, 30))
-
-
 def test_the_interval_of_a_fraction_is_made_of_those_of_the_arms_by_hand(table: MakeTable) -> None:
     units = table(per_cell=6, blocks=1)
     found, ends = difference_in_means(units, OUTCOME, **PAIR), []
     for arm in "ab":
         y = units.loc[units["arm"] == arm, OUTCOME]
         mean, se = y.mean(), y.std(ddof=1) / np.sqrt(6)
-        half = stats.t.ppf(0.975, found.df) * se * (mean * (1 - mean)) ** (-4 / 3)
-        ends.append((mean, *(away(mean, sign * half) for sign in (-1, 1))))
+        c, odds, variance = stats.t.ppf(0.975, found.df), np.log(mean / (1 - mean)), mean - mean**2
+        left = (1 - 2 * mean) * se / (6 * variance)  # of the skewness
+        middle = odds + left * c**2 / (1 + abs(left) * c) * se / variance
+        ends.append((mean, *(1 / (1 + np.exp(-middle - s * c * se / variance)) for s in (-1, 1))))
     (m1, l1, u1), (m0, l0, u0) = ends
     low = m1 - m0 - np.sqrt((m1 - l1) ** 2 + (u0 - m0) ** 2)
     high = m1 - m0 + np.sqrt((u1 - m1) ** 2 + (m0 - l0) ** 2)
@@ -72,8 +64,36 @@ def test_no_interval_of_fractions_leaves_what_is_possible() -> None:
     frame = pd.DataFrame({"unit_id": range(8), "arm": [*"aaaabbbb"], OUTCOME: y, "block": "x"})
     found = difference_in_means(frame, OUTCOME, **PAIR)
     assert -100 <= found.low < found.estimate < found.high <= 100
-    same = difference_in_means(frame.assign(**{OUTCOME: [*y[:4], *[1.0] * 4]}), OUTCOME, **PAIR)
-    assert -100 <= same.low < same.high <= 0  # an arm without spread has no error of its own
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_an_arm_whose_outcomes_are_all_0_or_all_1_gets_a_symmetric_interval(end: float) -> None:
+    """Limits of the other arm never reach 0 or 1, so no difference at all would be excluded."""
+    flat, other = [end] * 8, [*[end] * 7, abs(end - 1 / 24)]
+    frame = pd.DataFrame({"arm": [*"aaaaaaaabbbbbbbb"], OUTCOME: flat + other, "block": "x"})
+    found = difference_in_means(frame.assign(unit_id=range(16)), OUTCOME, **PAIR)
+    estimate, error = np.mean(flat) - np.mean(other), np.std(other, ddof=1) / np.sqrt(8)
+    half = stats.t.ppf(0.975, 7) * error
+    np.testing.assert_allclose(
+        [found.low, found.high], [100 * (estimate - half), 100 * (estimate + half)]
+    )
+    assert found.low < 0 < found.high
+    p = 2 * stats.t.sf(abs(estimate) / error, 7)
+    y = frame[OUTCOME].to_numpy()[:, None]
+    np.testing.assert_allclose([found.p, *difference_p(frame, y, arm="a")], p)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 7])
+@pytest.mark.parametrize("value", [23 / 24, 1 / 3, 0.1])
+def test_outcomes_that_are_all_the_same_have_no_error_whatever_rounding_says(
+    n: int, value: float
+) -> None:
+    frame = pd.DataFrame({"arm": ["a"] * n + ["b"] * n, OUTCOME: value, "block": "x"})
+    with pytest.raises(NotEstimable, match="does not vary"):
+        difference_in_means(frame.assign(unit_id=range(2 * n)), OUTCOME, **PAIR)
+    pairs = frame.assign(block=[*range(n), *range(n)], unit_id=range(2 * n))
+    with pytest.raises(NotEstimable, match="does not vary"):
+        difference_in_means(pairs, OUTCOME, **PAIR)
 
 
 def test_p_and_interval_are_one_test(table: MakeTable) -> None:
