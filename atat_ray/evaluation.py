@@ -4,6 +4,7 @@ They are trained on the training images of the private people, once per block, b
 """
 
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,9 @@ def fit_evaluation_models(
         split: of the block; only ``recognised`` is used.
         evaluation: their number and schedule.
         seed: of weights, order and augmentation.
+
+    Raises:
+        ValueError: one of them diverged: what it says of reconstructions would mean nothing.
     """
     channels, size = split.train.images.shape[1], split.train.images.shape[-1]
     device = pick_device()
@@ -122,9 +126,30 @@ def fit_evaluation_models(
         for index, network in enumerate(models.networks):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             train_seed = derive_seed(seed, "network", index)
-            train(network, recognised, plain, evaluation.training, seed=train_seed)
+            curves = train(network, recognised, plain, evaluation.training, seed=train_seed)
+            check_converged(evaluation, index, [epoch["loss"] for epoch in curves])
     models.lda.fit(recognised)
     return models.eval()
+
+
+def check_converged(evaluation: Evaluation, index: int, losses: list[float]) -> None:
+    """Refuse an evaluation model whose last loss is no finite number.
+
+    Args:
+        evaluation: what it is one of.
+        index: which one.
+        losses: by epoch.
+
+    Raises:
+        ValueError: it diverged.
+    """
+    if not isfinite(losses[-1]):
+        training = evaluation.training
+        raise ValueError(
+            f"evaluation model {index + 1} of {evaluation.ensemble} ({evaluation.architecture}) "
+            f"diverged: its loss is {losses[-1]} after epoch {len(losses)} of {training.epochs} at "
+            f"learning rate {training.learning_rate:g}; lower evaluation.training.learning_rate"
+        )
 
 
 def held_out_accuracy(models: EvaluationModels, test: Faces) -> dict[str, float]:

@@ -35,6 +35,14 @@ def test_a_constant_evaluator_recognises_nobody():
     assert not hits(torch.ones(5, 4), torch.arange(5) % 4, 1).any()
 
 
+@pytest.mark.parametrize("k", [1, 5])
+def test_scores_that_are_no_numbers_recognise_nobody(k):
+    """Of an evaluation model that diverged, say, or of an image that is none."""
+    scores = torch.rand(3, 4, generator=generator(1))
+    scores[0] = scores[1, 2] = torch.nan
+    assert hits(scores, torch.tensor([2, 1, 1]), k).tolist()[:2] == [False, False]
+
+
 def test_hits_by_class_add_up():
     hit = torch.tensor([True, False, True, True, False])
     classes = torch.tensor([0, 0, 2, 2, 1])
