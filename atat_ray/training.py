@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nextafter
 from typing import Any
 
 import torch
@@ -102,6 +102,13 @@ def check_precision(training: Training, defense: Defense) -> None:
         )
 
 
+def warmup_share(warmup: float, steps: int) -> float:
+    """Give a warmup that OneCycleLR can take: one of exactly a step would make it divide by 0."""
+    while warmup * steps == 1:
+        warmup = nextafter(warmup, 1)
+    return warmup
+
+
 Epoch = dict[str, float]
 
 
@@ -130,11 +137,12 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
+        steps = self.steps * training.epochs
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=training.learning_rate,
-            total_steps=self.steps * training.epochs,
-            pct_start=training.warmup,
+            total_steps=steps,
+            pct_start=warmup_share(training.warmup, steps),
         )
         self.order = generator(seed, "order")
         self.views, self.draws = (

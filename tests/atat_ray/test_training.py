@@ -10,7 +10,7 @@ from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
 from atat_ray.precision import forward_precision
 from atat_ray.seeding import BatchDraws, generator
-from atat_ray.training import Training, accuracy, train
+from atat_ray.training import Loop, Training, accuracy, train, warmup_share
 
 TRAINING = Training(epochs=3, batch_size=8, learning_rate=0.003, weight_decay=0.01)
 PLAIN = DEFENSES["none"]()
@@ -125,6 +125,27 @@ def test_wrong_settings_are_refused(options, message):
     good = {"epochs": 1, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0}
     with pytest.raises(ValueError, match=message):
         Training(**{**good, **options})
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(5, 0.1), (1, 0.5)])
+def test_a_warmup_of_one_step_has_the_rates_of_one_a_little_longer(faces, epochs, warmup):
+    def rates(share):
+        training = replace(TRAINING, epochs=epochs, warmup=share)
+        loop = Loop(small(), faces, PLAIN, training, seed=1)
+        for _ in range(2 * epochs):
+            yield loop.schedule.get_last_lr()[0]
+            loop.optimizer.step()
+            loop.schedule.step()
+
+    found = list(rates(warmup))
+    assert found == pytest.approx(list(rates(warmup + 1e-9)))
+    assert found[0] == pytest.approx(TRAINING.learning_rate / 25)
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.15, 1 / 3, 0.2])
+def test_any_other_warmup_is_left_as_it_is(warmup):
+    others = [steps for steps in range(1, 2000) if warmup * steps != 1]
+    assert {warmup_share(warmup, steps) for steps in others} == {warmup}
 
 
 def test_a_batch_that_does_not_fit_is_refused(faces):
