@@ -84,7 +84,7 @@ def train_as_worker(config: dict[str, Any]) -> None:
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     split = load_split(spec.block.data, spec.block.split)
-    model = share_batch_norm(new_target(spec, split)).to(device)
+    model = share_batch_norm(new_target(spec, split, device)).to(device)
     wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     curves = train(
         wrapped,

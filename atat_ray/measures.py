@@ -17,6 +17,7 @@ from atat_ray.data.splits import Faces, IdentitySplit
 from atat_ray.data.stored_images import StoredImages, in_parts
 from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
+from atat_ray.device import pick_device
 from atat_ray.metrics.frechet import frechet_distance
 from atat_ray.metrics.knowledge import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
@@ -48,8 +49,8 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
 
     Args:
         model: with named stages.
-        faces: images without augmentation; of stored ones at most MOST, drawn, as the kernels are
-            matrices of all pairs.
+        faces: on its device, images without augmentation; of stored ones at most MOST, drawn, as
+            the kernels are matrices of all pairs.
         num_classes: number of labels.
         seed: of the permutations.
 
@@ -95,11 +96,14 @@ def pictures(
     features of the evaluation models; the knowledge score is the accuracy on private test images of
     a network of the target's architecture that saw the reconstructions alone.
     """
-    models = load_evaluation(spec.block, split, assets)
+    device = pick_device()
+    models = load_evaluation(spec.block, split, assets).to(device)
     stage = reported(invert_stage(spec, inversion, assets, folder), models)
+    seen = Faces(images=stage["images"], labels=stage["classes"]).to(device)
+    recognised = split.recognised.to(device)
     with torch.no_grad():
-        real = in_parts(models.features, split.recognised.images)
-        fake = in_parts(models.features, stage["images"])
+        real = in_parts(models.features, recognised.images)
+        fake = in_parts(models.features, seen.images)
     seed = derive_seed(spec.seed("measures"), inversion)
     fresh = build_target(
         spec.architecture,
@@ -108,15 +112,16 @@ def pictures(
         seed=seed,
         weights=spec.training.weights,
         auxiliary=spec.training.auxiliary_weight > 0,
-    )
-    seen = Faces(images=stage["images"], labels=stage["classes"])
-    least = min(int(of.bincount().min()) for of in (split.recognised.labels, seen.labels))
+    ).to(device)
+    least = min(int(of.bincount().min()) for of in (split.recognised.labels, stage["classes"]))
     k = min(NEIGHBOURS, least - 1)
     training = replace(spec.training, batch_size=min(spec.training.batch_size, len(seen)))
     return {
-        **prdc_by_class(real, split.recognised.labels, fake, seen.labels, k=k),
+        **prdc_by_class(real, recognised.labels, fake, seen.labels, k=k),
         "frechet": frechet_distance(real, fake),
-        "knowledge": knowledge_extraction_score(fresh, seen, split.test, training, seed=seed),
+        "knowledge": knowledge_extraction_score(
+            fresh, seen, split.test.to(device), training, seed=seed
+        ),
     }
 
 
@@ -127,12 +132,11 @@ def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
     payload = load_stage(path, specification)
     if payload is None:
         split = load_split(spec.block.data, spec.block.split)
-        target = load_target(spec, split, folder).cpu()
+        target = load_target(spec, split, folder)
         payload = {"dependence": {}, "pictures": {}}
         if hasattr(target, "stages"):  # one that diverged is a constant and has none
-            payload["dependence"] = dependence(
-                target, split.train, split.num_classes, seed=spec.seed("dependence")
-            )
+            train, seed = split.train.to(pick_device()), spec.seed("dependence")
+            payload["dependence"] = dependence(target, train, split.num_classes, seed=seed)
         for inversion in spec.inversions:
             payload["pictures"][inversion] = pictures(spec, inversion, split, assets, folder)
         save_stage(path, specification, payload)

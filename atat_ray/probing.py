@@ -43,7 +43,7 @@ def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
     """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     faces = split.train.to(device)
-    model = new_target(spec, split).to(device).train()
+    model = new_target(spec, split, device).train()
     size = spec.training.batch_size
     long = replace(spec.training, epochs=STEPS + 1)  # the schedule allows so many steps
     with true_float32():

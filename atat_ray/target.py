@@ -26,8 +26,17 @@ State = dict[str, Tensor]
 Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
 
 
-def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -> nn.Module:
-    """Build the target model of a unit; ``trained`` if weights are loaded into it next."""
+def new_target(
+    spec: UnitSpec, split: IdentitySplit, device: torch.device, *, trained: bool = False
+) -> nn.Module:
+    """Build the target model of a unit on a device, where a defense may have it learn first.
+
+    Args:
+        spec: the unit.
+        split: its people.
+        device: of the model.
+        trained: whether weights are loaded into it next.
+    """
     model = build_target(
         spec.architecture,
         num_classes=split.num_classes,
@@ -37,7 +46,8 @@ def new_target(spec: UnitSpec, split: IdentitySplit, *, trained: bool = False) -
         auxiliary=spec.training.auxiliary_weight > 0,
     )
     public = None if trained else split.public
-    return prepare(spec.defense, model, public=public, seed=spec.seed("prepare"))
+    model = prepare(spec.defense, model.to(device), public=public, seed=spec.seed("prepare"))
+    return model.to(device)  # new layers, too
 
 
 class Undecided(nn.Module):
@@ -56,12 +66,12 @@ class Undecided(nn.Module):
 
 
 def trained_target(
-    spec: UnitSpec, split: IdentitySplit, state: State, *, diverged: bool
+    spec: UnitSpec, split: IdentitySplit, state: State, device: torch.device, *, diverged: bool
 ) -> nn.Module:
-    """Build the trained target model of a unit from its state."""
+    """Build the trained target model of a unit from its state, on a device."""
     if diverged:
-        return Undecided(split.num_classes)
-    model = new_target(spec, split, trained=True)
+        return Undecided(split.num_classes).to(device)
+    model = new_target(spec, split, device, trained=True)
     model.load_state_dict(state)
     return model
 
@@ -74,7 +84,7 @@ def train_here(
     ``on_epoch`` is told (epochs done, clean accuracy) after each epoch.
     """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
-    model = new_target(spec, split).to(device)
+    model = new_target(spec, split, device)
     faces = split.train.to(device)
     test = split.test.to(device)
 
@@ -108,7 +118,7 @@ def train_here(
 def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, float]:
     """Measure a trained target model on the private images, on its device."""
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
-    model = trained_target(spec, split, state, diverged=diverged).to(device)
+    model = trained_target(spec, split, state, device, diverged=diverged)
     return {
         "clean_acc": accuracy(model, split.test.to(device)),
         "train_acc": accuracy(model, split.train.to(device)),
@@ -146,5 +156,5 @@ def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module
     payload = load_stage(folder / "train.pt", spec.train_hash())
     if payload is None:
         raise ValueError(f"{folder} holds no target model of this specification; train it first")
-    model = trained_target(spec, split, payload["state"], diverged=payload["diverged"])
-    return model.to(pick_device()).eval()
+    state, diverged = payload["state"], payload["diverged"]
+    return trained_target(spec, split, state, pick_device(), diverged=diverged).eval()

@@ -99,7 +99,7 @@ def prepare(defense: Defense, model: nn.Module, *, public: Faces | None, seed: i
 
     Args:
         defense: most need nothing, and the model is returned as it came.
-        model: untrained, not wrapped.
+        model: untrained, not wrapped, on its device; new layers of it may be on the CPU.
         public: images in nobody's training set, to learn initial weights from; None if only the
             structure is wanted, because trained weights are loaded next.
         seed: of initial weights.

@@ -87,21 +87,22 @@ class TlDmi:
         return model
 
     def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
-        """Train everything but the last layer on the people of the public images, in place."""
+        """Train all but the last layer on the people of the public images, in place."""
         from atat_ray.training import Training, train  # which needs defenses itself
 
         scholar = deepcopy(model)
         last = head(scholar, "tl_dmi")
         people, labels = public.labels.unique(return_inverse=True)
+        device = last.weight.device
         with seeded(derive_seed(seed, "public head")):
-            scholar.head = nn.Linear(last.in_features, len(people))
+            scholar.head = nn.Linear(last.in_features, len(people)).to(device)
         training = Training(
             epochs=self.public_epochs,
             batch_size=self.public_batch_size,
             learning_rate=self.public_learning_rate,
             weight_decay=0.02,
         )
-        faces = Faces(images=public.images, labels=labels)
+        faces = Faces(images=public.images, labels=labels).to(device)
         train(scholar, faces, NoDefense(), training, seed=derive_seed(seed, "public"))
         learned = scholar.state_dict()
         own = {name: value for name, value in model.state_dict().items() if "head." in name}

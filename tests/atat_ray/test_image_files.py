@@ -274,7 +274,7 @@ def test_what_needs_public_images_says_so_where_every_class_is_private(stored_pr
         make_prior(protocol.block_spec("split-0"), "standard", tmp_path)
     spec = protocol.unit_spec("split-0-01", "split-0", "frozen")
     with pytest.raises(ValueError, match="tl_dmi learns .* lower num_private"):
-        new_target(spec, load_split(spec.block.data, 0))
+        new_target(spec, load_split(spec.block.data, 0), torch.device("cpu"))
 
 
 def test_bytes_are_the_nearest_and_never_wrap_around():

@@ -128,7 +128,8 @@ def test_units_differ_and_arms_of_one_unit_start_from_the_same_weights(tiny_prot
     )
     split = load_split(treated.block.data, 0)
     weights = [
-        new_target(spec, split).state_dict()["head.weight"] for spec in (treated, plain, other)
+        new_target(spec, split, torch.device("cpu")).state_dict()["head.weight"]
+        for spec in (treated, plain, other)
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
