@@ -144,6 +144,6 @@ class ScaSession(Session):
         """Let the dictionary learn from the codes of the batch."""
         if self.rate > 0:
             assert self.draws is not None
-            change = self.front.change()
-            mean_over_workers([change], self.draws)
-            self.front.learn(change, self.rate)
+            change, energy = self.front.change()
+            mean_over_workers([change, energy], self.draws)
+            self.front.learn(change, energy, self.rate)

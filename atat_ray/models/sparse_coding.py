@@ -68,23 +68,29 @@ class SparseCoding(nn.Module):
         return codes
 
     @torch.no_grad()
-    def change(self) -> Tensor:
-        """Compute the Hebbian change of the dictionary, residual times code.
+    def change(self) -> tuple[Tensor, Tensor]:
+        """Compute the Hebbian change of the dictionary, residual times code, and the codes' energy.
 
-        It is relative to the energy of each atom's codes: a rate of 1 would be a whole step to the
-        best atom if the other ones stayed.
+        Both are sums over the batch: of workers that share it, each can be averaged.
+
+        Returns:
+            (atoms, channels, kernel, kernel), of the shape of the dictionary; and (atoms,).
         """
         assert self.last is not None, "the layer was run in training mode"
         inputs, codes = self.last
         shown = conv_transpose2d(codes, self.dictionary, stride=self.stride)
         change = conv2d_weight(inputs - shown, self.dictionary.shape, codes, stride=self.stride)
-        energy = codes.square().sum(dim=(0, 2, 3)).clamp_min(1e-6)
-        return change / energy.view(-1, 1, 1, 1)
+        return change, codes.square().sum(dim=(0, 2, 3))
 
     @torch.no_grad()
-    def learn(self, change: Tensor, rate: float) -> None:
-        """Add a change to the dictionary and bring its atoms back to unit norm."""
-        self.dictionary.copy_(unit_norm(self.dictionary + rate * change))
+    def learn(self, change: Tensor, energy: Tensor, rate: float) -> None:
+        """Add a change to the dictionary and bring its atoms back to unit norm.
+
+        It is relative to the energy of each atom's codes: a rate of 1 would be a whole step to the
+        best atom if the other ones stayed.
+        """
+        relative = change / energy.clamp_min(1e-6).view(-1, 1, 1, 1)
+        self.dictionary.copy_(unit_norm(self.dictionary + rate * relative))
 
 
 def unit_norm(dictionary: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Defenses that keep something beside the network: their losses, written a second time."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from scipy.optimize import nnls
 from small import TRAINING, begun, draws, nll, small
 from torch import nn
 
-from atat_ray.defenses import DEFENSES
+from atat_ray.defenses import DEFENSES, sca
 from atat_ray.defenses.base import Course
 from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
 from atat_ray.defenses.trap_mid import blend, vary
@@ -107,9 +109,36 @@ def test_the_dictionary_learns_to_show_the_images():
     before = error()
     for _ in range(20):
         layer(images)
-        layer.learn(layer.change(), 0.1)
+        layer.learn(*layer.change(), 0.1)
     assert error() < 0.8 * before
     assert torch.allclose(layer.dictionary.flatten(1).norm(dim=1), torch.ones(4))
+
+
+def test_the_dictionary_learns_from_shares_of_a_batch_what_it_learns_from_all_of_it(
+    batch, faces, monkeypatch
+):
+    """Codes of one share have more energy than those of the other: only sums can be averaged."""
+    images, labels = batch
+    defense = DEFENSES["sca"](threshold=0.3, dictionary_rate=1.0)
+
+    def learned(rows, average):
+        monkeypatch.setattr(sca, "mean_over_workers", average)
+        model = small(defense).train()
+        session = begun(defense, model, faces)
+        session.loss(model, images[rows], labels[rows], draws())
+        session.after_step()
+        return model.front.dictionary
+
+    whole = learned(slice(None), lambda values, draws: None)
+    shares = []
+    for rank in range(2):
+        learned(slice(rank, None, 2), lambda values, draws: shares.append(deepcopy(values)))
+
+    def average(values, draws):
+        for value, *each in zip(values, *shares, strict=True):
+            value.copy_(torch.stack(each).mean(0))
+
+    assert torch.allclose(learned(slice(0, None, 2), average), whole, atol=1e-5)
 
 
 def test_lasso_penalty_is_the_group_norm(batch, faces):
