@@ -14,7 +14,7 @@ from analysis import detail, figures, findings, schema, tables, wording
 from analysis.examine import Examination, examine
 from analysis.export import document, table_csv, write
 from analysis.labels import inversions_of, label, robust_columns_of
-from analysis.logbook import log_report, looks_taken
+from analysis.logbook import log_report, looks_taken, note_look
 from analysis.pictures import CLASSES_SHOWN, strips
 from analysis.results import Results, analyse
 from analysis.runs import Record, load
@@ -45,16 +45,20 @@ class Report:
 def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool = True) -> Report:
     """Read a campaign from the MLflow at ``tracking_uri`` and write its report.
 
-    ``log`` stores the report as artifacts of the campaign's run and notes the look in its tags.
+    ``log`` notes the look in the tags of the campaign's run, before a page is written, and stores
+    the report as artifacts of that run.
 
     Raises:
         ValueError: there is no such campaign, or its record was altered or takes no writing.
     """
     record = load(tracking_uri, campaign)
     results = analyse(record)
-    report = _write_all(record, results, Path(folder))
+    exam = examine(record, results)
     if log:
-        log_report(tracking_uri, record, results, [report.page, *report.files])
+        note_look(tracking_uri, record, results)
+    report = _write_all(record, results, exam, Path(folder))
+    if log:
+        log_report(tracking_uri, record, [report.page, *report.files])
     return report
 
 
@@ -63,11 +67,11 @@ def write_report(record: Record, folder: Path | str) -> Report:
 
     The same record gives the same bytes.
     """
-    return _write_all(record, analyse(record), Path(folder))
+    results = analyse(record)
+    return _write_all(record, results, examine(record, results), Path(folder))
 
 
-def _write_all(record: Record, results: Results, folder: Path) -> Report:
-    exam = examine(record, results)
+def _write_all(record: Record, results: Results, exam: Examination, folder: Path) -> Report:
     report = Report(
         verdict=" ".join(wording.verdict(results)),
         page=folder / "report.html",

@@ -38,7 +38,7 @@ class Record:
     units: pd.DataFrame  # allocation + status, reason, start_order, node, hashes + outcomes
     classes: pd.DataFrame  # unit_id, block, arm + schema.CLASS_COLUMNS
     assets: list[dict[str, Any]]
-    tags: dict[str, str]  # schema.CAMPAIGN_TAGS of the parent run
+    tags: dict[str, str]  # schema.CAMPAIGN_TAGS of the parent run, and its looks
     read_artifact: Callable[[str, str], bytes]  # (unit_id, path in the unit's run) -> content
     parent_run: str = ""  # MLflow id of the campaign's run
 
@@ -59,7 +59,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     allocation_csv = artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
     protocol_json = artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
     tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
-    tags[schema.LOOKS_TAG] = parent.data.tags.get(schema.LOOKS_TAG, "")
+    tags |= {k: v for k, v in parent.data.tags.items() if k.startswith(schema.LOOK_PREFIX)}
     _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
     _check_hash(schema.PROTOCOL_FILE, protocol_json, tags["protocol_sha256"])
 

@@ -63,9 +63,10 @@ UNIT_TAGS = (
     "evaluation_sha256",  # of the block's evaluation models
     "prior_sha256",  # of the block's priors
 )
-# On the parent run, written by the report: JSON list of the looks taken, in order, each with
-# ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p, or null).
-LOOKS_TAG = "looks"
+# On the parent run, written by the report before its page: one tag for every look taken, numbered
+# from 1, JSON with ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p or
+# null). A single tag for all would be cut off at the 8000 characters that MLflow keeps of one.
+LOOK_PREFIX = "look/"
 REPORT_FOLDER = "report"  # artifacts of the parent run: the latest page and its tables
 
 FINISHED, FAILED, PENDING = "finished", "failed", "pending"
@@ -105,6 +106,11 @@ CLASS_COLUMNS = (
 
 PICTURES_FOLDER = "pictures"  # <inversion>.png: first row reconstructions, second row the nearest
 # training image of the same class, one column a class in class order, gray or RGB, 8 bit.
+
+
+def look_tag(number: int) -> str:
+    """Name the tag of a look: ``look/0003``."""
+    return f"{LOOK_PREFIX}{number:04d}"
 
 
 def robust_column(epsilon: float) -> str:

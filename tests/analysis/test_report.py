@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +17,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow.entities import RunTag
 
 from analysis import schema
 from analysis.__main__ import main
+from analysis.logbook import looks_noted
 from analysis.pictures import strips
 from analysis.report import Report, conclude, write_report
 from analysis.results import analyse
@@ -152,14 +157,78 @@ def test_logging_stores_the_page_and_notes_one_look_for_the_same_data(
     uri, name = writer.campaign(make_protocol("logged"), seed=4)
     first = conclude(uri, name, tmp_path / "a").page.read_bytes()
     record = load(uri, name)
-    (look,) = json.loads(record.tags[schema.LOOKS_TAG])
+    look = json.loads(record.tags["look/0001"])
     assert (look["finished"], look["analysed"]) == (24, 24)
     paths = [f.path for f in writer.client.list_artifacts(record.parent_run, "report")]
     assert "report/report.html" in paths
     assert "report/tables" in paths
     assert conclude(uri, name, tmp_path / "b").page.read_bytes() == first
-    assert load(uri, name).tags[schema.LOOKS_TAG] == record.tags[schema.LOOKS_TAG]
+    assert load(uri, name).tags == record.tags
     conclude(uri, name, tmp_path / "c", log=False)
+
+
+def test_looks_are_kept_however_many_there_are(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    """In one tag, which MLflow cuts off at 8000 characters, they were half a JSON after 160."""
+    uri, name = writer.campaign(make_protocol("often"))
+    run = load(uri, name).parent_run
+    numbers = [*range(1, 200), 10_000]
+    tags = [
+        RunTag(
+            schema.look_tag(number), json.dumps({"finished": 9, "analysed": 9, "p": number / 1e6})
+        )
+        for number in numbers
+    ]
+    writer.client.log_batch(run, tags=tags[:100])  # MLflow takes no more at once
+    writer.client.log_batch(run, tags=tags[100:])
+    page = conclude(uri, name, tmp_path).page.read_text(encoding="utf-8")
+    assert page.count(" units finished, ") == 201
+    assert list(looks_noted(load(uri, name))) == [*numbers, 10_001]
+
+
+def test_the_look_is_noted_before_the_page_is_written(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two leaves a look and no page, never a page that was read and no look."""
+
+    def killed(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    uri, name = writer.campaign(make_protocol("killed"))
+    monkeypatch.setattr("analysis.report.write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        conclude(uri, name, tmp_path)
+    assert list(looks_noted(load(uri, name))) == [1]
+
+
+def test_a_record_that_takes_no_look_gives_no_page(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, name = writer.campaign(make_protocol("read-only"))
+    database = tmp_path / "read-only.db"
+    shutil.copy(uri.removeprefix("sqlite:///"), database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tags BEGIN DELETE FROM nowhere; END"
+        connection.execute(refuse)  # an OperationalError, as of a file that may not be written
+    words = [name, "--tracking-uri", f"sqlite:///{database}", "--out", str(tmp_path / "report")]
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "the record takes no writing; make it writable, or leave it as it is with" in shown.err
+    assert f"`python -m analysis read-only --tracking-uri sqlite:///{database} --no-log`" in (
+        shown.err
+    )
+    assert not (tmp_path / "report").exists()
+    assert main([*words, "--no-log"]) == 0
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_a_look_that_was_altered_is_said(writer: Any, make_protocol: MakeProtocol) -> None:
+    uri, name = writer.campaign(make_protocol("half-a-look"), pending=tuple(range(24)))
+    writer.client.set_tag(load(uri, name).parent_run, "look/0001", '{"finished": 3')
+    with pytest.raises(ValueError, match="look/0001 of run .* is no look.*record was altered"):
+        looks_noted(load(uri, name))
 
 
 def test_an_interim_report_decides_nothing_unless_the_look_was_planned(
