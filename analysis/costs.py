@@ -166,10 +166,10 @@ def cost_table(
                 accuracy=column,
                 n=len(y),
                 partial_slope=partial_b,
-                partial=1 / partial_b,
+                partial=_one_over(partial_b),
                 partial_set=_inverse(partial_b, model.se[j], model.df, level),
                 simple_slope=simple_b,
-                simple=1 / simple_b,
+                simple=_one_over(simple_b),
                 simple_set=_inverse(simple_b, float(simple.se[0]), simple.df, level),
                 reverse=float(back.coefficients[0]),
                 reverse_low=float(back.coefficients[0]) - half,
@@ -177,6 +177,11 @@ def cost_table(
             )
         )
     return [*costs[1:], costs[0]]
+
+
+def _one_over(slope: float) -> float:
+    """Return the cost of a slope; without bound where leakage does not change."""
+    return 1 / slope if slope else float("inf")
 
 
 def _inverse(slope: float, se: float, df: int, level: float) -> ConfidenceSet:

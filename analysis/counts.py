@@ -184,7 +184,7 @@ def squeezed_effect(
     names it, and it is for sensitivity only.
     """
     if not constant > 1:
-        raise ValueError(f"the constant of the squeeze must be above 1, got {constant:g}")
+        raise NotEstimable(f"the constant of the squeeze must be above 1, got {constant:g}")
     contrasted(units, outcome, arm=arm, against=against)
     squeezed = units.assign(**{outcome: (units[outcome] * (constant - 1) + 0.5) / constant})
     fit = beta_effect(squeezed, outcome, arm=arm, against=against, level=level)

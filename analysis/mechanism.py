@@ -18,6 +18,7 @@ from analysis.fieller import ConfidenceSet, fieller, quadratic_set
 from analysis.labels import unit_of
 from analysis.regression import block_indicators, ols
 
+ROUNDING = 1e-9  # what rounding may make of nothing, in points
 WALD_ASSUMES = (
     "relevance: the arm changes the mediator (its F is shown; below about 10 it is weak)",
     "independence: the arm was drawn at random (by design)",
@@ -111,10 +112,17 @@ def wald_ratio(
 
     Anderson & Rubin (1949): the set holds each ratio r for which the arm has no effect on
     leakage - r mediator at the level; with the Neyman errors of the differences it is Fieller's.
+
+    Raises:
+        NotEstimable: the arms have the same mean of the mediator, or one of both is not estimable.
     """
     pair = {"arm": arm, "against": against, "level": level}
     of_y = difference_in_means(units, leakage, **pair)
     of_r = difference_in_means(units, mediator, **pair)
+    if abs(of_r.estimate) < ROUNDING:
+        raise NotEstimable(
+            f"{mediator} has the same mean in {arm} and {against}, so nothing divides"
+        )
     table = contrasted(units, leakage, arm=arm, against=against)
     y = unit_of(leakage).scale * finite(table, leakage)
     r = unit_of(mediator).scale * finite(table, mediator)
@@ -151,7 +159,8 @@ def two_stage(
     """Regress leakage on mediators, with indicators of ``arms`` (the first is the reference).
 
     Raises:
-        NotEstimable: fewer instruments than mediators, so that nothing identifies them.
+        NotEstimable: fewer instruments than mediators, or arms that do not move them, so that
+            nothing identifies them; or leakage does not vary within blocks.
     """
     instruments = len(arms) - 1
     if instruments < len(mediators):
@@ -169,6 +178,10 @@ def two_stage(
     z = np.column_stack([(table["arm"] == a).to_numpy(dtype=float) for a in arms[1:]])
     y, r, z = (v - block @ np.linalg.lstsq(block, v, rcond=None)[0] for v in (y, r, z))
     fitted = z @ np.linalg.lstsq(z, r, rcond=None)[0]
+    if np.linalg.matrix_rank(np.where(np.abs(fitted) < ROUNDING, 0.0, fitted)) < len(mediators):
+        raise NotEstimable(f"the arms do not move {' and '.join(mediators)} apart from each other")
+    if np.abs(y).max() < ROUNDING:
+        raise NotEstimable(f"{leakage} does not vary within blocks")
     df = len(y) - block.shape[1] - len(mediators)
     first_df = len(y) - block.shape[1] - instruments
     coefficients = np.linalg.solve(fitted.T @ r, fitted.T @ y)
@@ -177,7 +190,8 @@ def two_stage(
     unexplained = np.sum((r - fitted) ** 2, axis=0) / first_df
     explained = z @ np.linalg.lstsq(z, residual, rcond=None)[0]
     over = instruments - len(mediators)
-    sargan = len(y) * float(explained @ explained) / float(residual @ residual)
+    left = float(residual @ residual)
+    sargan = len(y) * float(explained @ explained) / left if left else 0.0
     return TwoStage(
         mediators=tuple(mediators),
         instruments=instruments,

@@ -145,9 +145,9 @@ def _difference_head(contrast: Contrast) -> tuple[str, ...]:
 
 def _difference_row(results: Results, contrast: Contrast, outcome: str) -> tuple[str, ...]:
     arm_mean = {m.arm: m for m in results.means[outcome]}
-    _, difference, hc2, _, p, *_ = _contrast_row(results.on(contrast, outcome))
+    _, difference, interval_of_means, _, _, p, *_ = _contrast_row(results.on(contrast, outcome))
     means = (_mean(arm_mean.get(arm), outcome) for arm in (contrast.arm, contrast.against))
-    return (label(outcome), *means, difference, hc2, p)
+    return (label(outcome), *means, difference, interval_of_means, p)
 
 
 def association_table(results: Results) -> Table:

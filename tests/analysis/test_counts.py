@@ -131,5 +131,5 @@ def test_the_squeeze_states_its_constant_and_depends_on_it(table: MakeTable) -> 
     assert abs(few.estimate - many.estimate) > 1
     by_hand = units.assign(**{OUTCOME: (units[OUTCOME] * 11 + 0.5) / 12})
     assert few.estimate == pytest.approx(beta_effect(by_hand, OUTCOME, **PAIR).estimate)
-    with pytest.raises(ValueError, match="must be above 1, got 1"):
+    with pytest.raises(NotEstimable, match="must be above 1, got 1"):
         squeezed_effect(units, OUTCOME, **PAIR, constant=1)

@@ -110,6 +110,22 @@ def test_fewer_instruments_than_mediators_are_refused() -> None:
         two_stage(trial(), LEAKAGE, [ROBUST, CLEAN], arms=["c", "t"])
 
 
+def test_a_mediator_of_the_same_mean_in_both_arms_divides_nothing() -> None:
+    units = trial(arms="ct")
+    by_rank = units.groupby(["block", "arm"]).cumcount()
+    same = units.assign(**{ROBUST: np.where(by_rank == 0, 1 / 72, 0.0)})  # one hit in each cell
+    with pytest.raises(NotEstimable, match="same mean in t and c"):
+        wald_ratio(same, LEAKAGE, ROBUST, **PAIR)
+    with pytest.raises(NotEstimable, match="do not move robust_acc"):
+        two_stage(same, LEAKAGE, [ROBUST], arms=["c", "t"])
+
+
+def test_leakage_of_nothing_says_nothing_of_exclusion() -> None:
+    units = trial().assign(**{LEAKAGE: 0.0})
+    with pytest.raises(NotEstimable, match="does not vary within blocks"):
+        two_stage(units, LEAKAGE, [ROBUST], arms=["c", "t", "p"])
+
+
 def test_mediation_adds_up_and_prints_what_it_assumes() -> None:
     units = trial(arms="ct", seed=3)
     found = mediation(units, LEAKAGE, ROBUST, **PAIR)
