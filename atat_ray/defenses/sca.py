@@ -51,7 +51,8 @@ class Sca:
         tau: steps are divided by it; more for large dictionaries.
         iterations: of the locally competitive algorithm.
         dictionary_rate: of the Hebbian learning after each step; 0 keeps the random dictionary.
-        channels: of the images.
+        channels: of the images; 1, which records name their units by, stands for those that the
+            images have.
     """
 
     threshold: float
@@ -93,9 +94,15 @@ class Sca:
             )
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Put sparse coding before the network."""
+        """Put sparse coding before the network, of as many channels as that takes."""
+        channels = getattr(model, "channels", self.channels)
+        if self.channels not in (1, channels):
+            raise ValueError(
+                f"channels of sca are those of the images, {channels}, got {self.channels}; leave "
+                "it out"
+            )
         front = SparseCoding(
-            channels=self.channels,
+            channels=channels,
             atoms=self.atoms,
             kernel=self.kernel,
             stride=self.stride,
@@ -105,7 +112,7 @@ class Sca:
             generator=generator(seed, "dictionary"),
         )
         with seeded(seed):
-            widen_first(model, self.atoms, self.channels)
+            widen_first(model, self.atoms, channels)
         return FrontEnd(front, model)
 
     def loss(
@@ -116,6 +123,12 @@ class Sca:
 
     def begin(self, model: nn.Module, course: Course) -> Session:
         """Begin a training in which the dictionary learns, too."""
+        size = course.faces.images.shape[-1]
+        if size % self.stride:
+            raise ValueError(
+                f"the stride of sca must divide the size of the images, got {self.stride} and "
+                f"{size}; choose another stride"
+            )
         return ScaSession(self, model)
 
 

@@ -74,6 +74,7 @@ class Backbone(nn.Module):
     ) -> None:
         """Join the parts; ``side`` in pixels is the only size that the network can take."""
         super().__init__()
+        self.channels = channels
         self.normalize = Normalized()
         self.stem = gray_stem(stem) if channels == 1 else stem
         self.blocks = nn.Sequential(*stages)

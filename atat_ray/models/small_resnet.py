@@ -62,6 +62,7 @@ class SmallResNet(nn.Module):
 
     def __init__(self, *, num_classes: int, channels: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         self.normalize = Normalized()
         # An 8 x 8 convolution of stride 4, written as 2 x 2 over patches of 4 x 4: its gradient at
         # the image, which PGD and inversion need, takes less than half the time on a CPU.
@@ -90,7 +91,16 @@ class SmallResNet(nn.Module):
         return [self.stem, self.norm, *self.blocks[:stages]]
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features."""
+        """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features.
+
+        Raises:
+            ValueError: H or W is not a multiple of 4.
+        """
+        if images.shape[2] % 4 or images.shape[3] % 4:
+            raise ValueError(
+                f"small_resnet needs images whose sides are multiples of 4, got "
+                f"{images.shape[2]} x {images.shape[3]}; choose another size, stride or network"
+            )
         maps = relu(self.norm(self.stem(self.normalize(images))), inplace=True)
         return adaptive_avg_pool2d(self.blocks(maps), 1).flatten(1)
 

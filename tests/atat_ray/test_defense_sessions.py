@@ -8,13 +8,16 @@ from scipy.optimize import nnls
 from small import TRAINING, begun, draws, nll, small
 from torch import nn
 
-from atat_ray.defenses import DEFENSES, sca
+from atat_ray.data.splits import Faces
+from atat_ray.defenses import DEFENSES, prepare, sca
 from atat_ray.defenses.base import Course
 from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
 from atat_ray.defenses.trap_mid import blend, vary
+from atat_ray.models import build_target
 from atat_ray.models.pixel_mask import delete
 from atat_ray.models.sparse_coding import SparseCoding
 from atat_ray.seeding import generator
+from atat_ray.training import train
 
 
 def test_trap_mid_loss_and_triggers(batch, faces):
@@ -139,6 +142,25 @@ def test_the_dictionary_learns_from_shares_of_a_batch_what_it_learns_from_all_of
             value.copy_(torch.stack(each).mean(0))
 
     assert torch.allclose(learned(slice(0, None, 2), average), whole, atol=1e-5)
+
+
+def test_sparse_codes_have_the_channels_of_the_images_and_a_stride_that_fits():
+    colour = Faces(images=torch.rand(8, 3, 32, 32), labels=torch.arange(8) % 4)
+
+    def trained(**options):
+        defense = DEFENSES["sca"](threshold=0.25, iterations=2, **options)
+        model = build_target("small_resnet", num_classes=4, channels=3, seed=5)
+        model = prepare(defense, model, public=None, seed=3)
+        train(model, colour, defense, TRAINING, seed=1)
+        return model.front.dictionary.shape
+
+    assert trained() == trained(channels=3) == (6, 3, 4, 4)
+    with pytest.raises(ValueError, match="those of the images, 3, got 2; leave it out"):
+        trained(channels=2)
+    with pytest.raises(ValueError, match="must divide the size of the images, got 3 and 32"):
+        trained(stride=3)
+    with pytest.raises(ValueError, match="sides are multiples of 4, got 2 x 2; choose another"):
+        trained(stride=16, kernel=16)
 
 
 def test_lasso_penalty_is_the_group_norm(batch, faces):
