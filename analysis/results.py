@@ -20,6 +20,7 @@ from analysis.runs import Record
 from analysis.tradeoff import Association, Explained, associate, explain
 
 PRIMARY = "primary"  # name of the contrast that decides
+MECHANISM = "mechanism"  # name of the one that asks what of its effect another arm has as well
 
 _Result = TypeVar("_Result")
 
@@ -72,7 +73,7 @@ class Results:
     outcome: str  # the primary outcome
     alpha: float  # of the protocol; intervals have the level 1 - alpha
     arms: tuple[str, ...]
-    contrasts: tuple[Contrast, ...]  # the first is the primary one
+    contrasts: tuple[Contrast, ...]  # the primary one first, then by name
     flow: Flow
     analysed: pd.DataFrame  # finished units with the primary outcome measured
     means: dict[str, list[ArmMean]]  # by outcome
@@ -90,10 +91,15 @@ class Results:
 
     @property
     def mechanism(self) -> Comparison | None:
-        """The second registered contrast on the primary outcome, if there is one."""
-        if len(self.contrasts) < 2:
+        """The contrast named ``mechanism`` on the primary outcome, if it takes the effect apart.
+
+        It does where it sets the arm of the primary contrast against another reference.
+        """
+        primary = self.contrasts[0]
+        found = next((c for c in self.contrasts if c.name == MECHANISM), None)
+        if found is None or found.arm != primary.arm or found.against == primary.against:
             return None
-        return self.comparisons[self.contrasts[1].name, self.outcome]
+        return self.comparisons[MECHANISM, self.outcome]
 
     @property
     def level(self) -> float:
@@ -165,8 +171,11 @@ def _this_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:
 
 
 def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ...]:
-    """Put the contrast named ``primary`` first; canonical JSON sorts names and keeps no order."""
-    names = sorted(registered, key=lambda name: name != PRIMARY)
+    """Put the contrast named ``primary`` first, the others by name.
+
+    Canonical JSON sorts names, so the order in which a protocol writes them is not recorded.
+    """
+    names = sorted(registered, key=lambda name: (name != PRIMARY, name))
     return tuple(Contrast(name=name, **registered[name]) for name in names)
 
 

@@ -1,7 +1,8 @@
 """Write the sentences of the report from the estimates; what the data do not support is not said.
 
-Claims go in the order of the protocol's contrasts: a later one is claimed only where all earlier
-ones were shown, so that the family keeps the level of one test.
+Two contrasts are claimed, in a fixed sequence: the primary one, and the one named ``mechanism``
+only where the primary one was shown, so that both keep the level of one test. The others stand in
+tables. Clean accuracy is a secondary outcome, said with its own p.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _aa_sentence(results: Results) -> str:
 
 
 def mechanism_sentence(results: Results, comparison: Comparison) -> str:
-    """Say what the second contrast adds, and no more than the primary contrast allows."""
+    """Say what the contrast named mechanism adds, and no more than the primary one allows."""
     contrast = comparison.contrast
     shared = f"what {contrast.against} shares with {contrast.arm}"
     if comparison.difference is None or comparison.randomisation is None:
@@ -210,7 +211,11 @@ def limits(results: Results) -> list[str]:
         f"adversarial perturbation can lower leakage as well{_placebo_means(results)}."
     ]
     if results.mechanism is None:
-        return [*text, "No second contrast was registered, so the question of mechanism is open."]
+        return [
+            *text,
+            f"No contrast named mechanism sets {primary.arm} against a second reference, so the "
+            "question of mechanism is open.",
+        ]
     return [
         *text,
         f"The contrast {results.mechanism.contrast} removes what the two arms share. What remains "
@@ -220,12 +225,12 @@ def limits(results: Results) -> list[str]:
 
 
 def _placebo_means(results: Results) -> str:
-    """Return the means that show what the second contrast's reference arm does by itself."""
+    """Return the means that show what the reference of the mechanism does by itself."""
     if results.mechanism is None:
         return ""
     means = {m.arm: m for m in results.means[results.outcome]}
     pair = (results.mechanism.contrast.against, results.contrasts[0].against)
-    if pair[0] == pair[1] or not all(arm in means for arm in pair):
+    if not all(arm in means for arm in pair):
         return ""
     digits = unit_of(results.outcome).digits
     return (

@@ -374,7 +374,7 @@ def test_one_finished_unit_an_arm_is_not_estimable(
     protocol = make_protocol("single", arms, units_per_arm=1, blocks={"split-10": {}})
     verdict, page = page_of(writer.campaign(protocol), tmp_path)
     assert "has 1 finished units, a comparison needs 2 or more" in verdict
-    assert "No second contrast was registered" in page
+    assert "No contrast named mechanism sets treatment against a second" in page
 
 
 def test_a_design_too_small_to_show_anything_says_so(
