@@ -57,7 +57,8 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
     Returns:
         By name: ``hsic`` and ``cka`` (unbiased, median bandwidth), the mean over stages, with
         images (``_x``) and labels (``_y``); their largest p-value over stages; and ``nocco_x``, the
-        normalised form of earlier work, sigma 5, the sum over stages.
+        normalised form of earlier work, sigma 5 sqrt(dimension) and images in [-1, 1] as there, the
+        sum over stages.
     """
     images, labels = faces.images, faces.labels
     if isinstance(images, StoredImages):
@@ -65,7 +66,7 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
         images, labels = images[rows], labels[rows]
     one_hot_labels = one_hot(labels, num_classes).to(images)
     others = {"x": gaussian_kernel(images), "y": linear_kernel(one_hot_labels)}
-    wide = gaussian_kernel(images, 5 * images[0].numel() ** 0.5)
+    wide = gaussian_kernel(2 * images - 1, 5 * images[0].numel() ** 0.5)
     found: dict[str, list[float]] = {"nocco_x": []}
     for number, rows in enumerate(stage_outputs(model, images)):
         kernel = gaussian_kernel(rows)
@@ -128,7 +129,7 @@ def pictures(
 def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
     """Measure a trained and inverted unit, unless that is done."""
     path = folder / "measures.pt"
-    specification = specification_hash("measures", spec.score_hash())
+    specification = specification_hash("measures, nocco in [-1, 1]", spec.score_hash())
     payload = load_stage(path, specification)
     if payload is None:
         split = load_split(spec.block.data, spec.block.split)

@@ -32,7 +32,8 @@ class Bido:
         image_weight: lambda_x, of the dependence between each stage and the image, at least 0.
         label_weight: lambda_y, of the dependence between each stage and the label, at least 0.
         measure: "nocco", the one of BiDO; "coco", its other; "hsic", unbiased.
-        bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO.
+        bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO,
+            whose images are in [-1, 1]: so are they here in a fixed one.
     """
 
     image_weight: float
@@ -61,6 +62,10 @@ class Bido:
             return gaussian_kernel(rows)
         return gaussian_kernel(rows, 5 * rows[0].numel() ** 0.5)
 
+    def kernel_of_images(self, images: Tensor) -> Tensor:
+        """Compute that of images in [0, 1]; a fixed bandwidth is for images in [-1, 1]."""
+        return self.kernel(images if self.bandwidth == "median" else 2 * images - 1)
+
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
@@ -74,7 +79,7 @@ class Bido:
             logits = model(images)
         clean = cross_entropy(logits, labels)
         measure = MEASURES[self.measure]
-        of_images = self.kernel(all_rows(images, draws))
+        of_images = self.kernel_of_images(all_rows(images, draws))
         of_labels = linear_kernel(all_rows(one_hot(labels, logits.shape[1]).to(logits), draws))
         kernels = [self.kernel(all_rows(stage, draws)) for stage in found]
         on_images = sum((measure(k, of_images) for k in kernels), clean.new_zeros(()))

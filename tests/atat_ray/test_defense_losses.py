@@ -170,7 +170,8 @@ def test_bido_is_cross_entropy_and_the_dependence_of_each_stage(batch, bandwidth
         return normalised(gaussian(rows, sigma))
 
     one_hot = torch.eye(4, dtype=torch.float64)[labels]
-    of_labels, of_images = normalised(one_hot @ one_hot.T), kernel(images)
+    of_labels = normalised(one_hot @ one_hot.T)
+    of_images = kernel(images * 2 - 1)  # of which the fixed bandwidth is that of earlier code
     maps = model.norm(model.stem(images * 2 - 1)).relu()
     total = nll(model(images), labels).mean().double()
     for block in model.blocks:

@@ -4,7 +4,7 @@ import torch
 from atat_ray import measures
 from atat_ray.data import load_split
 from atat_ray.data.splits import Faces
-from atat_ray.dependence.hsic import cka, hsic
+from atat_ray.dependence.hsic import cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.measures import dependence, measure_stage, stage_outputs
 from atat_ray.models import build_target
@@ -33,6 +33,9 @@ def test_dependence_is_the_mean_over_stages():
     ]:  # fmt: skip
         expected = sum(float(measure(gaussian_kernel(o), other)) for o in outputs) / 4
         assert found[name] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+    fixed = [gaussian_kernel(o, 5 * o[0].numel() ** 0.5) for o in (images * 2 - 1, *outputs)]
+    expected = sum(float(nocco(stage, fixed[0])) for stage in fixed[1:])
+    assert found["nocco_x"] == pytest.approx(expected, rel=1e-4)
     assert found["cka_x_p"] == 0.01  # features of an untrained network depend on the image
     assert found["cka_y_p"] > 0.05  # and random images do not tell of their labels
 
