@@ -128,6 +128,13 @@ def _deviations(units: pd.DataFrame) -> list[str]:
         n = int(np.count_nonzero(units["status"] == status))
         if n:
             found.append(f"{n} of {len(units)} units {words}")
+    if "failed_before" in units:
+        again = units.loc[units["failed_before"].fillna("") != ""]
+        for row in again.to_dict("records"):
+            found.append(
+                f"{row['unit_id']} ({row['arm']}) failed and was run again on request, which was "
+                f"known to whoever asked for it: {row['failed_before']}"
+            )
     for column, what in (
         ("evaluation_sha256", "evaluation models"),
         ("prior_sha256", "priors"),

@@ -19,12 +19,19 @@ The contrast named ``primary`` decides. Canonical JSON sorts names, so no order 
 All accuracies, confidences and AttAcc are fractions in [0, 1]; distances are unsquared L2 between
 unit-norm evaluation features, in [0, 2]; epsilon is an L-infinity radius in pixel units for images
 in [0, 1]; durations are seconds.
+
+A campaign that keeps its own record has MLflow's database in its folder, and beside that the
+artifacts, in the folder :data:`ARTIFACTS_FOLDER`.
 """
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 PROTOCOL_FILE = "protocol.json"
 ALLOCATION_FILE = "allocation.csv"
 ASSETS_FILE = "assets.json"
 CLASSES_FILE = "classes.csv"
+ARTIFACTS_FOLDER = "artifacts"
 
 KIND_TAG = "atat.kind"
 KIND_CAMPAIGN, KIND_UNIT = "campaign", "unit"
@@ -59,6 +66,7 @@ UNIT_TAGS = (
     "node",  # host that ran it
     "device",  # cpu or cuda
     "times_lost",  # how often it was lost with its process or node before it ended
+    "failed_before",  # why it failed before it was run again on request; empty otherwise
     "git_commit",  # of the code that ran it
     "evaluation_sha256",  # of the block's evaluation models
     "prior_sha256",  # of the block's priors
@@ -106,6 +114,37 @@ CLASS_COLUMNS = (
 
 PICTURES_FOLDER = "pictures"  # <inversion>.png: first row reconstructions, second row the nearest
 # training image of the same class, one column a class in class order, gray or RGB, 8 bit.
+
+
+def moved_from(uri: str, artifact_uri: str) -> Path | None:
+    """Tell where the artifacts lay when a campaign's folder had its former place, or was no copy.
+
+    MLflow keeps whole paths, which do not follow a folder that is moved or copied.
+
+    Args:
+        uri: of the tracking store.
+        artifact_uri: of the campaign's run.
+
+    Returns:
+        The folder of the artifacts as the record has it; None if that is right.
+
+    Raises:
+        ValueError: the artifacts are neither there nor beside the database.
+    """
+    place = urlsplit(artifact_uri)
+    if not uri.startswith("sqlite:///") or place.scheme != "file":
+        return None
+    said = Path(unquote(place.path))  # .../artifacts/RUN/artifacts
+    database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    here = database.with_name(ARTIFACTS_FOLDER).joinpath(*said.parts[-2:])
+    if said.is_dir():
+        return said.parents[1] if here.is_dir() and not here.samefile(said) else None
+    if here.is_dir():
+        return said.parents[1]
+    raise ValueError(
+        f"the artifacts of the record in {database} are neither in {said.parents[1]}, as it says, "
+        f"nor in {here.parents[1]}; put them beside the record, in {here.parents[1]}"
+    )
 
 
 def look_tag(number: int) -> str:

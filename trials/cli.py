@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     for made in (run, resume, sweep):
         made.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: "
                           "all that the devices hold)")  # fmt: skip
-        made.add_argument("--retry-failed", action="store_true", help="run failed units again")
+        made.add_argument(
+            "--retry-failed", action="store_true", help="run failed units again; the report says so"
+        )
     stop = command("stop", "ask a running campaign to stop; nothing that is done is lost")
     status = command("status", "show how far a campaign is: units by arm and status, no outcomes")
     verify = command(

@@ -118,16 +118,17 @@ def go_on(kept: "Kept", options: Namespace) -> int:
     Returns:
         0 if it is over and recorded, 130 if a signal stopped it before, else 1.
     """
+    from trials.keeping import alone
     from trials.running import run as run_campaign
     from trials.screen import clock, screen
     from trials.sweep_running import Sweep
     from trials.sweep_running import run as run_sweep
 
     again = f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
-    if options.retry_failed:
-        kept.forget_failures()
     run_it: Callable[..., Summary] = run_sweep if isinstance(kept, Sweep) else run_campaign
-    with screen(plain=options.json) as shown:
+    with alone(kept.folder), screen(plain=options.json) as shown:
+        if options.retry_failed:
+            kept.retry_failures()
         summary = run_it(kept, at_a_time=options.at_a_time, screen=shown)
     if options.json:
         print(json.dumps({**asdict(summary), "record": kept.tracking_uri}))

@@ -1,7 +1,12 @@
 """Units that lie in a folder: what a campaign and a sweep have in common."""
 
+import fcntl
 import json
+import os
+import platform
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,11 +94,26 @@ class Kept(ABC):
         if not self.committed():
             write_whole(self.folder / COMMITTED_FILE, json.dumps(self.hashes()).encode())
 
-    def forget_failures(self) -> None:
-        """Let failed units run again."""
+    def retry_failures(self) -> None:
+        """Let failed units run again; that they failed, and why, stays noted of each."""
         for row in self.table:
+            failed = self.note(row.unit_id, schema.FAILED)
+            if not failed:
+                continue
+            folder, lost = self.unit_folder(row.unit_id), self.note(row.unit_id, "lost")
+            before = self.failed_before(row.unit_id)
+            write_note(folder, "failed-before", {"failures": [*before, {**failed, **lost}]})
             for name in (schema.FAILED, "lost"):
-                (self.unit_folder(row.unit_id) / f"{name}.json").unlink(missing_ok=True)
+                (folder / f"{name}.json").unlink(missing_ok=True)
+
+    def failed_before(self, unit_id: str) -> list[dict[str, Any]]:
+        """List the failures of a unit that was then run again on request."""
+        return self.note(unit_id, "failed-before").get("failures", [])
+
+    def times_lost(self, unit_id: str) -> int:
+        """Count how often a unit was lost, in all its tries."""
+        notes = [self.note(unit_id, "lost"), *self.failed_before(unit_id)]
+        return sum(len(note.get("reasons", [])) for note in notes)
 
     def options(self, row: Assignment) -> dict[str, float]:
         """List the options that a unit alone has; none in a campaign, whose arms have them."""
@@ -104,7 +124,7 @@ class Kept(ABC):
         return read_outcome(self.spec(row), self.unit_folder(row.unit_id))
 
     def note(self, unit_id: str, name: str) -> dict[str, Any]:
-        """Read what was noted of a unit: ``start``, ``place``, ``lost`` or ``failed``."""
+        """Read a note of a unit: ``start``, ``place``, ``lost``, ``failed``, ``failed-before``."""
         try:
             return json.loads((self.unit_folder(unit_id) / f"{name}.json").read_text())
         except (OSError, ValueError):
@@ -124,6 +144,38 @@ class Kept(ABC):
 def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Note something of a unit in its folder."""
     write_whole(folder / f"{name}.json", json.dumps(content).encode())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other process from running what is in a folder, until this one ends.
+
+    The lock is the system's, so that it goes with its process, however that ends; a file system
+    that has no locks is gone on without.
+
+    Raises:
+        ValueError: another process runs it, which is named.
+    """
+    me = f"process {os.getpid()} on {platform.node()}"
+    file = os.open(folder / "running", os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
+            raise ValueError(
+                f"{folder} is being run by {other}; `atat status` shows how far it is, `atat stop` "
+                "ends it after the present stages"
+            ) from None
+        except OSError:
+            yield
+            return
+        os.ftruncate(file, 0)
+        os.pwrite(file, me.encode(), 0)
+        yield
+        os.ftruncate(file, 0)
+    finally:
+        os.close(file)
 
 
 def local_uri(folder: Path) -> str:

@@ -24,7 +24,7 @@ from trials.allocation import Assignment
 from trials.campaign import Campaign
 from trials.devices import Need, alive, limit, needs, start_ray, wait_for_room
 from trials.faults import ends_its_process, words_of
-from trials.keeping import Kept, write_note
+from trials.keeping import COMMITTED_FILE, Kept, write_note
 from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
@@ -141,11 +141,15 @@ def run_pass(
         ValueError, OSError: what a block has once cannot be made.
     """
     first = {f"assets of {block.name}": block for block in kept.blocks()}
-    assets, stop = kept.assets, kept.stop_file
+    assets, stop, committed = kept.assets, kept.stop_file, kept.folder / COMMITTED_FILE
 
     def do(name: str) -> None:
         import torch
 
+        if not committed.exists():
+            raise OSError(
+                f"{platform.node()} does not see {committed.parent}, which all nodes need"
+            )
         torch.set_num_threads(1)  # so that results do not depend on the machine
         if name not in first:
             work(name)

@@ -18,6 +18,7 @@ from trials.record import Record
 from trials.screen import RUNNING, Lines, Progress, clock
 
 PATIENCE = 30.0  # seconds at the end of a campaign in which a record that is away may come back
+PAUSE = 60.0  # seconds in which a record that was away is not asked again; each time may cost 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,7 @@ class Writer:
         self.thread = ThreadPoolExecutor(1)
         self.jobs: list[Future[None]] = []
         self.owed: list[Assignment] = []
+        self.asked_again = 0.0  # when, by the clock of ``time.monotonic``, after it was away
         self.assets: list[dict[str, Any]] = []
         self.environment: dict[str, str] = {}
         self.record: Record | None = None
@@ -204,13 +206,17 @@ class Writer:
 
     def write(self, rows: list[Assignment]) -> None:
         """Write units to the record, first those that are owed; keep what it does not take."""
-        rows = [*self.owed, *rows]
         was_away = bool(self.owed)
+        rows = [*self.owed, *rows]
+        if time.monotonic() < self.asked_again:
+            self.owed = rows
+            return
         for index, row in enumerate(rows):
             try:
                 self.connect().write_unit(*self.content(row))
             except Unreachable as error:
                 self.record, self.owed = None, rows[index:]
+                self.asked_again = time.monotonic() + PAUSE
                 if not was_away:
                     self.echo(f"the record is away, the campaign goes on: {error}")
                 return
@@ -239,7 +245,10 @@ class Writer:
             "start_order": str(campaign.note(row.unit_id, "start").get("order", "")),
             "node": place.get("node", ""),
             "device": place.get("device", ""),
-            "times_lost": str(len(campaign.note(row.unit_id, "lost").get("reasons", []))),
+            "times_lost": str(campaign.times_lost(row.unit_id)),
+            "failed_before": "; ".join(
+                one.get("reason", "") for one in campaign.failed_before(row.unit_id)
+            ),
             "git_commit": self.environment.get("git_commit", ""),
             "evaluation_sha256": spec.block.evaluation_hash(),
             "prior_sha256": ",".join(priors),
@@ -254,9 +263,12 @@ class Writer:
         for job in self.jobs:
             job.result()
         end = time.monotonic() + PATIENCE
-        while self.owed and time.monotonic() < end:
-            time.sleep(1)
+        while self.owed:
+            self.asked_again = 0.0
             self.write([])
+            if time.monotonic() >= end:
+                break
+            time.sleep(1)
         status = {row.unit_id: self.campaign.status(row) for row in self.campaign.table}
         counts = list(status.values())
         if not self.owed:

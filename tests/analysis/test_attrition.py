@@ -105,9 +105,13 @@ def test_arms_that_ran_apart_in_time_or_place_are_found(monkeypatch: pytest.Monk
     assert found.node_p == 1 / 2000
     units.loc[0, "prior_sha256"] = "other"
     units.loc[1, "status"] = "failed"
+    units["failed_before"] = ["", "", "ValueError: no", *[""] * (len(units) - 3)]
     broken = check_integrity(units.iloc[:-1], units, **options)
     assert not broken.allocated_as_registered
     assert "1 of 23 units failed" in broken.deviations
+    assert [d.split(",")[0] for d in broken.deviations if "ValueError: no" in d] == [
+        f"{units.loc[2, 'unit_id']} ({units.loc[2, 'arm']}) failed and was run again on request"
+    ]
     assert "units of block b0 were measured with different priors" in broken.deviations
 
 

@@ -190,10 +190,12 @@ def test_failed_units_run_again_when_their_failures_are_forgotten(campaign, fini
     finish(campaign, first)
     for name in ("failed", "lost"):
         write_note(campaign.unit_folder(second.unit_id), name, {"reason": "", "reasons": ["", ""]})
-    campaign.forget_failures()
+    campaign.retry_failures()
     assert campaign.status(first) == schema.FINISHED
     assert campaign.status(second) == schema.PENDING
     assert campaign.note(second.unit_id, "lost") == {}
+    assert campaign.failed_before(second.unit_id) == [{"reason": "", "reasons": ["", ""]}]
+    assert (campaign.times_lost(first.unit_id), campaign.times_lost(second.unit_id)) == (0, 2)
 
 
 def test_an_outcome_of_another_specification_does_not_count(campaign, finish, tiny_protocol):

@@ -19,6 +19,7 @@ from trials.writer import Writer
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(writer_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(writer_module, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_a_record_that_is_away_for_a_while_gets_every_unit_once(enrolled, finish
 
 def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, start, away):
     campaign = enrolled()
-    away(times=4)
+    away(times=5)  # of four units, and of the last try
     writer, _ = start(campaign)
     writer.open()
     run_all(writer, campaign, finish)
@@ -267,8 +268,41 @@ def test_a_finished_campaign_whose_failure_is_retried_is_recorded_as_it_ended(
         writer.close()
         units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
         assert units.loc[failing.unit_id, "status"] == expected
-        campaign.forget_failures()
+        campaign.retry_failures()
         finish(campaign, failing)
+
+
+def test_a_record_that_is_away_is_not_asked_for_every_unit(enrolled, finish, start, monkeypatch):
+    """A server that does not answer at all costs a quarter of a minute each time."""
+    campaign, asked = enrolled(), []
+    writer, _ = start(campaign)
+
+    def away():
+        asked.append(1)
+        raise Unreachable("no answer")
+
+    monkeypatch.setattr(writer, "connect", away)
+    monkeypatch.setattr(writer_module, "PAUSE", 60.0)
+    for row in campaign.table:
+        finish(campaign, row)
+        writer.write([row])
+    assert (len(asked), writer.owed) == (1, campaign.table)
+
+
+def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, finish, start):
+    campaign = enrolled()
+    row = campaign.table[0]
+    note = {"reasons": ["ActorDiedError: gone"]}
+    write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": "lost 1 times"})
+    write_note(campaign.unit_folder(row.unit_id), "lost", note)
+    campaign.retry_failures()
+    finish(campaign, row)
+    writer, _ = start(campaign)
+    writer.open()
+    writer.write([row])
+    units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+    found = units.loc[row.unit_id, ["status", "failed_before", "times_lost"]]
+    assert found.tolist() == [schema.FINISHED, "lost 1 times", "1"]
 
 
 def test_notes_are_json_with_a_time(enrolled, start):

@@ -1,0 +1,33 @@
+"""A folder is run by one process at a time."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trials.keeping import alone
+
+
+def test_two_processes_do_not_run_what_is_in_one_folder(tmp_path):
+    with (
+        alone(tmp_path),
+        pytest.raises(ValueError, match=rf"is being run by process {os.getpid()} on .*`atat stop`"),
+        alone(tmp_path),
+    ):
+        pytest.fail("both ran it")
+    with alone(tmp_path):
+        assert (tmp_path / "running").read_text().startswith(f"process {os.getpid()} ")
+    assert (tmp_path / "running").read_text() == ""
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from trials.keeping import alone\n"
+        "with alone(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60)
+    assert killed.returncode == -9
+    assert (tmp_path / "running").read_text()
+    with alone(tmp_path):
+        pass
