@@ -10,47 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atat_ray.attack_sets import ATTACK_SETS, GRADIENT_ATTACKS, AttackSet, check_classes
 from atat_ray.data.splits import Faces
 from atat_ray.data.stored_images import StoredImages
+from atat_ray.models.bottleneck import reseed
 from atat_ray.names import unknown
 from atat_ray.options import STRICT, later
 from atat_ray.perturbation import check_epsilon
 from atat_ray.precision import assert_true_float32, true_float32
 from atat_ray.stages import load_stage, save_stage, specification_hash
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttackSet:
-    """A named part of AutoAttack.
-
-    Attributes:
-        attacks: names in pyautoattack, run in this order on the images that still resist.
-        iterations: of APGD.
-        target_classes: wrong classes that targeted attacks try, at most num_classes - 1.
-        queries: of Square.
-        fab_iterations: of FAB.
-    """
-
-    attacks: tuple[str, ...]
-    iterations: int
-    target_classes: int = 9
-    queries: int = later(5000)
-    fab_iterations: int = later(100)
-
-
-ATTACK_SETS = {
-    # benchmarks/robustness.py compares it with "standard" on one unit of each arm.
-    "apgd-10": AttackSet(attacks=("apgd-ce", "apgd-dlr"), iterations=10),
-    "standard": AttackSet(attacks=("apgd-ce", "apgd-t", "fab-t", "square"), iterations=100),
-    # Its parts, one by one.
-    "apgd-ce": AttackSet(attacks=("apgd-ce",), iterations=100),
-    "apgd-t": AttackSet(attacks=("apgd-t",), iterations=100),
-    "fab-t": AttackSet(attacks=("fab-t",), iterations=100),
-    "square": AttackSet(attacks=("square",), iterations=100),
-    # For networks that draw noise; with eot 20 it is AutoAttack's "rand".
-    "rand": AttackSet(attacks=("apgd-ce", "apgd-dlr"), iterations=100),
-}
-GRADIENT_ATTACKS = ("apgd-ce", "apgd-dlr", "apgd-t")  # those that can average gradients
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,11 +67,11 @@ def contained() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def check_attacked(images: Tensor, epsilon: float, num_classes: int) -> None:
+def check_attacked(images: Tensor, epsilon: float) -> None:
     """Refuse what AutoAttack would silently misread.
 
     Raises:
-        ValueError: images outside [0, 1], too few classes, TF32 on.
+        ValueError: images outside [0, 1], TF32 on.
     """
     check_epsilon(epsilon)
     assert_true_float32(images)
@@ -113,8 +81,6 @@ def check_attacked(images: Tensor, epsilon: float, num_classes: int) -> None:
             f"images must be in [0, 1], got [{low:.3f}, {high:.3f}]; "
             "put normalization in the model, AutoAttack clamps without a word"
         )
-    if num_classes < 4:
-        raise ValueError(f"AutoAttack's DLR losses need 4 classes or more, got {num_classes}")
 
 
 def run_attack(
@@ -178,7 +144,7 @@ def resists(
         labels: (N,) long.
         epsilon: L-infinity radius in pixel units.
         attacks: a key of ATTACK_SETS.
-        num_classes: number of logits, at least 4.
+        num_classes: number of logits.
         seed: of random starts.
         eot: gradients averaged in each step of APGD.
         chunk: images attacked at a time.
@@ -190,8 +156,9 @@ def resists(
         (N,) bool, of the images of the part.
 
     Raises:
-        ValueError: images outside [0, 1], too few classes, TF32 on.
+        ValueError: images outside [0, 1], too few classes for the attacks, TF32 on.
     """
+    check_classes(attacks, num_classes)
     was_training = model.training
     model.eval()
     options = {"epsilon": epsilon, "num_classes": num_classes, "seed": seed, "eot": eot}
@@ -200,7 +167,7 @@ def resists(
         if part not in (None, number):
             continue
         x = images[rows]
-        check_attacked(x, epsilon, num_classes)
+        check_attacked(x, epsilon)
         place = (number, chunk)
         settings = ATTACK_SETS[attacks]
         parts.append(resists_all(model, x, labels[rows], settings, options, place, keep))
@@ -228,6 +195,8 @@ def resists_all(
         place: number and size of the chunk, which name what is kept of it.
         keep: folder, and a hash of all that the model depends on.
     """
+    seed, number = options["seed"], place[0]
+    reseed(model, seed, "clean", number)
     with torch.no_grad():
         left = model(images).argmax(1) == labels
     for attack in settings.attacks:
@@ -237,6 +206,7 @@ def resists_all(
         if kept:
             left = kept["left"].to(left.device)
         elif left.any():
+            reseed(model, seed, attack, f"{options['epsilon']:g}", number)
             found = run_attack(
                 model, images[left], labels[left], attack, settings=settings, **options
             )

@@ -18,6 +18,7 @@ from pydantic import (
 
 from analysis.schema import INVERSION_OUTCOMES, inversion_column
 from atat_ray.assets import BlockSpec
+from atat_ray.attack_sets import check_classes
 from atat_ray.data import Data
 from atat_ray.defenses import DEFENSES
 from atat_ray.evaluation import Evaluation
@@ -124,7 +125,29 @@ class Settings(Strict):
                 f"training.batch_size must be a multiple of workers, got "
                 f"{self.training.batch_size} for {self.workers} workers",
             )
+        for name, block in self.blocks.items():
+            if block.data is None:
+                self.check_people(self.data, "data")
+            else:
+                self.check_people(block.data, "blocks", name, "data")
         return self
+
+    def check_people(self, data: Data, *place: str) -> None:
+        """Refuse data of which a unit could be trained, but not measured.
+
+        Args:
+            data: of a block.
+            place: where it stands.
+        """
+        if data.at_most is not None and data.at_most < data.num_private:
+            raise at(
+                (*place, "at_most"),
+                f"{'.'.join(place)}.at_most must be num_private or more, so that everybody has an "
+                f"image, got {data.at_most} images of {data.num_private} people",
+            )
+        if self.robustness.epsilons:
+            with placed(*place, "num_private"):
+                check_classes(self.robustness.attacks, data.num_private)
 
     def canonical(self) -> dict[str, Any]:
         """Write the settings with every default filled in, as JSON holds them."""

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import atat_ray.robustness as robustness_module
+from atat_ray.attack_sets import least_classes
 from atat_ray.data.splits import Faces
 from atat_ray.robustness import ATTACK_SETS, Robustness, resisting, resists, robust_accuracies
 from atat_ray.seeding import generator
@@ -33,7 +34,18 @@ def model(faces):
     return model.eval()
 
 
-def by_hand(model, faces, epsilon, attacks, seed):
+class Columns(nn.Module):
+    """The first logits alone."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def forward(self, logits):
+        return logits[:, : self.number]
+
+
+def by_hand(model, faces, epsilon, attacks, seed, classes=CLASSES):
     """Call pyautoattack as its README does, with the settings of the attack set."""
     from pyautoattack import AutoAttack
 
@@ -45,7 +57,7 @@ def by_hand(model, faces, epsilon, attacks, seed):
     runner.verbose = False
     runner.apgd.n_iter = runner.apgd_targeted.n_iter = settings.iterations
     runner.apgd.n_restarts = runner.fab.n_restarts = 1
-    runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = CLASSES - 1
+    runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = classes - 1
     perturbed, _ = runner.run_standard_evaluation(faces.images, faces.labels, batch_size=24)
     with torch.no_grad():
         return model(perturbed).argmax(1) == faces.labels
@@ -65,6 +77,23 @@ def test_resisting_images_are_those_of_pyautoattack_by_hand(model, faces, epsilo
         model, faces.images, faces.labels, epsilon=epsilon, attacks=attacks,
         num_classes=CLASSES, seed=3,
     )  # fmt: skip
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("attacks", sorted(ATTACK_SETS))
+def test_a_set_attacks_as_few_classes_as_it_needs(model, faces, attacks):
+    classes = least_classes(attacks)
+    assert classes == (2 if attacks in ("apgd-ce", "fab-t", "square") else 4)
+    rows = faces.labels < classes
+    few = Faces(images=faces.images[rows], labels=faces.labels[rows])
+    first = nn.Sequential(model, Columns(classes)).eval()
+    trace = sys.gettrace()
+    with torch.random.fork_rng(devices=[]):
+        expected = by_hand(first, few, 0.1, attacks, seed=3, classes=classes)
+    sys.settrace(trace)
+    found = resists(
+        first, few.images, few.labels, epsilon=0.1, attacks=attacks, num_classes=classes, seed=3
+    )
     assert torch.equal(found, expected)
 
 
@@ -100,7 +129,7 @@ def test_global_state_is_left_as_it_was(model, faces):
     ("change", "message"),
     [
         ({"images": 255.0}, r"images must be in \[0, 1\], got \[0\.\d+, 25\d"),
-        ({"num_classes": 3}, "4 classes or more, got 3"),
+        ({"num_classes": 3}, "'apgd-10' has DLR losses, which need 4 classes or more, got 3; sets"),
         ({"epsilon": 8}, "for 8/255 write"),
     ],
 )

@@ -296,6 +296,16 @@ def test_a_block_may_have_a_network_of_torchvision(content):
     assert protocol.canonical()["training"]["weights"] == "imagenet"
 
 
+@pytest.mark.parametrize(
+    "robustness",
+    [{"attacks": "apgd-ce", "epsilons": [0.01]}, {"attacks": "standard", "epsilons": []}],
+    ids=["no DLR loss", "no epsilon"],
+)
+def test_few_people_are_enough_where_no_attack_compares_more(content, robustness):
+    content["data"]["num_private"] = 2
+    assert Protocol.model_validate(content | {"robustness": robustness}).data.num_private == 2
+
+
 def test_each_inversion_attack_is_read_from_a_preset_and_written_alone(tiny_protocol):
     warped = {"name": "warped"}
     for name, kind in ATTACKS.items():

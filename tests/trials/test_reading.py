@@ -40,6 +40,7 @@ def misspell_alpha(content):
 
 
 LINEAR = {"prior": {"name": "rotated_pca"}}
+PEOPLE = {"name": "orl_faces", "num_private": 5, "num_train": 7, "size": 32}
 # what is done to a good protocol, what the line must say, and a text that only the line has which
 # it must point to
 BAD = {
@@ -210,6 +211,28 @@ BAD = {
         put("robustness/attacks", "apgd10"),
         "robustness: unknown attack set 'apgd10' (did you mean 'apgd-10'?)",
         "robustness:",
+    ),
+    "fewer people than a loss of AutoAttack compares": (
+        put("data/num_private", 3),
+        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3; sets for so "
+        "few: apgd-ce, fab-t, square",
+        "num_private:",
+    ),
+    "a block of fewer people than a loss of AutoAttack compares": (
+        put("blocks/split-0/data", {**PEOPLE, "num_private": 3}),
+        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3",
+        "num_private: 3",
+    ),
+    "fewer images than people": (
+        put("data/at_most", 4),
+        "data.at_most must be num_private or more, so that everybody has an image, got 4 images of "
+        "6 people",
+        "at_most:",
+    ),
+    "fewer images than people in a block": (
+        put("blocks/split-1/data", {**PEOPLE, "at_most": 4}),
+        "blocks.split-1.data.at_most must be num_private or more",
+        "at_most:",
     ),
     "workers that do not divide the batch": (
         put("workers", 4),
