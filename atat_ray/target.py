@@ -16,6 +16,7 @@ from atat_ray.defenses import prepare
 from atat_ray.device import pick_device
 from atat_ray.jobs import Perform, one_by_one
 from atat_ray.models import build_target
+from atat_ray.models.bottleneck import reseed
 from atat_ray.specification import UnitSpec
 from atat_ray.stages import load_stage, save_stage
 from atat_ray.thresholds import keep_at_thresholds
@@ -91,6 +92,7 @@ def train_here(
     def watch(epoch: int, curves: Epoch) -> None:
         if on_epoch is None and not spec.training.thresholds:
             return
+        reseed(model, spec.seed("noise of epochs"), epoch)
         clean_acc = accuracy(model, test)
         keep_at_thresholds(
             model,

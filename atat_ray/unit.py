@@ -24,6 +24,7 @@ from atat_ray.device import pick_device
 from atat_ray.inversion.attacks import invert
 from atat_ray.inversion.scope import Reconstructions
 from atat_ray.jobs import Perform, one_by_one
+from atat_ray.models.bottleneck import draws_noise, reseed
 from atat_ray.robustness import resisting, robust_accuracies
 from atat_ray.scoring import reported, score
 from atat_ray.specification import UnitSpec
@@ -62,14 +63,18 @@ def invert_part(
     payload = load_stage(path, spec.invert_hash(inversion))
     if payload is None:
         start = time.perf_counter()
+        target, shared = load_target(spec, split, folder), None
+        reseed(target, spec.seed(f"noise of {inversion}"))
+        if not draws_noise(target):  # whose draws would depend on what another part has found
+            shared = shared_by_parts(folder, spec.invert_hash(inversion))
         found = invert(
-            load_target(spec, split, folder),
+            target,
             load_block_prior(spec.block, inversion, assets).to(pick_device()),
             split.num_classes,
             spec.inversions[inversion],
             seed=spec.seed(f"invert {inversion}"),
             part=parts[number],
-            shared=shared_by_parts(folder, spec.invert_hash(inversion)),
+            shared=shared,
         )
         payload = as_kept(found)
         payload["seconds"] = time.perf_counter() - start

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from atat_ray.seeding import BatchDraws
+from atat_ray.seeding import BatchDraws, derive_seed
 
 OFFSET = 5.0  # of the standard deviation's softplus, so that it starts near 0
 
@@ -54,3 +54,23 @@ class Bottleneck(nn.Module):
         if self.training or self.always:
             mean = mean + sigma * self.noise(mean)
         return self.decode(mean)
+
+
+def bottlenecks(model: nn.Module) -> list[Bottleneck]:
+    """List the bottlenecks of a model that draw noise in evaluation."""
+    return [m for m in model.modules() if isinstance(m, Bottleneck) and m.always]
+
+
+def draws_noise(model: nn.Module) -> bool:
+    """Tell whether a model draws noise in evaluation."""
+    return bool(bottlenecks(model))
+
+
+def reseed(model: nn.Module, *names: str | int) -> None:
+    """Let the noise that a model draws in evaluation begin anew, from a seed derived from names.
+
+    Done where a piece of work begins, it makes the piece a function of its names, whatever the same
+    process did before.
+    """
+    for bottleneck in bottlenecks(model):
+        bottleneck.generator.manual_seed(derive_seed(*names))
