@@ -120,6 +120,12 @@ class Results:
         """Return the comparison of one contrast on one outcome."""
         return self.comparisons[contrast.name, outcome]
 
+    def unpaired(self, contrast: Contrast) -> list[str]:
+        """List the analysed units of a contrast whose block holds none of its other arm."""
+        mine = self.analysed.loc[self.analysed["arm"].isin([contrast.arm, contrast.against])]
+        alone = mine.groupby("block")["arm"].transform("nunique") == 1
+        return [str(unit) for unit in mine["unit_id"][alone]]
+
 
 def analyse(record: Record) -> Results:
     """Estimate every registered contrast on every recorded outcome."""

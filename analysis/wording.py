@@ -8,6 +8,7 @@ tables. Clean accuracy is a secondary outcome, said with its own p.
 from __future__ import annotations
 
 from analysis import schema
+from analysis.checks import named
 from analysis.labels import label, unit_of
 from analysis.results import Comparison, Results
 
@@ -63,23 +64,26 @@ def _primary_sentence(results: Results) -> str:
             f"no look was planned {planned}, so nothing is decided yet; so far {what} of "
             f"{contrast.arm} and {contrast.against} differs by {evidence(comparison)}, over {runs}."
         )
+    too_small = comparison.randomisation.smallest_p > comparison.alpha
+    unattainable = (
+        f"as this design cannot give p below {p_text(comparison.randomisation.smallest_p)}"
+    )
     if results.same_training:
-        found = (
-            "a difference was found although both were trained alike"
-            if comparison.shown
-            else "no difference was shown, as expected"
-        )
+        outcome = "no difference was shown, as expected"
+        if comparison.shown:
+            outcome = "a difference was found although both were trained alike"
+        elif too_small:
+            outcome = f"no difference could have been shown, {unattainable}"
         return (
             f"This is an A/A check of {runs}: {what} of {contrast.arm} and "
-            f"{contrast.against} differs by {evidence(comparison)}, {found}."
+            f"{contrast.against} differs by {evidence(comparison)}, {outcome}."
         )
     direction = "lower" if comparison.difference.estimate < 0 else "higher"
     size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
-    if comparison.randomisation.smallest_p > comparison.alpha:
+    if too_small:
         return (
             f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
-            f"{what} could have been shown, as this design cannot give p below "
-            f"{p_text(comparison.randomisation.smallest_p)}: {evidence(comparison)}."
+            f"{what} could have been shown, {unattainable}: {evidence(comparison)}."
         )
     if not comparison.shown:
         return (
@@ -93,12 +97,16 @@ def _primary_sentence(results: Results) -> str:
 
 
 def _runs(results: Results, comparison: Comparison) -> str:
-    """Return ``16 training runs``, and how many of the two arms failed."""
+    """Return ``16 training runs``, and which of the two arms are not among them and why."""
     contrast, difference = comparison.contrast, comparison.difference
     n = 0 if difference is None else difference.n_arm + difference.n_against
     pair = (contrast.arm, contrast.against)
     failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
-    return f"{n} training runs" + (f" ({failed} more failed)" if failed else "")
+    without = [f"{failed} more failed"] if failed else []
+    if alone := results.unpaired(contrast):
+        has, its = ("has", "its block") if len(alone) == 1 else ("have", "their blocks")
+        without.append(f"{named(alone)} {has} no finished unit of the other arm in {its}")
+    return f"{n} training runs" + (f" ({'; '.join(without)})" if without else "")
 
 
 def _second_sentence(results: Results) -> str:
@@ -121,6 +129,8 @@ def _aa_sentence(results: Results) -> str:
             "look for a cause before believing other campaigns of this platform."
         )
     digits = unit_of(results.outcome).digits
+    if abs(test.low) == abs(test.high) == float("inf"):
+        return f"So few units exclude no constant difference at the {results.level:.0%} level."
     return (
         f"Constant differences outside {interval(test.low, test.high, digits)} {test.unit} are "
         f"excluded at the {results.level:.0%} level, and smaller ones are not."
@@ -165,11 +175,14 @@ def clean_sentence(results: Results) -> str:
         return "The difference in clean accuracy is not estimable."
     if not comparison.shown:
         return f"A difference in clean accuracy was not shown ({evidence(comparison)})."
-    if not results.primary.shown:
+    if not results.primary.shown or results.primary.difference is None:
         return f"Clean accuracy differs ({evidence(comparison)})."
+    less = -1 if results.outcome.endswith("/delta_eval") else 1  # a larger distance leaks less
+    together = less * results.primary.difference.estimate * comparison.difference.estimate > 0
+    how = "together" if together else "in opposite directions"
     return (
-        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy moved "
-        "together and this contrast alone does not name the cause."
+        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy moved {how} "
+        "and this contrast alone does not name the cause."
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from analysis import wording
+from analysis import schema, wording
 from analysis.results import analyse
 from analysis.runs import Record
 
@@ -49,3 +50,64 @@ def test_contrasts_stand_by_name_after_the_primary_one(record: Record) -> None:
     other = {"arm": "placebo", "against": "control"}
     results = analyse(with_contrasts(record, zeta=other, alpha=other))
     assert [c.name for c in results.contrasts] == ["primary", "alpha", "zeta"]
+
+
+def of_two_arms(record: Record, **changes: Any) -> Record:
+    """Keep control and treatment, and change the protocol."""
+    units = record.units.loc[record.units["arm"].isin(list(PRIMARY.values()))]
+    arms = {a: record.protocol["arms"][a] for a in ("control", "treatment")}
+    protocol = {**record.protocol, "arms": arms, "contrasts": {"primary": PRIMARY}, **changes}
+    return replace(record, units=units.reset_index(drop=True), protocol=protocol)
+
+
+def lose(record: Record, unit_id: str) -> Record:
+    units = record.units.copy()
+    outcomes = [c for c in units if c.startswith(("standard/", "strong/", "robust"))]
+    units.loc[units["unit_id"] == unit_id, [*outcomes, "clean_acc", "train_acc"]] = float("nan")
+    units.loc[units["unit_id"] == unit_id, "status"] = schema.FAILED
+    return replace(record, units=units)
+
+
+def test_an_aa_check_too_small_to_find_anything_does_not_say_that_it_found_nothing(
+    record: Record,
+) -> None:
+    alike = {"control": {"defense": "none"}, "treatment": {"defense": "none"}}
+    small = of_two_arms(record, arms=alike, units_per_arm=2)
+    first = small.units["block"] == small.units["block"].iloc[0]
+    cells = small.units.loc[first].groupby("arm").head(2).reset_index(drop=True)
+    one, two = wording.verdict(analyse(replace(small, units=cells)))
+    assert one.endswith(
+        "no difference could have been shown, as this design cannot give p below 0.33."
+    )
+    assert two == "So few units exclude no constant difference at the 95% level."
+
+
+def test_leakage_and_accuracy_move_together_only_where_both_went_one_way(record: Record) -> None:
+    down = of_two_arms(record)
+    assert "leakage and accuracy moved together" in wording.verdict(analyse(down))[1]
+    units = down.units.copy()
+    treated = units["arm"] == "treatment"
+    units.loc[treated, "clean_acc"] = 0.99 + units.loc[treated, "clean_acc"] / 100
+    units.loc[~treated, "clean_acc"] = 0.5 + units.loc[~treated, "clean_acc"] / 10
+    up = replace(down, units=units)
+    assert "leakage and accuracy moved in opposite directions" in wording.verdict(analyse(up))[1]
+    distance = replace(down, protocol={**down.protocol, "outcome": "standard/delta_eval"})
+    first, second = wording.verdict(analyse(distance))
+    assert "L2 higher in treatment" in first
+    assert "leakage and accuracy moved together" in second
+
+
+def test_a_unit_whose_partner_failed_is_named(record: Record) -> None:
+    pairs = of_two_arms(record, design="pairs")
+    number = pairs.units.groupby(["block", "arm"]).cumcount().astype(str)
+    units = pairs.units.assign(block=pairs.units["block"] + "-" + number)
+    pairs = replace(pairs, units=units)
+    assert wording.verdict(analyse(pairs))[0].startswith("Over 16 training runs, ")
+    gone = units.loc[units["arm"] == "treatment"].iloc[0]
+    left = units.loc[(units["block"] == gone["block"]) & (units["arm"] == "control"), "unit_id"]
+    results = analyse(lose(pairs, gone["unit_id"]))
+    assert sum(row.analysed for row in results.flow.rows) == 15
+    assert wording.verdict(results)[0].startswith(
+        f"Over 14 training runs (1 more failed; {left.item()} has no finished unit of the other "
+        "arm in its block), "
+    )
