@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def load(tracking_uri: str, campaign: str) -> Record:
     client = MlflowClient(tracking_uri)
     experiment_id = find_experiment(client, tracking_uri, campaign)
     parent = _parent_run(client, experiment_id, campaign)
+    check_place(tracking_uri, parent, campaign)
     allocation_csv = artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
     protocol_json = artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
     tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
@@ -131,6 +133,22 @@ def find_experiment(client: MlflowClient, uri: str, campaign: str) -> str:
         f"no campaign {campaign!r} at {uri!r}; "
         + (f"known: {', '.join(known)}" if known else "no campaign is recorded there")
     )
+
+
+def check_place(uri: str, parent: Run, name: str) -> None:
+    """Refuse a record that was moved or copied, and would be read with the files of its old place.
+
+    Raises:
+        ValueError: it says what corrects the record, as nothing is written here.
+    """
+    former = schema.moved_from(uri, parent.info.artifact_uri or "")
+    if former is not None:
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        command = "resume" if parent.data.tags[schema.KIND_TAG] == schema.KIND_SWEEP else "verify"
+        raise ValueError(
+            f"{folder} was moved or copied, and its record still has its artifacts in {former}; "
+            f"`atat {command} {shlex.quote(name)} --out {shlex.quote(str(folder))}` corrects that"
+        )
 
 
 def search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:

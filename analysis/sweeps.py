@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
-from analysis.runs import artifact, check_address, find_experiment, search
+from analysis.runs import artifact, check_address, check_place, find_experiment, search
 
 CAUTION = "exploratory: not randomised"
 _WHOLE = ("FINISHED", "FAILED")
@@ -64,6 +64,7 @@ def load(tracking_uri: str, name: str) -> Sweep:
     parents = search(client, experiment, schema.KIND_SWEEP)
     if len(parents) != 1:
         raise ValueError(f"experiment {name!r} must hold one sweep, found {len(parents)}")
+    check_place(tracking_uri, parents[0], name)
     parent = parents[0].info.run_id
     settings = json.loads(artifact(client, parent, schema.PROTOCOL_FILE))
     runs = [

@@ -18,6 +18,7 @@ import pandas as pd
 
 from analysis import schema
 from trials.allocation import Assignment, to_csv
+from trials.moving import follow
 from trials.protocol import Settings, canonical_json
 from trials.reaching import check_answers, reaching
 
@@ -84,7 +85,10 @@ class Record:
 
     @reaching
     def attach(self) -> bool:
-        """Find the campaign's experiment and parent run; tell whether they are there."""
+        """Find the campaign's experiment and parent run; tell whether they are there.
+
+        A record that was moved or copied with its campaign's folder has its paths corrected.
+        """
         path = Path(self.uri.removeprefix("sqlite:///"))
         if self.uri.startswith("sqlite:///") and not path.exists():
             return False  # MLflow would make it
@@ -94,6 +98,8 @@ class Record:
         self.experiment_id = experiment.experiment_id
         parents = self.find(f"tags.`{schema.KIND_TAG}` = '{self.kind.parent}'")
         self.parent_id = parents[0].info.run_id if parents else ""
+        if parents:
+            follow(self.uri, parents[0])
         return bool(self.parent_id)
 
     @staticmethod

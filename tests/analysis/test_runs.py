@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -144,6 +145,27 @@ def test_an_altered_record_is_refused(writer: Any, make_protocol: MakeProtocol, 
     writer.client.log_text(parent, "unit_id,block,arm\nsplit-10/00,split-10,control\n", name)
     with pytest.raises(ValueError, match=f"{name} is not the one that was registered"):
         load(writer.uri, campaign)
+
+
+def test_a_record_that_was_copied_with_its_artifacts_is_refused(
+    writer: Any, make_protocol: MakeProtocol
+) -> None:
+    """It would be read with the artifacts of the former place, and the report be logged there."""
+    _, parent, _ = writer.start(make_protocol("copied"))
+    (writer.artifacts / parent / "artifacts").mkdir(parents=True)
+    former = f"its artifacts in {writer.artifacts / 'copied'}; `atat verify copied --out "
+    with pytest.raises(ValueError, match=f"was moved or copied, .* {former}.*` corrects that$"):
+        load(writer.uri, "copied")
+
+
+def test_a_record_without_its_artifacts_is_refused(
+    writer: Any, make_protocol: MakeProtocol
+) -> None:
+    writer.start(make_protocol("left-behind"))
+    shutil.rmtree(writer.artifacts / "left-behind")
+    places = f"neither in {writer.artifacts / 'left-behind'}, as it says, nor in {writer.artifacts}"
+    with pytest.raises(ValueError, match=f"{places}; put them beside the record"):
+        load(writer.uri, "left-behind")
 
 
 def test_a_missing_sqlite_file_is_refused_and_not_created(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """What is written to MLflow is what ``analysis`` reads back, and stands there once."""
 
 import io
+import re
+import shlex
+import shutil
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,7 @@ UNIT_TAGS = {
     "node": "here",
     "device": "cpu",
     "times_lost": "0",
+    "failed_before": "",
     "git_commit": "abc",
     "evaluation_sha256": "e" * 64,
     "prior_sha256": "f" * 64,
@@ -245,6 +251,105 @@ def test_the_nonce_is_revealed_at_the_end_only(registered):
     record.close(nonce="a" * 64)
     assert loaded(record).tags["nonce"] == "a" * 64
     assert sha256("a" * 64) == loaded(record).tags["nonce_sha256"]
+
+
+@pytest.fixture
+def kept(tmp_path, tiny_protocol, empty_database):
+    """Return a function that registers the small protocol in a folder of its own."""
+
+    def register(folder, name="tiny"):
+        folder.mkdir(exist_ok=True)
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(empty_database, folder / "mlflow.db")
+        protocol = tiny_protocol(name=name)
+        table = draw(protocol, "7")
+        tags = {
+            "protocol_sha256": protocol.sha256(),
+            "allocation_sha256": sha256(to_csv(table)),
+        }
+        record = Record(local_uri(folder), name)
+        record.register(protocol, table, tags, folder / "artifacts")
+        return record, table
+
+    return register
+
+
+def places(record):
+    """Every path that the record has."""
+    runs = {run.info.artifact_uri for run in all_runs(record)}
+    return {record.client.get_experiment(record.experiment_id).artifact_location, *runs}
+
+
+@pytest.mark.parametrize("name", ["new", "run #1", "50%"])
+def test_a_campaign_goes_on_where_its_folder_was_moved(kept, tmp_path, outcome, name):
+    record, table = kept(tmp_path / "two words")
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    folder = (tmp_path / "two words").rename(tmp_path / name)
+    command = f"`atat verify tiny --out {shlex.quote(str(folder))}` corrects that"
+    with pytest.raises(ValueError, match=re.escape(command)):
+        runs.load(local_uri(folder), "tiny")
+    again, _ = kept(folder)
+    assert again.parent_id == record.parent_id
+    again.write_unit(tags_of(table[1]), outcome, {})
+    assert all(place.startswith((folder / "artifacts").as_uri()) for place in places(again))
+    found = loaded(again)
+    assert len(found.classes) == 2 * len(outcome["classes"])
+    read = np.array(Image.open(io.BytesIO(found.picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+    assert not (tmp_path / "two words").exists()
+
+
+def test_a_copy_of_a_campaign_has_artifacts_of_its_own(kept, tmp_path, outcome):
+    first, table = kept(tmp_path / "first")
+    other, _ = kept(tmp_path / "first", "other")
+    before = places(first), places(other)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    second = Record(local_uri(tmp_path / "second"), "tiny")
+    assert second.attach()
+    second.write_unit(tags_of(table[0]), outcome, {})
+    assert all(
+        place.startswith((tmp_path / "second" / "artifacts").as_uri()) for place in places(second)
+    )
+    assert len(loaded(second).classes) == len(outcome["classes"])
+    assert loaded(first).classes.empty
+    assert (places(first), places(other)) == before
+    other = Record(local_uri(tmp_path / "second"), "other")
+    other.experiment_id = first.client.get_experiment_by_name("other").experiment_id
+    assert places(other) == before[1]  # each campaign follows when it is opened
+
+
+def test_a_folder_that_is_reached_by_another_path_was_not_moved(kept, tmp_path):
+    record, _ = kept(tmp_path / "folder")
+    before = places(record)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    again, _ = kept(tmp_path / "link")
+    assert places(again) == before
+    assert loaded(again).tags["protocol_sha256"]
+
+
+def test_a_record_whose_artifacts_were_left_behind_says_where_they_belong(kept, tmp_path):
+    kept(tmp_path / "old")
+    folder = (tmp_path / "old").rename(tmp_path / "new")
+    (folder / "artifacts").rename(tmp_path / "elsewhere")
+    words = f"neither in {tmp_path}/old/artifacts, as it says, nor in {folder}/artifacts; put them"
+    with pytest.raises(ValueError, match=words):
+        Record(local_uri(folder), "tiny").attach()
+    (tmp_path / "elsewhere").rename(folder / "artifacts")
+    assert Record(local_uri(folder), "tiny").attach()
+
+
+def test_a_moved_record_that_takes_no_writing_is_one_line(kept, tmp_path):
+    record, _ = kept(tmp_path / "old")
+    before = places(record)
+    folder = (tmp_path / "old").rename(tmp_path / "new")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON runs BEGIN DELETE FROM nowhere; END"
+        connection.execute(refuse)
+    moved = Record(local_uri(folder), "tiny")
+    with pytest.raises(ValueError, match="takes no writing .no such table.*; make .* writable$"):
+        moved.attach()
+    assert places(moved) == before  # all of them are corrected, or none
 
 
 @pytest.mark.parametrize("name", ["two words", "run #1", "50%", "ünïcode"])
