@@ -16,7 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from analysis.schema import INVERSION_OUTCOMES, inversion_column
+from analysis.schema import (
+    EPOCH_PREFIX,
+    INVERSION_OUTCOMES,
+    ROBUST_PREFIX,
+    SECONDS_PREFIX,
+    inversion_column,
+)
 from atat_ray.assets import BlockSpec
 from atat_ray.attack_sets import check_classes
 from atat_ray.data import Data
@@ -32,6 +38,9 @@ from trials.naming import Inversion, named, write_options
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
 TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
 EvaluationOptions = Annotated[Evaluation, PlainSerializer(write_options)]
+
+# What the record's other columns begin with: an inversion of such a name would be taken for them.
+TAKEN = tuple(prefix.removesuffix("/") for prefix in (EPOCH_PREFIX, ROBUST_PREFIX, SECONDS_PREFIX))
 
 
 class Block(Strict):
@@ -112,6 +121,13 @@ class Settings(Strict):
             if block.architecture is not None:
                 with placed("blocks", name, "architecture"):
                     check_network(block.architecture, self.training)
+        for name in self.inversions:
+            if name in TAKEN:
+                raise at(
+                    ("inversions", name),
+                    f"an inversion may not be named {name!r}, as columns of the record begin with "
+                    f"{', '.join(TAKEN)}; any other name will do, such as standard",
+                )
         outcomes = [
             inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
         ]

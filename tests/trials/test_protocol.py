@@ -306,6 +306,20 @@ def test_few_people_are_enough_where_no_attack_compares_more(content, robustness
     assert Protocol.model_validate(content | {"robustness": robustness}).data.num_private == 2
 
 
+OF_TAGS = ["LOOK_PREFIX"]  # what begins with another prefix of the schema is a column
+
+
+@pytest.mark.parametrize(
+    "prefix", [name for name in vars(schema) if name.endswith("_PREFIX") and name not in OF_TAGS]
+)
+def test_no_inversion_is_named_as_the_columns_of_something_else_begin(content, prefix):
+    """Its outcomes would be dropped as curves, or read as robust accuracies."""
+    name = getattr(schema, prefix).rstrip("/")
+    content["inversions"][name] = content["inversions"]["standard"]
+    with pytest.raises(ValueError, match=f"an inversion may not be named '{name}'"):
+        Protocol.model_validate(content)
+
+
 def test_each_inversion_attack_is_read_from_a_preset_and_written_alone(tiny_protocol):
     warped = {"name": "warped"}
     for name, kind in ATTACKS.items():

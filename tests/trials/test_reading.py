@@ -192,6 +192,12 @@ BAD = {
         "stylegan2, warped",
         "  standard:",
     ),
+    "an inversion named as other columns of the record": (
+        put("inversions/epoch", {**LINEAR, "ppa": {"preset": "quick"}}),
+        "an inversion may not be named 'epoch', as columns of the record begin with epoch, "
+        "robust_acc, seconds; any other name will do, such as standard",
+        "  epoch:",
+    ),
     "an unknown preset of an inversion attack": (
         put("inversions/standard", {**LINEAR, "ppa": {"preset": "fast"}}),
         "inversions.standard.ppa: unknown preset 'fast'; known: paper, quick",
