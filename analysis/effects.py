@@ -1,9 +1,8 @@
 """Estimate the effect of one arm against another from one row a unit.
 
 The unit is the training run. Allocation is complete randomisation within blocks, so arms are
-compared within blocks and the blocks averaged with the weights of :func:`block_weights`. Every
-function takes a plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and
-returns numbers in the printed unit of the outcome (percentage points for fractions, see
+compared within blocks and the blocks averaged (:mod:`analysis.blocked`). Every function takes a
+plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and returns numbers in the printed unit of the outcome (percentage points for fractions, see
 :mod:`analysis.labels`).
 """
 
@@ -11,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.blocked import additive_hc2, at_an_end, neyman
 from analysis.checks import NotEstimable, as_received, check_units, finite
 from analysis.labels import unit_of
 from analysis.mover import bounds, critical
@@ -25,7 +26,6 @@ __all__ = [
     "Difference",
     "NotEstimable",
     "arm_means",
-    "block_weights",
     "contrasted",
     "design_of",
     "difference_in_means",
@@ -170,9 +170,9 @@ def difference_in_means(
     .. math:: \hat\tau = \sum_b w_b(\bar y_{1b}-\bar y_{0b}),\quad
               V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b})
 
-    with the weights of :func:`block_weights`. Neyman's variance for a blocked experiment (Imbens &
-    Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii & Aronow 2012). Degrees of
-    freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
+    with the weights of :func:`analysis.blocked.block_weights`. Neyman's variance for a blocked
+    experiment (Imbens & Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii &
+    Aronow 2012). Degrees of freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
     made of limits of the arms that are corrected for skewness (:mod:`analysis.mover`), and p
     inverts it; a symmetric one where all outcomes of an arm are 0 or all are 1, as limits of the
     other never reach those. A cell with a single unit has no s: then the same estimate has the HC2
@@ -183,26 +183,11 @@ def difference_in_means(
     """
     table = contrasted(as_received(units, received), outcome, arm=arm, against=against)
     unit = unit_of(outcome)
-    y = unit.scale * finite(table, outcome)
     z = (table["arm"] == arm).to_numpy()
     block = pd.factorize(table["block"])[0]
-    cells = [(block == b) & (z == t) for b in range(block.max() + 1) for t in (True, False)]
-    of_arms = None
-    if min(cell.sum() for cell in cells) > 1:
-        arms, variance, df = _neyman(y[:, None], z, block)
-        (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
-        estimate, variance, df = m1 - m0, float(variance[0]), float(df[0])
-        method = "Neyman variance, Satterthwaite df" if block.max() else "Welch"
-        if unit.name == "pp" and not _at_an_end(y / unit.scale, z):
-            of_arms = (
-                (m1 / unit.scale, v1**0.5 / unit.scale),
-                (m0 / unit.scale, v0**0.5 / unit.scale),
-            )
-            method += ", limits of the arms corrected for skewness (MOVER)"
-    else:
-        estimate, variance, df = _additive_hc2(y, z, block)
-        pairs = max(cell.sum() for cell in cells) == 1
-        method = "matched pairs, t" if pairs else "OLS with block indicators, HC2, t(n - k)"
+    estimate, variance, df, of_arms, method = _compared(
+        finite(table, outcome), z, block, fractions=unit.name == "pp"
+    )
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
     return Difference(
@@ -212,8 +197,8 @@ def difference_in_means(
         n_arm=int(z.sum()),
         n_against=int((~z).sum()),
         blocks=int(block.max()) + 1,
-        estimate=estimate,
-        se=float(np.sqrt(variance)),
+        estimate=unit.scale * estimate,
+        se=unit.scale * float(np.sqrt(variance)),
         df=df,
         of_arms=of_arms,
         level=level,
@@ -223,6 +208,25 @@ def difference_in_means(
     )
 
 
+def _compared(
+    y: np.ndarray, z: np.ndarray, block: np.ndarray, *, fractions: bool
+) -> tuple[float, float, float, Any, str]:
+    """Return estimate, variance and df, means and errors of the arms if those count, and how."""
+    cells = [np.count_nonzero((block == b) & (z == t)) for b in set(block) for t in (True, False)]
+    if min(cells) < 2:
+        pairs = (
+            "matched pairs, t" if max(cells) == 1 else "OLS with block indicators, HC2, t(n - k)"
+        )
+        return *additive_hc2(y, z, block), None, pairs
+    arms, variance, df = neyman(y[:, None], z, block)
+    (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
+    method, of_arms = "Neyman variance, Satterthwaite df" if block.max() else "Welch", None
+    if fractions and not at_an_end(y, z):
+        of_arms = ((m1, v1**0.5), (m0, v0**0.5))
+        method += ", limits of the arms corrected for skewness (MOVER)"
+    return m1 - m0, float(variance[0]), float(df[0]), of_arms, method
+
+
 def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
     """Return p of :func:`difference_in_means` for fractions ``y`` (units, m), all at once.
 
@@ -230,24 +234,12 @@ def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
     nothing varies within arms p is 1.
     """
     z = (units["arm"] == arm).to_numpy()
-    arms, variance, df = _neyman(y, z, pd.factorize(units["block"])[0])
+    arms, variance, df = neyman(y, z, pd.factorize(units["block"])[0])
     one, other = ((mean, np.sqrt(v)) for mean, v in arms)
     t = critical(one, other, np.zeros(y.shape[1]), fraction=True)
     error = np.sqrt(np.where(variance > 0, variance, 1.0))
-    t = np.where(_at_an_end(y, z), (one[0] - other[0]) / error, t)
+    t = np.where(at_an_end(y, z), (one[0] - other[0]) / error, t)
     return np.where(variance > 0, 2 * stats.t.sf(np.abs(t), df), 1.0)
-
-
-def block_weights(z: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Return the weight of each block, proportional to n1 n0 / (n1 + n0) and summing to 1.
-
-    These are the weights of OLS with block indicators. Blocks that lost no unit weigh the same, and
-    then the estimate is the plain average of the blocks' differences.
-    """
-    treated = np.bincount(block, weights=z)
-    size = np.bincount(block)
-    precision = treated * (size - treated) / size
-    return precision / precision.sum()
 
 
 def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
@@ -271,57 +263,3 @@ def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = pd.factorize(table["block"])[0]
     return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
-
-
-def _at_an_end(y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Tell whether all fractions ``y`` (units, ...) of one of both arms are 0, or all are 1."""
-    arms = (y[z], y[~z])
-    return np.any([np.all(arm == end, axis=0) for arm in arms for end in (0.0, 1.0)], axis=0)
-
-
-def _neyman(
-    y: np.ndarray, z: np.ndarray, block: np.ndarray
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Return (mean, variance) of both arms, variance and Satterthwaite df of their difference.
-
-    For each column of y (units, m); every cell has two units or more.
-    """
-    weights, arms, parts, dfs = block_weights(z, block), [], [], []
-    for group in (z, ~z):
-        cells = [y[(block == b) & group] for b in range(len(weights))]
-        mean = sum(w * cell.mean(axis=0) for w, cell in zip(weights, cells, strict=True))
-        own = [w**2 * _variance(c) / len(c) for w, c in zip(weights, cells, strict=True)]
-        arms.append((mean, np.sum(own, axis=0)))
-        parts += own
-        dfs += [len(cell) - 1 for cell in cells]
-    terms = np.array(parts)
-    variance = terms.sum(axis=0)
-    spread = (terms.T**2 / np.array(dfs)).sum(axis=1)
-    df = variance**2 / np.where(spread > 0, spread, 1.0)
-    return arms, variance, np.where(spread > 0, df, sum(dfs))
-
-
-def _variance(cell: np.ndarray) -> np.ndarray:
-    """Return the variances of columns; 0 where all are the same, whatever rounding makes of it."""
-    return np.where(np.ptp(cell, axis=0) == 0, 0.0, cell.var(axis=0, ddof=1))
-
-
-def _additive_hc2(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
-    """Return estimate, HC2 variance and n - k of OLS on arm and block indicators.
-
-    HC2 after MacKinnon & White (1985), Eq. 12: residuals divided by sqrt(1 - leverage).
-    """
-    x = np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
-    df = len(y) - x.shape[1]
-    if df < 1:
-        raise NotEstimable(f"{len(y)} units leave no degree of freedom for {x.shape[1]} parameters")
-    inverse = np.linalg.inv(x.T @ x)
-    coefficient = inverse @ x.T @ y
-    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
-    if leverage.max() > 1 - 1e-9:
-        raise NotEstimable("one unit alone decides a coefficient, so its HC2 variance is undefined")
-    residual = y - x @ coefficient
-    residual[np.abs(residual) <= 1e-12 * np.abs(y).max()] = 0.0  # what rounding leaves of no error
-    meat = x.T * (residual**2 / (1 - leverage))
-    covariance = inverse @ (meat @ x) @ inverse
-    return float(coefficient[0]), float(covariance[0, 0]), float(df)

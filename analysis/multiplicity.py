@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.blocked import block_weights
 from analysis.checks import NotEstimable
 from analysis.design import Replay
-from analysis.effects import block_weights, contrasted, design_of
+from analysis.effects import contrasted, design_of
 from analysis.labels import unit_of
 
 

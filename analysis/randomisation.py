@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.blocked import block_weights
 from analysis.checks import NotEstimable
 from analysis.design import Replay, counted
-from analysis.effects import block_weights, contrasted
+from analysis.effects import contrasted
 from analysis.labels import unit_of
 
 _REACH = 60  # doublings and halvings in the search for an end of a studentised interval

@@ -11,10 +11,10 @@ import statsmodels.api as sm
 from scipy import stats
 
 from analysis.beta import beta_effect
+from analysis.blocked import block_weights
 from analysis.effects import (
     NotEstimable,
     arm_means,
-    block_weights,
     difference_in_means,
     difference_p,
 )
