@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +30,14 @@ def reaching(method: Function) -> Function:
             raise Unreachable(f"{words[0].uri}: {' '.join(str(error).split())[:300]}") from error
 
     return call  # type: ignore[return-value]
+
+
+def whole_address(uri: str) -> str:
+    """Write the address of a database in full: one from here is another from elsewhere."""
+    scheme, slashes, path = uri.partition(":///")
+    if scheme.partition("+")[0] != "sqlite" or not path or path.startswith(":memory:"):
+        return uri
+    return f"{scheme}{slashes}{Path(path).absolute()}"
 
 
 def check_answers(uri: str, *, timeout: float = ANSWER_WITHIN) -> None:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from analysis import runs, schema
 from trials.allocation import draw, sha256, to_csv
-from trials.campaign import local_uri
-from trials.reaching import ANSWER_WITHIN, Unreachable, check_answers
+from trials.campaign import enrol, load, local_uri
+from trials.reaching import ANSWER_WITHIN, Unreachable, check_answers, whole_address
 from trials.record import Record
 
 UNIT_TAGS = {
@@ -384,6 +384,42 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"mlflow\.db|database") as caught:
         Record(local_uri(tmp_path), "tiny").attach()
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db"),
+        (
+            "sqlite+pysqlite:///a b/mlflow.db?timeout=9",
+            "sqlite+pysqlite:///{here}/a b/mlflow.db?timeout=9",
+        ),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite://", "sqlite://"),
+        ("http://server:5000/mlflow", "http://server:5000/mlflow"),
+        ("postgresql:///mlflow", "postgresql:///mlflow"),
+    ],
+)
+def test_the_address_of_a_database_is_written_in_full(tmp_path, given, whole):
+    assert whole_address(given) == whole.format(here=tmp_path)
+
+
+def test_a_campaign_has_the_same_record_from_wherever_it_goes_on(
+    tiny_protocol, tmp_path, monkeypatch
+):
+    begun = enrol(tiny_protocol(), tmp_path / "campaign", "sqlite:///mlflow.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(begun.folder).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(ValueError, match=f"{tmp_path}/mlflow.db, got .*/elsewhere/mlflow.db"):
+        enrol(tiny_protocol(), begun.folder, "sqlite:///mlflow.db")
+
+
+def test_the_database_in_the_folder_goes_with_it_though_it_was_named(tiny_protocol, tmp_path):
+    begun = enrol(tiny_protocol(), tmp_path / "old", "sqlite:///old/mlflow.db")
+    moved = begun.folder.rename(tmp_path / "new")
+    assert load(moved).tracking_uri == local_uri(moved)
 
 
 @pytest.fixture
