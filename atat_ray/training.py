@@ -202,9 +202,11 @@ class Loop:
         draws = [one.get_state() for one in self.generators()]
         return {**states, "curves": curves, "generators": draws}
 
-    def restore(self, state: dict[str, Any] | None) -> list[Epoch]:
-        """Go back to where a snapshot was taken, if there is one; return the curves so far."""
+    def restore(self, checkpoint: Checkpoint | None) -> list[Epoch]:
+        """Go back to where a snapshot was taken, else start; return the curves so far."""
+        state = None if checkpoint is None else checkpoint.load()
         if state is None:
+            self.session.start(checkpoint)
             return []
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
@@ -247,7 +249,7 @@ def train(
         ValueError: the batch does not fit the images or the workers.
     """
     loop = Loop(model, faces, defense, training, seed=seed, rank=rank, world_size=world_size)
-    curves = loop.restore(checkpoint.load()) if checkpoint is not None else []
+    curves = loop.restore(checkpoint)
     model.train()
     with true_float32():
         for epoch in range(len(curves), training.epochs):

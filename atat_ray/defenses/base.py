@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.seeding import BatchDraws
 
@@ -66,6 +67,13 @@ class Session:
 
     def __init__(self, defense: Defense) -> None:
         self.defense = defense
+
+    def start(self, checkpoint: Checkpoint | None) -> None:
+        """Do what comes before the first step; left out where a training goes on.
+
+        Args:
+            checkpoint: of the training, whose file is free until its first epoch.
+        """
 
     def visible(self, images: Tensor) -> Tensor:
         """Show the training images that the network may see, before they are varied."""

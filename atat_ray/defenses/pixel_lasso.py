@@ -4,7 +4,8 @@ First a copy of the network and a weight for each pixel learn together, with a g
 weights; pixels whose weight falls below a threshold are deleted for good. With ``adaptive``, once
 more with the penalty of each pixel divided by its weight from the first round (Dinh and Ho 2020).
 Then the network itself is trained from its initial weights on images without these pixels: they
-are deleted before the images are varied, so that no shift or flip brings their content back.
+are deleted before the images are varied, so that no shift or flip brings their content back. What
+was chosen is part of the training's state, and so is a choice that was cut off.
 """
 
 from copy import deepcopy
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from atat_ray.checkpoint import Checkpoint
 from atat_ray.data.splits import Faces
 from atat_ray.defenses.base import Course, LossTerms, Session, check_weight
 from atat_ray.defenses.none import NoDefense
 from atat_ray.models.inner import FrontEnd, unwrap
-from atat_ray.models.pixel_mask import GRAY, PixelMask, delete
+from atat_ray.models.pixel_mask import GRAY, PixelMask
 from atat_ray.options import STRICT
 from atat_ray.seeding import BatchDraws, derive_seed
 
@@ -75,7 +77,7 @@ class PixelLasso:
         return NoDefense().loss(model, images, labels, draws)
 
     def begin(self, model: nn.Module, course: Course) -> Session:
-        """Choose the pixels, then begin the training without them."""
+        """Begin a training without the pixels that are chosen as it starts."""
         inner = unwrap(model)
         mask = getattr(inner, "front", None)
         if not isinstance(mask, PixelMask):
@@ -83,29 +85,59 @@ class PixelLasso:
                 "pixel_lasso needs a model that it prepared; "
                 "call atat_ray.defenses.prepare before training"
             )
-        penalties = torch.ones(course.faces.images.shape[-2:], device=course.faces.images.device)
-        weights = choose(self, inner.body, course, penalties)
-        if self.adaptive:
-            norms = weights.norm(dim=0)
-            weights = choose(self, inner.body, course, 1 / (norms**self.gamma + 1e-8), norms == 0)
-        mask.deleted = nn.Buffer(weights.norm(dim=0) == 0)
-        if mask.deleted.all():
-            raise ValueError(
-                f"pixel_lasso deleted every pixel at weight {self.weight:g}; use a smaller weight"
-            )
-        return MaskedSession(self, mask)
+        return MaskedSession(self, mask, inner.body, course)
+
+
+class OfChoice(Checkpoint):
+    """The state of a choice, in the file of the training that is yet to begin."""
+
+    def __init__(self, training: Checkpoint, number: int) -> None:
+        super().__init__(
+            training.path,
+            f"{training.specification}, choice {number}",
+            seconds=training.seconds,
+            writes=training.writes,
+        )
+
+    def remove(self) -> None:
+        """Leave the file: what comes next takes its place, and before that is begun from it."""
 
 
 class MaskedSession(Session):
     """A training on images without their deleted pixels."""
 
-    def __init__(self, defense: PixelLasso, mask: PixelMask) -> None:
-        super().__init__(defense)
-        self.mask = mask
+    def __init__(
+        self, options: PixelLasso, mask: PixelMask, body: nn.Module, course: Course
+    ) -> None:
+        super().__init__(options)
+        self.options, self.mask, self.body, self.course = options, mask, body, course
+
+    def start(self, checkpoint: Checkpoint | None) -> None:
+        """Choose the pixels; a choice that was cut off goes on where it was.
+
+        Raises:
+            ValueError: none would be left.
+        """
+        images, options = self.course.faces.images, self.options
+        penalties = torch.ones(images.shape[-2:], device=images.device)
+        deleted = torch.zeros_like(penalties).bool()
+        choices = [checkpoint and OfChoice(checkpoint, n) for n in range(1 + options.adaptive)]
+        if choices[-1] is not None and choices[-1].load() is not None:
+            choices = choices[-1:]  # its state has what the one before it found
+        for kept in choices:
+            weights = choose(options, self.body, self.course, penalties, deleted, kept)
+            norms = weights.norm(dim=0)
+            penalties, deleted = 1 / (norms**options.gamma + 1e-8), norms == 0
+        if deleted.all():
+            raise ValueError(
+                f"pixel_lasso deleted every pixel at weight {options.weight:g}; "
+                "use a smaller weight"
+            )
+        self.mask.deleted = nn.Buffer(deleted)
 
     def visible(self, images: Tensor) -> Tensor:
-        """Delete the pixels before anything moves them."""
-        return delete(images, self.mask.deleted)
+        """Delete the pixels before anything moves them; none before they are chosen."""
+        return self.mask(images)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
@@ -121,7 +153,8 @@ def choose(
     body: nn.Module,
     course: Course,
     penalties: Tensor,
-    deleted: Tensor | None = None,
+    deleted: Tensor,
+    checkpoint: Checkpoint | None,
 ) -> Tensor:
     """Choose pixels by training a copy of the network; every worker does all of it alike.
 
@@ -131,6 +164,7 @@ def choose(
         course: its images and schedule.
         penalties: (H, W), factors of the penalty.
         deleted: (H, W) bool, pixels that are deleted from the start.
+        checkpoint: of the choice; with a state, it has penalties and deleted pixels as well.
 
     Returns:
         (C, H, W) weights, exactly 0 where the pixel is deleted.
@@ -144,6 +178,7 @@ def choose(
         choice,
         replace(course.training, auxiliary_weight=0.0),  # it would see what the choice hides
         seed=derive_seed(course.seed, "choice of pixels"),
+        checkpoint=checkpoint,
     )
     return choice.weights.detach() * ~choice.deleted
 
@@ -155,13 +190,13 @@ class Choice(Session):
     source: ClassVar[str] = "see pixel_lasso"
 
     def __init__(
-        self, options: PixelLasso, course: Course, penalties: Tensor, deleted: Tensor | None
+        self, options: PixelLasso, course: Course, penalties: Tensor, deleted: Tensor
     ) -> None:
         super().__init__(self)
         images = course.faces.images
         self.options = options
         self.penalties = penalties
-        self.deleted = torch.zeros_like(penalties).bool() if deleted is None else deleted.clone()
+        self.deleted = deleted.clone()
         self.weights = torch.full_like(images[0], START).requires_grad_()
         self.optimizer = torch.optim.Adam([self.weights], lr=options.learning_rate)
         self.settled = options.settle * course.steps_per_epoch * course.training.epochs
@@ -202,7 +237,17 @@ class Choice(Session):
         """Return the state of the choice."""
         return {
             "weights": self.weights.detach().clone(),
+            "penalties": self.penalties,
             "deleted": self.deleted.clone(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.weights.copy_(state["weights"])
+        self.penalties = state["penalties"].to(self.penalties)
+        self.deleted = state["deleted"].to(self.deleted)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]

@@ -15,7 +15,7 @@ from atat_ray.defenses.tl_dmi import FrozenBatchNorm2d
 from atat_ray.distributed import mean_over_workers, share_batch_norm
 from atat_ray.models import build_target
 from atat_ray.seeding import generator
-from atat_ray.training import Training, accuracy, train
+from atat_ray.training import Loop, Training, accuracy, train
 from trials.protocol import Protocol
 from trials.reading import read_protocol
 
@@ -189,6 +189,39 @@ def test_what_deleted_pixels_held_leaves_no_trace_in_the_weights(case, monkeypat
     images = faces.images.clone()
     images[:, :, deleted] = torch.nan
     assert torch.equal(model.eval()(images), model(faces.images))
+
+
+@pytest.mark.parametrize("cut_after", [1, 5, 7, 9, 13, 17])
+def test_a_choice_of_pixels_that_was_cut_off_goes_on_and_is_not_made_again(
+    cut_after, tmp_path, monkeypatch
+):
+    """Two choices and the training take 6 steps each; of an epoch of 2 at most one is repeated."""
+    steps, limit, take = [], 1000, Loop.step
+
+    def step(loop, batch):
+        if len(steps) == limit:
+            raise Killed
+        steps.append(batch)
+        return take(loop, batch)
+
+    monkeypatch.setattr(Loop, "step", step)
+
+    def checkpoint():
+        return Checkpoint(tmp_path / "train.pt", "spec", seconds=0)
+
+    defense = made("pixel_lasso adaptive")
+    model, curves = trained(defense)
+    assert len(steps) == 18
+    steps, limit = [], cut_after
+    with pytest.raises(Killed):
+        trained(defense, checkpoint=checkpoint())
+    limit = 1000
+    resumed, again = trained(defense, checkpoint=checkpoint())
+    assert len(steps) == 18 + cut_after % 2
+    assert again == curves
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lasso_that_deletes_everything_says_so():
