@@ -2,8 +2,8 @@
 
 The unit is the training run. Allocation is complete randomisation within blocks, so arms are
 compared within blocks and the blocks averaged (:mod:`analysis.blocked`). Every function takes a
-plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and returns numbers in the printed unit of the outcome (percentage points for fractions, see
-:mod:`analysis.labels`).
+plain table with the columns ``unit_id``, ``block``, ``arm`` and the outcome, and returns numbers in
+the printed unit of the outcome (percentage points for fractions, see :mod:`analysis.labels`).
 """
 
 from __future__ import annotations
@@ -172,11 +172,12 @@ def difference_in_means(
 
     with the weights of :func:`analysis.blocked.block_weights`. Neyman's variance for a blocked
     experiment (Imbens & Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells (Samii &
-    Aronow 2012). Degrees of freedom after Satterthwaite (1946), so one block gives Welch's t. Of a fraction the interval is
-    made of limits of the arms that are corrected for skewness (:mod:`analysis.mover`), and p
-    inverts it; a symmetric one where all outcomes of an arm are 0 or all are 1, as limits of the
-    other never reach those. A cell with a single unit has no s: then the same estimate has the HC2
-    error of OLS on arm and block indicators, t(n - k), and a symmetric interval.
+    Aronow 2012). Degrees of freedom after Satterthwaite (1946), so one block gives Welch's t. Of a
+    fraction the interval is made of limits of the arms that are corrected for skewness
+    (:mod:`analysis.mover`), and p inverts it; a symmetric one where all outcomes of an arm are 0 or
+    all are 1, as limits of the other never reach those. A cell with a single unit has no s: then
+    the same estimate has the HC2 error of OLS on arm and block indicators, t(n - k), and a
+    symmetric interval.
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.

@@ -1,20 +1,14 @@
 """Run what is left of a campaign on Ray Tune, and record each unit as it ends."""
 
-import _thread
-import os
 import platform
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from atat_ray.assets import make_assets
+from atat_ray.assets import BlockSpec, make_assets
 from atat_ray.device import pick_device
 from atat_ray.jobs import one_by_one
 from atat_ray.specification import UnitSpec
@@ -28,9 +22,8 @@ from trials.keeping import COMMITTED_FILE, Kept, write_note
 from trials.missing import read_data
 from trials.scheduling import Stopped, run_units
 from trials.screen import Lines
+from trials.signals import end_with_ray, stop_on_signals
 from trials.writer import Summary, Writer
-
-MISSES = 3  # times that Ray's server does not answer until it is taken for dead
 
 
 def run(campaign: Campaign, *, at_a_time: int | None, screen: Lines) -> Summary:
@@ -141,20 +134,6 @@ def run_pass(
         ValueError, OSError: what a block has once cannot be made.
     """
     first = {f"assets of {block.name}": block for block in kept.blocks()}
-    assets, stop, committed = kept.assets, kept.stop_file, kept.folder / COMMITTED_FILE
-
-    def do(name: str) -> None:
-        import torch
-
-        if not committed.exists():
-            raise OSError(
-                f"{platform.node()} does not see {committed.parent}, which all nodes need"
-            )
-        torch.set_num_threads(1)  # so that results do not depend on the machine
-        if name not in first:
-            work(name)
-        elif not stop.exists():
-            make_assets(first[name], assets)
 
     def need_of(name: str) -> Need:
         if name in first:  # one process makes it, whatever a unit has
@@ -165,14 +144,14 @@ def run_pass(
         blocks = "a block" if len(first) == 1 else f"{len(first)} blocks"
         writer.echo(f"evaluation models and priors of {blocks}, then units")
         run_units(
-            do,
+            job(kept, first, work),
             queue(),
             first=list(first),
             waits_for=lambda unit_id: f"assets of {block_of(unit_id)}",
             need_of=need_of,
             at_a_time=at_a_time,
             storage=kept.folder,
-            stop=stop,
+            stop=kept.stop_file,
             events=writer,
             scheduler=scheduler,
         )
@@ -180,6 +159,27 @@ def run_pass(
             return
         retry_assets(*writer.unmade, tries, writer.echo)
         writer.unmade = None
+
+
+def job(
+    kept: Kept, first: dict[str, BlockSpec], work: Callable[[str], None]
+) -> Callable[[str], None]:
+    """Make the function that a Tune trial's process runs for a unit or a name of ``first``."""
+    assets, stop, committed = kept.assets, kept.stop_file, kept.folder / COMMITTED_FILE
+
+    def do(name: str) -> None:
+        import torch
+
+        if not committed.exists():
+            folder = committed.parent
+            raise OSError(f"{platform.node()} does not see {folder}, which all nodes need")
+        torch.set_num_threads(1)  # so that results do not depend on the machine
+        if name not in first:
+            work(name)
+        elif not stop.exists():
+            make_assets(first[name], assets)
+
+    return do
 
 
 def retry_assets(name: str, cause: Exception, tries: int, echo: Callable[[str], None]) -> None:
@@ -210,87 +210,6 @@ def worker(
         run_one(spec, assets, folders[unit_id], stop=stop, retries=retries, share=share)
 
     return work
-
-
-@contextmanager
-def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt.
-
-    The event that it gives is set by the first. Python runs a handler only once the main thread
-    returns from Ray, so a thread hears of signals as they come.
-    """
-    signalled, at_once = threading.Event(), threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield signalled  # signals are the main thread's
-        return
-    heard, written = socket.socketpair()
-
-    def listen() -> None:
-        while heard.recv(1):
-            if stop.exists():
-                at_once.set()
-                _thread.interrupt_main()  # calls the handler, if Ray is still waiting in it
-                return
-            stop.write_text("interrupted")  # `atat stop` leaves it empty
-            signalled.set()
-            echo("stopping: running units finish their present stage; once more to stop at once")
-
-    def handle(number: int, frame: Any) -> None:
-        if at_once.is_set():
-            raise KeyboardInterrupt
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    written.setblocking(False)
-    told = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signalled
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(told)
-        written.close()
-        listener.join()
-        heard.close()
-
-
-@contextmanager
-def end_with_ray(
-    signalled: threading.Event, address: tuple[str, int], echo: Callable[[str], None]
-) -> Iterator[None]:
-    """End this process soon after a signal that ended Ray too.
-
-    ``scancel`` and systemd signal every process of a job. Ray's own client would wait for its
-    server for a minute, and then end this process with words about something else.
-    """
-    over = threading.Event()
-
-    def watch() -> None:
-        misses = 0
-        while misses < MISSES and not over.wait(0.2):
-            if signalled.is_set():
-                misses = 0 if answers(address) else misses + 1
-        if misses == MISSES:
-            echo("the signal ended Ray too; what was done is kept, the same command goes on")
-            os._exit(130)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
-def answers(address: tuple[str, int]) -> bool:
-    """Tell whether something listens at an address."""
-    try:
-        socket.create_connection(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def run_one(

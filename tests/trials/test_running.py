@@ -26,7 +26,8 @@ from trials import cli, running
 from trials.campaign import enrol, load
 from trials.keeping import write_note
 from trials.protocol import Protocol
-from trials.running import retry_assets, run_one, stop_on_signals
+from trials.running import retry_assets, run_one
+from trials.signals import stop_on_signals
 
 
 def run_in_its_own_process(*words):
@@ -248,6 +249,16 @@ def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are
     monkeypatch.setattr(running, "alive", lambda ray: [{"CPU": 2.0}])
     running.run_passes(None, campaign, writer, None)
     assert queues == [[failed, *others], others]
+
+
+def test_a_node_that_does_not_see_the_folder_says_so_and_computes_nothing(campaign):
+    done = []
+    do = running.job(campaign, {}, done.append)
+    with pytest.raises(OSError, match=rf"does not see {campaign.folder}, which all nodes need"):
+        do("split-10-01")
+    campaign.note_committed()
+    do("split-10-01")
+    assert done == ["split-10-01"]
 
 
 class LostWorker(Exception):
