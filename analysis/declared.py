@@ -55,7 +55,7 @@ def declared_margins(
             arm=contrast.arm,
             against=contrast.against,
             margin=float(margin),
-            alpha=results.alpha / 2,
+            alpha=(results.needed or results.alpha) / 2,
         )
         for outcome, margin in protocol.get("margins", {}).items()
         if outcome in results.analysed
@@ -85,7 +85,7 @@ def declared_two_stage(
 def matching_line(protocol: dict[str, Any], results: Results) -> tuple[str, list[str]] | None:
     """Return the arm and the line of the matching: as declared, or the placebo's doses.
 
-    Undeclared, the line is all arms with the defense of the second contrast's reference, if they
+    Undeclared, the line is all other arms with the defense of the mechanism's reference, if they
     are two doses or more.
     """
     declared = protocol.get("matching")
@@ -95,7 +95,8 @@ def matching_line(protocol: dict[str, Any], results: Results) -> tuple[str, list
         return None
     contrast, arms = results.mechanism.contrast, protocol["arms"]
     placebo = arms[contrast.against].get("defense")
-    line = [a for a, recipe in arms.items() if recipe.get("defense") == placebo]
+    others = {a: recipe for a, recipe in arms.items() if a != contrast.arm}
+    line = [a for a, recipe in others.items() if recipe.get("defense") == placebo]
     return (contrast.arm, line) if len(line) > 1 and placebo != "none" else None
 
 

@@ -109,16 +109,21 @@ def arms_table(exam: Examination) -> Table:
     return Table(head=head, rows=rows)
 
 
-def margin_table(exam: Examination) -> Table:
-    """Show each declared margin with its one-sided bound and both verdicts."""
+def margin_table(results: Results, exam: Examination) -> Table:
+    """Show each declared margin with its one-sided bound and both verdicts, where one is due."""
+
+    def found(shown: bool, p: float) -> str:
+        verdict = "shown" if shown else "not shown"
+        return p_text(p) if results.undecided else f"{verdict} ({p_text(p)})"
+
     rows = tuple(
         (
             label(m.difference.outcome),
             f"{number(m.margin, 1)} {m.difference.unit}",
             number(m.difference.estimate, 1, signed=True),
             number(m.low, 1, signed=True),
-            f"{'shown' if m.noninferior else 'not shown'} ({p_text(m.noninferiority_p)})",
-            f"{'shown' if m.equivalent else 'not shown'} ({p_text(m.equivalence_p)})",
+            found(m.noninferior, m.noninferiority_p),
+            found(m.equivalent, m.equivalence_p),
         )
         for m in exam.margins
     )
@@ -252,7 +257,7 @@ def all_tables(results: Results, exam: Examination) -> dict[str, Table]:
         "sensitivity": sensitivity_table(results, exam),
         "secondary_adjusted": adjusted_table(results, exam),
         "arms_dunnett": arms_table(exam),
-        "margins": margin_table(exam),
+        "margins": margin_table(results, exam),
         "mechanism": wald_table(exam),
         "leakage_model": model_table(exam),
         "costs": cost_rows(exam),

@@ -72,6 +72,7 @@ class Results:
 
     outcome: str  # the primary outcome
     alpha: float  # of the protocol; intervals have the level 1 - alpha
+    needed: float  # p needed at this look; 0 at one that was not planned
     arms: tuple[str, ...]
     contrasts: tuple[Contrast, ...]  # the primary one first, then by name
     flow: Flow
@@ -116,6 +117,11 @@ class Results:
         """Whether the data are looked at between the planned looks, where nothing is decided."""
         return self.interim and self.look is None
 
+    @property
+    def shared(self) -> bool:
+        """Whether this is a planned look that may spend a part of alpha only."""
+        return 0 < self.needed < self.alpha * (1 - 1e-9)
+
     def on(self, contrast: Contrast, outcome: str) -> Comparison:
         """Return the comparison of one contrast on one outcome."""
         return self.comparisons[contrast.name, outcome]
@@ -144,6 +150,7 @@ def analyse(record: Record) -> Results:
     return Results(
         outcome=outcome,
         alpha=alpha,
+        needed=needed,
         arms=tuple(arms),
         contrasts=contrasts,
         flow=flow,

@@ -57,12 +57,12 @@ def _primary_sentence(results: Results) -> str:
     contrast, what = comparison.contrast, label(results.outcome)
     if comparison.difference is None or comparison.randomisation is None:
         return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
-    runs = _runs(results, comparison)
+    runs, found = _runs(results, comparison), evidence(results, comparison)
     if results.undecided:
         planned = "at this point" if results.looks else "in the protocol"
         return (
             f"no look was planned {planned}, so nothing is decided yet; so far {what} of "
-            f"{contrast.arm} and {contrast.against} differs by {evidence(comparison)}, over {runs}."
+            f"{contrast.arm} and {contrast.against} differs by {found}, over {runs}."
         )
     too_small = comparison.randomisation.smallest_p > comparison.alpha
     unattainable = (
@@ -76,23 +76,24 @@ def _primary_sentence(results: Results) -> str:
             outcome = f"no difference could have been shown, {unattainable}"
         return (
             f"This is an A/A check of {runs}: {what} of {contrast.arm} and "
-            f"{contrast.against} differs by {evidence(comparison)}, {outcome}."
+            f"{contrast.against} differs by {found}, {outcome}."
         )
     direction = "lower" if comparison.difference.estimate < 0 else "higher"
     size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
     if too_small:
         return (
             f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
-            f"{what} could have been shown, {unattainable}: {evidence(comparison)}."
+            f"{what} could have been shown, {unattainable}: {found}."
         )
     if not comparison.shown:
         return (
             f"Over {runs}, an effect of {contrast.arm} against {contrast.against} on "
-            f"{what} was not shown: {evidence(comparison)}."
+            f"{what} was not shown: {found}."
         )
     return (
         f"Over {runs}, {what} was {size} {comparison.difference.unit} {direction} in "
-        f"{contrast.arm} than in {contrast.against} ({evidence(comparison, estimate=False)})."
+        f"{contrast.arm} than in {contrast.against} "
+        f"({evidence(results, comparison, estimate=False)})."
     )
 
 
@@ -146,7 +147,9 @@ def mechanism_sentence(results: Results, comparison: Comparison) -> str:
             f"The comparison with {contrast.against} is not estimable ({comparison.notes[0]}), so "
             f"nothing separates the effect of {contrast.arm} from {shared}."
         )
-    found = evidence(comparison)
+    found = evidence(results, comparison)
+    if results.undecided:
+        return f"So far the difference from {contrast.against} is {found}, and nothing is decided."
     if not results.primary.shown:
         return (
             f"The difference from {contrast.against} is {found}, and it is not claimed because "
@@ -173,21 +176,27 @@ def clean_sentence(results: Results) -> str:
     comparison = results.comparisons.get(key)
     if comparison is None or comparison.difference is None or comparison.randomisation is None:
         return "The difference in clean accuracy is not estimable."
+    found = evidence(results, comparison)
+    if results.undecided:
+        return f"So far clean accuracy differs by {found}, and nothing is decided."
     if not comparison.shown:
-        return f"A difference in clean accuracy was not shown ({evidence(comparison)})."
+        return f"A difference in clean accuracy was not shown ({found})."
     if not results.primary.shown or results.primary.difference is None:
-        return f"Clean accuracy differs ({evidence(comparison)})."
+        return f"Clean accuracy differs ({found})."
     less = -1 if results.outcome.endswith("/delta_eval") else 1  # a larger distance leaks less
     together = less * results.primary.difference.estimate * comparison.difference.estimate > 0
     how = "together" if together else "in opposite directions"
     return (
-        f"Clean accuracy differs too ({evidence(comparison)}), so leakage and accuracy moved {how} "
-        "and this contrast alone does not name the cause."
+        f"Clean accuracy differs too ({found}), so leakage and accuracy moved {how} and this "
+        "contrast alone does not name the cause."
     )
 
 
-def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
-    """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``."""
+def evidence(results: Results, comparison: Comparison, *, estimate: bool = True) -> str:
+    """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``.
+
+    At a planned look the p that it needs follows, as the interval keeps the level of the protocol.
+    """
     difference, test = comparison.difference, comparison.randomisation
     if difference is None or test is None:
         return "not estimable"
@@ -200,7 +209,12 @@ def evidence(comparison: Comparison, *, estimate: bool = True) -> str:
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
     if test.p <= comparison.alpha < difference.p:
         parts.append(f"p of equal means {p_relation(difference.p)}")
-    return ", ".join(parts)
+    return ", ".join(parts) + needs(results)
+
+
+def needs(results: Results, share: float = 1.0) -> str:
+    """Return ``, this look needs p <= 0.019`` at a planned look, of which a test takes a share."""
+    return f", this look needs p <= {p_text(share * results.needed)}" if results.shared else ""
 
 
 def p_relation(p: float) -> str:

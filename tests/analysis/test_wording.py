@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from analysis import schema, wording
 from analysis.results import analyse
 from analysis.runs import Record
@@ -111,3 +113,32 @@ def test_a_unit_whose_partner_failed_is_named(record: Record) -> None:
         f"Over 14 training runs (1 more failed; {left.item()} has no finished unit of the other "
         "arm in its block), "
     )
+
+
+def test_the_verdict_names_the_p_that_a_planned_look_needs(record: Record) -> None:
+    """An interval of 95% that leaves out 0 stood beside an effect that was not shown."""
+    plan = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
+    planned = replace(record, protocol={**record.protocol, **plan})
+    results = analyse(planned)
+    assert results.look == results.looks[-1]
+    assert wording.verdict(results)[0].endswith("exact p = 0.00041, this look needs p <= 0.019).")
+    spread = 0.04 * record.units.groupby(["block", "arm"]).cumcount()
+    values = 0.8 + spread - 0.06 * (record.units["arm"] == "treatment")
+    units = record.units.assign(**{"standard/att_acc_1": values})
+    results = analyse(replace(planned, units=units))
+    assert results.needed < results.primary.p <= results.alpha
+    first = wording.verdict(results)[0]
+    assert "was not shown: " in first
+    assert first.endswith(", this look needs p <= 0.019.")
+    assert "this look" not in wording.verdict(analyse(record))[0]
+
+
+def test_between_looks_the_sentences_beside_the_verdict_are_descriptions(record: Record) -> None:
+    early = record.units.copy()
+    early.loc[early.index[-1], ["status", "start_order"]] = [schema.PENDING, pd.NA]
+    results = analyse(replace(record, units=early))
+    assert results.undecided
+    assert results.mechanism is not None
+    found = wording.mechanism_sentence(results, results.mechanism)
+    assert found.startswith("So far the difference from placebo is ")
+    assert wording.clean_sentence(results).startswith("So far clean accuracy differs by ")
