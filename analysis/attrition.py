@@ -11,20 +11,23 @@ from scipy import stats
 from analysis.checks import NotEstimable, check_columns, check_range
 from analysis.labels import unit_of
 
+_RANGE = {"pp": (0.0, 1.0), "L2": (0.0, 2.0)}  # of an outcome, by its printed unit
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attrition:
     """Units without an outcome in two arms, and what the effect could be with them.
 
-    Bounds are on the difference of arm means over all allocated units (worst case) or over those
-    that would have finished in either arm (Lee), in the printed unit; sampling error is extra.
+    Bounds are on the difference of arm means over all units that have ended (worst case) or over
+    those that would have finished in either arm (Lee), in the printed unit; sampling error is
+    extra.
     """
 
     arm: str
     against: str
     missing_arm: int
     missing_against: int
-    n_arm: int  # allocated
+    n_arm: int  # that have ended
     n_against: int
     fisher_p: float  # that both arms lose units at one rate
     worst_low: float
@@ -45,22 +48,22 @@ class Attrition:
         )
 
 
-def attrition(
-    units: pd.DataFrame,
-    outcome: str,
-    *,
-    arm: str,
-    against: str,
-    bounds: tuple[float, float] = (0.0, 1.0),
-) -> Attrition:
-    """Bound the effect for units whose outcome is missing; ``units`` holds all allocated ones.
+def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
+    """Bound the effect for units whose outcome is missing; ``units`` holds all that have ended.
 
-    Worst case after Manski (1990): missing outcomes are at either of ``bounds``. Lee (2009),
+    Worst case after Manski (1990): missing outcomes are at either end of their range. Lee (2009),
     Proposition 1a: assuming that the arm changes failing in one direction only, the arm that lost
     fewer is trimmed by the excess share from the top or the bottom.
+
+    Raises:
+        NotEstimable: an arm has no outcome at all, or the outcome has no largest value.
     """
     check_columns(units, ["unit_id", "arm", outcome])
     check_range(units, outcome)
+    unit = unit_of(outcome)
+    if unit.name not in _RANGE:
+        raise NotEstimable(f"{outcome} has no largest value, so nothing bounds a missing one")
+    bounds = _RANGE[unit.name]
     values = {
         a: units.loc[units["arm"] == a, outcome].to_numpy(dtype=float) for a in (arm, against)
     }
@@ -70,7 +73,6 @@ def attrition(
             raise NotEstimable(f"no unit of {a} has an outcome")
     missing = {a: len(values[a]) - len(seen[a]) for a in values}
     table = [[missing[a], len(seen[a])] for a in (arm, against)]
-    unit = unit_of(outcome)
     worst = [_filled(seen, missing, arm, against, bounds[i], bounds[1 - i]) for i in (0, 1)]
     lee, trims = _lee(seen, values, arm, against)
     return Attrition(

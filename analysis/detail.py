@@ -132,23 +132,31 @@ def margin_table(results: Results, exam: Examination) -> Table:
     return Table(head=head, rows=rows)
 
 
-def wald_table(exam: Examination) -> Table:
+def _slope_digits(outcome: str) -> int:
+    """Return the decimals of a change in the outcome for a point of accuracy."""
+    unit = unit_of(outcome)
+    return 2 if unit.name == "pp" else unit.digits + 2
+
+
+def wald_table(results: Results, exam: Examination) -> Table:
     """Show effects on leakage and mediator, their ratio, and what mediation would say."""
     rows: list[tuple[str, ...]] = []
+    unit, digits = unit_of(results.outcome), _slope_digits(results.outcome)
     for w in exam.wald:
         m = exam.mediation.get(w.mediator.outcome)
         indirect = "not estimable"
         if m is not None:
             low, high = m.indirect_low, m.indirect_high
-            indirect = f"{number(m.indirect, 1, signed=True)} ({interval(low, high, 1)})"
+            indirect = f"{number(m.indirect, unit.digits, signed=True)} "
+            indirect += f"({interval(low, high, unit.digits)})"
         rows.append(
             (
                 short_label(w.mediator.outcome),
                 number(w.mediator.estimate, 1, signed=True),
-                number(w.ratio, 2, signed=True),
+                number(w.ratio, digits, signed=True),
                 str(w.anderson_rubin),
                 number(w.first_stage_f, 1),
-                number(w.ols_slope, 2, signed=True),
+                number(w.ols_slope, digits, signed=True),
                 indirect,
                 "" if m is None else number(m.rho_zero, 2, signed=True),
             )
@@ -160,35 +168,43 @@ def wald_table(exam: Examination) -> Table:
         "Anderson-Rubin set",
         "first-stage F",
         "OLS slope",
-        "indirect (pp)",
+        f"indirect ({unit.name})",
         "rho at zero",
     )
     return Table(head=head, rows=tuple(rows))
 
 
-def model_table(exam: Examination) -> Table:
+def model_table(results: Results, exam: Examination) -> Table:
     """Show the leakage model: coefficients, HC3, VIF, and the range without each defense."""
     m = exam.model
     if m is None:
         return Table(head=(), rows=())
     rows: list[tuple[str, ...]] = []
+    digits = _slope_digits(results.outcome)
     for j, column in enumerate(m.columns):
         left = [c[j] for c in m.lodo.values()]
-        span = f"{min(left):+.2f} to {max(left):+.2f}" if left and m.lodo_r2 is not None else "none"
-        slope, error = number(m.coefficients[j], 2, signed=True), number(m.se[j], 2)
+        known = left and m.lodo_r2 is not None
+        span = interval(min(left), max(left), digits) if known else "none"
+        slope = number(m.coefficients[j], digits, signed=True)
+        error = number(m.se[j], digits)
         rows.append((short_label(column), slope, error, number(m.vif[j], 1), span))
     head = ("accuracy", "partial slope", "HC3 SE", "VIF", "without one defense")
     return Table(head=head, rows=tuple(rows))
 
 
-def cost_rows(exam: Examination) -> Table:
-    """Show points of accuracy a point of leakage by the three readings that differ."""
+def cost_rows(results: Results, exam: Examination) -> Table:
+    """Show points of accuracy a unit of leakage by the three readings that differ."""
+    digits = 2 if unit_of(results.outcome).name == "pp" else 0  # a distance of 1 costs hundreds
+
+    def cost(value: float) -> str:
+        return "unbounded" if abs(value) == float("inf") else number(value, digits, signed=True)
+
     rows = tuple(
         (
             short_label(c.accuracy),
-            f"{number(c.partial, 2, signed=True)} ({str(c.partial_set)})",
-            f"{number(c.simple, 2, signed=True)} ({str(c.simple_set)})",
-            f"{number(c.reverse, 2, signed=True)} ({interval(c.reverse_low, c.reverse_high, 2)})",
+            f"{cost(c.partial)} ({c.partial_set})",
+            f"{cost(c.simple)} ({c.simple_set})",
+            f"{cost(c.reverse)} ({interval(c.reverse_low, c.reverse_high, digits)})",
         )
         for c in exam.costs
     )
@@ -258,9 +274,9 @@ def all_tables(results: Results, exam: Examination) -> dict[str, Table]:
         "secondary_adjusted": adjusted_table(results, exam),
         "arms_dunnett": arms_table(exam),
         "margins": margin_table(results, exam),
-        "mechanism": wald_table(exam),
-        "leakage_model": model_table(exam),
-        "costs": cost_rows(exam),
+        "mechanism": wald_table(results, exam),
+        "leakage_model": model_table(results, exam),
+        "costs": cost_rows(results, exam),
         "classes_shrunken": classes_table(exam),
         "looks": looks_table(results),
         "integrity": integrity_table(results, exam),

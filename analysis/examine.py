@@ -34,7 +34,7 @@ from analysis.declared import (
 from analysis.dose import DoseResponse
 from analysis.heterogeneity import Heterogeneity, class_heterogeneity
 from analysis.integrity import Integrity, check_integrity
-from analysis.labels import robust_columns_of
+from analysis.labels import robust_columns_of, unit_of
 from analysis.looks import units_by_arm
 from analysis.margins import MarginTest
 from analysis.matching import Matched
@@ -108,7 +108,7 @@ def examine(record: Record, results: Results) -> Examination:
         ),
         models=_models(attempt, counted, results, pair),
         clustered=attempt("CR2 over classes", _clustered, record, results, pair),
-        attrition=attempt("bounds", attrition, _all_units(record, outcome), outcome, **pair),
+        attrition=attempt("bounds", attrition, _ended_units(record, outcome), outcome, **pair),
         integrity=_integrity(record, results),
         max_t={
             c.name: found
@@ -154,12 +154,12 @@ def with_counts(record: Record, results: Results) -> pd.DataFrame:
     return units.assign(k=joined[_COUNTS[name]].to_numpy(), n=joined["n"].to_numpy())
 
 
-def _all_units(record: Record, outcome: str) -> pd.DataFrame:
-    """Return every allocated unit with the outcome where it counts, NaN elsewhere."""
-    if outcome not in record.units:
-        return record.units.assign(**{outcome: float("nan")})
-    finished = record.units["status"] == schema.FINISHED
-    return record.units.assign(**{outcome: record.units[outcome].where(finished)})
+def _ended_units(record: Record, outcome: str) -> pd.DataFrame:
+    """Return every unit that has ended, with the outcome where it counts and NaN elsewhere."""
+    ended = record.units.loc[record.units["status"] != schema.PENDING]
+    if outcome not in ended:
+        return ended.assign(**{outcome: float("nan")})
+    return ended.assign(**{outcome: ended[outcome].where(ended["status"] == schema.FINISHED)})
 
 
 def _models(
@@ -167,7 +167,7 @@ def _models(
 ) -> tuple[ModelEffect, ...]:
     """Fit the models that take outcomes of 0 and 1, where the outcome is a fraction."""
     outcome, level = results.outcome, results.level
-    if outcome.endswith("/delta_eval") or units.empty:
+    if unit_of(outcome).name != "pp" or units.empty:
         return ()
     found: list[ModelEffect | None] = []
     counted = "k" in units and not np.isnan(np.asarray(units["k"], dtype=float)).any()

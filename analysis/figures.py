@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -96,7 +97,7 @@ def outcome_figure(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-step * len(shown) + 1.2, 0.9)
-        axes.set_xlabel(f"{short_label(outcome)}{', %' if scale == 100 else ''}")
+        axes.set_xlabel(_axis(outcome))
         axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
         return _svg(figure, f"{label(outcome)} of every unit by arm and block")
 
@@ -137,16 +138,16 @@ def scatter_figure(
         for axes, accuracy in zip(grid.flat, accuracies, strict=False):
             for arm in arms:
                 inside = units.loc[units["arm"] == arm]
-                x = 100 * inside[accuracy].to_numpy(dtype=float)
+                x = unit_of(accuracy).scale * inside[accuracy].to_numpy(dtype=float)
                 y = unit_of(outcome).scale * inside[outcome].to_numpy(dtype=float)
                 mark = _mark(arms, arm)
                 points = {"linestyle": "", "ms": 5, "mew": 0.6, "mec": _INK, "alpha": 0.8, **mark}
                 axes.plot(x, y, label=arm, rasterized=len(units) > _MANY, **points)
-            axes.set_xlabel(f"{short_label(accuracy)}, %", fontsize=8)
+            axes.set_xlabel(_axis(accuracy), fontsize=8)
             axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
         for axes in list(grid.flat)[len(accuracies) :]:
             axes.remove()
-        figure.supylabel(f"{short_label(outcome)}, %", fontsize=9)
+        figure.supylabel(textwrap.fill(_axis(outcome), 32), fontsize=9)
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(arms))
         return _svg(figure, f"{label(outcome)} against accuracy, one point a unit")
@@ -187,6 +188,12 @@ def class_figure(found: Heterogeneity) -> str:
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def _axis(outcome: str) -> str:
+    """Name an outcome and its unit on an axis: ``AttAcc@1 (standard), %``."""
+    unit = unit_of(outcome)
+    return f"{short_label(outcome)}, {'%' if unit.name == 'pp' else unit.name}"
 
 
 def _mark(arms: tuple[str, ...], arm: str) -> dict[str, Any]:

@@ -149,6 +149,7 @@ def _text(record: Record, results: Results) -> dict[str, Any]:
             for arm, options in record.protocol["arms"].items()
         },
         "limits": wording.limits(results),
+        "measured": wording.measured(results.outcome),
         "mechanism": results.mechanism and wording.mechanism_sentence(results, results.mechanism),
         "clean": wording.clean_sentence(results),
         "methods": list(dict.fromkeys(_methods(results))),

@@ -13,7 +13,7 @@ from analysis import schema
 from analysis.beta import BetaEffect, beta_effect
 from analysis.effects import ArmMean, Difference, NotEstimable, arm_means, difference_in_means
 from analysis.flow import Flow, count_flow
-from analysis.labels import inversions_of, robust_columns_of
+from analysis.labels import inversions_of, robust_columns_of, unit_of
 from analysis.looks import Look, planned_looks
 from analysis.randomisation import Randomisation, randomisation_test, randomisation_tests
 from analysis.runs import Record
@@ -45,7 +45,7 @@ class Comparison:
     outcome: str
     difference: Difference | None
     randomisation: Randomisation | None
-    beta: BetaEffect | None  # of the primary outcome only
+    beta: BetaEffect | None  # of the primary outcome only, where it is a fraction
     alpha: float  # p needed; 0 at a look that was not planned, so that nothing is decided
     notes: tuple[str, ...]
 
@@ -224,6 +224,7 @@ def _compare(
     """
     pair = {"arm": contrast.arm, "against": contrast.against, "level": level}
     mine = units.loc[units["arm"].isin([contrast.arm, contrast.against])]
+    fraction = unit_of(outcomes[0]).name == "pp"
     whole = [o for o in outcomes if np.isfinite(np.asarray(mine[o], dtype=float)).all()]
     try:
         replayed = randomisation_tests(mine, whole, **pair, seed=seed) if whole else {}
@@ -251,7 +252,7 @@ def _compare(
             outcome=outcome,
             difference=attempt(difference_in_means),
             randomisation=replayed.get(outcome) or attempt(randomisation_test, seed=seed),
-            beta=attempt(beta_effect) if outcome == outcomes[0] else None,
+            beta=attempt(beta_effect) if outcome == outcomes[0] and fraction else None,
             alpha=alpha,
             notes=tuple(notes),
         )

@@ -223,6 +223,17 @@ def p_relation(p: float) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
+def measured(outcome: str) -> dict[str, str]:
+    """Name the unit of the outcome: many of it, one of it, and that of a simple slope."""
+    unit = unit_of(outcome).name
+    if unit == "pp":
+        many, one, per = "points of leakage", "one point of leakage", "a point of accuracy"
+    else:  # a simple slope is one of fractions, so that of a distance is for all of accuracy
+        many, one = f"units of the outcome ({unit})", f"one unit of the outcome ({unit})"
+        per = "for 100 points of accuracy"
+    return {"many": many, "one": one, "slope": f"{many} {per}"}
+
+
 def limits(results: Results) -> list[str]:
     """State what the registered comparisons can and cannot support."""
     primary = results.contrasts[0]

@@ -131,3 +131,12 @@ def test_unequal_arms_as_registered_are_no_imbalance() -> None:
     assert sample_ratio_p([3, 12], [1, 4]) == pytest.approx(1)
     wrong = check_integrity(units, units, per_arm={"a": 4, "b": 4, "c": 4}, seed=1)
     assert not wrong.allocated_as_registered
+
+
+def test_a_missing_distance_lies_between_0_and_2_and_a_duration_is_unbounded() -> None:
+    units = lost([0.5, 0.7], [1.2, float("nan")])
+    distance = units.rename(columns={OUTCOME: "standard/delta_eval"})
+    found = attrition(distance, "standard/delta_eval", **PAIR)
+    assert (found.worst_low, found.worst_high) == pytest.approx((0.6 - 3.2 / 2, 0.6 - 1.2 / 2))
+    with pytest.raises(NotEstimable, match="no largest value"):
+        attrition(units.rename(columns={OUTCOME: "seconds/train"}), "seconds/train", **PAIR)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import detail, findings, schema
+from analysis import detail, figures, findings, schema
 from analysis.declared import matching_line
 from analysis.examine import Examination, examine
 from analysis.results import Results, analyse
@@ -97,6 +97,18 @@ def test_a_weak_instrument_is_called_uncertain_and_not_small(record: Record) -> 
     )
 
 
+def test_units_that_have_not_ended_are_no_failures(record: Record) -> None:
+    treated = list(record.units["unit_id"][record.units["arm"] == "treatment"])
+    failed = without(record, treated[:1], schema.FAILED)
+    results, exam = examined(without(failed, treated[1:5]))
+    assert exam.attrition is not None
+    assert (exam.attrition.missing_arm, exam.attrition.n_arm) == (1, 4)
+    assert findings.attrition_sentence(results, exam).startswith(
+        "1 of 4 units that have ended of treatment and 0 of 8 of control have no outcome (Fisher "
+        "p = 0.33)"
+    )
+
+
 def test_an_arm_is_no_point_of_its_own_line(record: Record) -> None:
     """Declared by nobody, the line of `strong v weak` was that of strong and weak."""
     arms = {
@@ -109,3 +121,29 @@ def test_an_arm_is_no_point_of_its_own_line(record: Record) -> None:
     assert matching_line(protocol, results) is None
     protocol["arms"] = {**arms, "weaker": {"defense": "anti_adversarial", "weight": 0.5}}
     assert matching_line(protocol, results) == ("treatment", ["placebo", "weaker"])
+
+
+def test_a_distance_as_primary_outcome_is_no_percentage(record: Record) -> None:
+    """Its page had bounds beyond [0, 2], odds ratios, axes in % and slopes of 0.00."""
+    protocol = {**record.protocol, **DECLARED, "outcome": "standard/delta_eval"}
+    lost = str(record.units["unit_id"][record.units["arm"] == "control"].iloc[0])
+    gone = without(replace(record, protocol=protocol), [lost], schema.FAILED)
+    results, exam = examined(gone)
+    assert all(c.beta is None for c in results.comparisons.values())
+    a, seen = exam.attrition, results.analysed
+    assert a is not None
+    means = seen.groupby("arm")["standard/delta_eval"].mean()
+    missing_largest = (7 * means["control"] + 2) / 8
+    assert a.worst_low == pytest.approx(means["treatment"] - missing_largest)
+    assert " L2 against the line of placebo" in findings.matched_sentence(results, exam)
+    tables = detail.all_tables(results, exam)
+    assert tables["mechanism"].head[6] == "indirect (L2)"
+    assert float(tables["mechanism"].rows[0][2]) == pytest.approx(exam.wald[0].ratio, abs=6e-6)
+    units, arms = results.analysed, results.arms
+    drawn = figures.scatter_figure(units, results.outcome, [schema.CLEAN_ACC], arms)
+    assert "L2<" in drawn
+    assert "clean accuracy, %<" in drawn
+    assert exam.model is not None
+    assert float(tables["leakage_model"].rows[1][1]) == pytest.approx(
+        exam.model.coefficients[1], abs=6e-6
+    )
