@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from atat_ray.attack_sets import ATTACK_SETS, GRADIENT_ATTACKS, AttackSet, check_classes
 from atat_ray.data.splits import Faces
 from atat_ray.data.stored_images import StoredImages
+from atat_ray.models.bottleneck import reseed
 from atat_ray.names import unknown
 from atat_ray.options import STRICT, later
 from atat_ray.perturbation import check_epsilon
@@ -194,6 +195,8 @@ def resists_all(
         place: number and size of the chunk, which name what is kept of it.
         keep: folder, and a hash of all that the model depends on.
     """
+    seed, number = options["seed"], place[0]
+    reseed(model, seed, "clean", number)
     with torch.no_grad():
         left = model(images).argmax(1) == labels
     for attack in settings.attacks:
@@ -203,6 +206,7 @@ def resists_all(
         if kept:
             left = kept["left"].to(left.device)
         elif left.any():
+            reseed(model, seed, attack, f"{options['epsilon']:g}", number)
             found = run_attack(
                 model, images[left], labels[left], attack, settings=settings, **options
             )
