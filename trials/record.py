@@ -109,7 +109,15 @@ class Record:
 
     def find(self, filter_string: str) -> list[Any]:
         """Find runs of this experiment that are not deleted."""
-        return list(self.client.search_runs([self.experiment_id], filter_string, max_results=BATCH))
+        found, token = [], None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, max_results=BATCH, page_token=token
+            )
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
 
     @reaching
     def register(
@@ -167,28 +175,35 @@ class Record:
         self.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
 
     @reaching
+    def runs(self) -> list[Any]:
+        """Read the runs of the units, as MLflow's ``Run``; a unit should have one, and it be whole.
+
+        They are those that the analysis reads.
+        """
+        kind = f"tags.`{schema.KIND_TAG}` = '{self.kind.child}'"
+        return self.find(f"tags.`mlflow.parentRunId` = '{self.parent_id}' and {kind}")
+
     def units(self) -> dict[str, Any]:
         """Read every unit whose run is whole: MLflow's ``RunData``, with its tags and metrics."""
-        query = f"tags.`mlflow.parentRunId` = '{self.parent_id}'"
-        units, token = {}, None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], query, max_results=BATCH, page_token=token
-            )
-            for run in page:
-                if run.info.status in WHOLE:
-                    units[run.data.tags["unit_id"]] = run.data
-            token = page.token
-            if not token:
-                return units
+        runs = self.runs()
+        return {r.data.tags.get("unit_id", ""): r.data for r in runs if r.info.status in WHOLE}
 
     @reaching
     def registered(self) -> tuple[dict[str, str], str]:
         """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
         tags = self.client.get_run(self.parent_id).data.tags
+        return dict(tags), self.text_of(self.parent_id, schema.ALLOCATION_FILE)
+
+    @reaching
+    def classes(self, run_id: str) -> str:
+        """Read the class table of a unit's run, as CSV; empty if it has none."""
+        there = schema.CLASSES_FILE in [file.path for file in self.client.list_artifacts(run_id)]
+        return self.text_of(run_id, schema.CLASSES_FILE) if there else ""
+
+    def text_of(self, run_id: str, name: str) -> str:
+        """Read a file of a run."""
         with TemporaryDirectory() as folder:
-            path = self.client.download_artifacts(self.parent_id, schema.ALLOCATION_FILE, folder)
-            return dict(tags), Path(path).read_text()
+            return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
 
     @reaching
     def write_unit(
@@ -238,8 +253,7 @@ class Record:
         metrics = metrics_of(outcome)
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        classes = pd.DataFrame(outcome["classes"])[list(schema.CLASS_COLUMNS)]
-        self.client.log_text(run_id, classes.to_csv(index=False), schema.CLASSES_FILE)
+        self.client.log_text(run_id, classes_of(outcome), schema.CLASSES_FILE)
         for inversion, picture in pictures.items():
             name = f"{schema.PICTURES_FOLDER}/{inversion}.png"
             self.client.log_image(run_id, picture, artifact_file=name)
@@ -254,6 +268,11 @@ class Record:
             if nonce:
                 self.client.set_tag(self.parent_id, "nonce", nonce)
             self.client.set_terminated(self.parent_id, "FINISHED")
+
+
+def classes_of(outcome: dict[str, Any]) -> str:
+    """Write a unit's table of classes as CSV, with the columns of the schema."""
+    return pd.DataFrame(outcome["classes"])[list(schema.CLASS_COLUMNS)].to_csv(index=False)
 
 
 def metrics_of(outcome: dict[str, Any]) -> list[Any]:

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from analysis import schema
 from trials import allocation
 from trials.campaign import enrol, load
 from trials.cli import main
+from trials.keeping import write_note
+from trials.record import Record
 from trials.screen import Lines
 from trials.verification import verify
 from trials.writer import Writer
@@ -38,7 +42,11 @@ def original(tmp_path_factory, empty_database, finish):
 
 
 @pytest.fixture
-def folder(original, tmp_path):
+def folder(original, tmp_path, monkeypatch):
+    """A copy of the campaign; MLflow remembers in a process where a run's artifacts were."""
+    from mlflow.tracking._tracking_service import utils
+
+    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
     return shutil.copytree(original, tmp_path / "rct")
 
 
@@ -57,6 +65,7 @@ def runs_of(folder):
     """MLflow's client on a campaign's record, and the id of each unit's run."""
     from mlflow import MlflowClient
 
+    assert Record(load(folder).tracking_uri, "orl-rct").attach()  # it was copied with its folder
     client = MlflowClient(load(folder).tracking_uri)
     experiment = client.get_experiment_by_name("orl-rct").experiment_id
     runs = client.search_runs([experiment])
@@ -124,8 +133,128 @@ def test_an_arm_that_was_changed_in_the_record_is_named(folder):
     row = load(folder).table[2]
     client.set_tag(runs[row.unit_id], "arm", "elsewhere")
     assert list(problems(folder).values()) == [
-        [f"unit {row.unit_id} is recorded as elsewhere, drawn was {row.arm}"]
+        [f"unit {row.unit_id}: arm is recorded as elsewhere, drawn was {row.arm}"]
     ]
+
+
+def test_a_block_that_was_changed_in_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "block", "elsewhere")
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: block is recorded as elsewhere, drawn was {row.block}"]
+    ]
+
+
+def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
+    """It would leave the comparison."""
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "status", schema.FAILED)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as failed, its folder has finished"]
+    ]
+
+
+def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
+    """It would enter the comparison, with the outcomes that it is recorded with."""
+    row = load(folder).table[2]
+    (load(folder).unit_folder(row.unit_id) / "outcome.json").unlink()
+    write_note(load(folder).unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"})
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as finished, its folder has failed"]
+    ]
+
+
+def test_a_recorded_unit_that_has_not_ended_is_named(folder):
+    """Its run was invented."""
+    row = load(folder).table[2]
+    shutil.rmtree(load(folder).unit_folder(row.unit_id))
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as finished, its folder has pending"]
+    ]
+
+
+def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
+    """Its failure stays recorded until it ends; one that never failed is named."""
+    client, runs = runs_of(folder)
+    campaign, row = load(folder), load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "status", schema.FAILED)
+    (campaign.unit_folder(row.unit_id) / "outcome.json").unlink()
+    write_note(campaign.unit_folder(row.unit_id), "start", {"order": 3, "time": 0.0})
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as failed, its folder has pending"]
+    ]
+    write_note(campaign.unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"})
+    assert problems(folder) == {}
+    campaign.retry_failures()
+    assert problems(folder) == {}
+
+
+def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
+    client, runs = runs_of(folder)
+    finished, failed = load(folder).table[1:3]
+    (load(folder).unit_folder(failed.unit_id) / "outcome.json").unlink()
+    write_note(load(folder).unit_folder(failed.unit_id), schema.FAILED, {"reason": "no"})
+    client.update_run(runs[finished.unit_id], status="RUNNING")  # killed while it was written
+    client.delete_run(runs[failed.unit_id])
+    assert list(problems(folder).values()) == [
+        [
+            f"unit {finished.unit_id} is finished in its folder and not recorded yet",
+            f"unit {failed.unit_id} is failed in its folder and not recorded yet",
+        ]
+    ]
+
+
+def test_a_unit_with_two_runs_is_named_with_them(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    first = client.get_run(runs[row.unit_id])
+    second = client.create_run(first.info.experiment_id, tags=first.data.tags).info.run_id
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"unit {row.unit_id} has 2 runs in the record: ")
+    assert first.info.run_id in words
+    assert second in words
+
+
+def test_an_outcome_that_no_unit_has_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.log_metric(runs[row.unit_id], "robust_acc/0.5", 0.75)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: robust_acc/0.5 is recorded as 0.75, its folder has nothing"]
+    ]
+
+
+def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    for step, value in enumerate([float("nan"), float("inf")], start=1):
+        edit(path, lambda outcome, value=value: outcome.update(clean_acc=value))
+        client.log_metric(runs[row.unit_id], "clean_acc", value, step=step)
+        assert problems(folder) == {}
+    client.log_metric(runs[row.unit_id], "clean_acc", 0.5, step=3)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: clean_acc is recorded as 0.5, its folder has inf"]
+    ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, there):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    place = Path(client.get_run(runs[row.unit_id]).info.artifact_uri.removeprefix("file://"))
+    path = place / schema.CLASSES_FILE
+    given = path.read_text().splitlines()
+    if there:
+        changed = given[3].rpartition(",")[0] + ",2"
+        path.write_text("\n".join([*given[:3], changed, *given[4:]]) + "\n")
+        words = f"line 4 of classes.csv is recorded as {changed}; its folder has {given[3]}"
+    else:
+        path.unlink()
+        words = f"line 1 of classes.csv is recorded as nothing; its folder has {given[0]}"
+    assert list(problems(folder).values()) == [[f"unit {row.unit_id}: {words}"]]
 
 
 def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
@@ -168,7 +297,7 @@ def test_a_unit_that_was_never_drawn_is_named(folder):
     row = load(folder).table[2]
     client.set_tag(runs[row.unit_id], "unit_id", "stranger")
     found = [words for value in problems(folder).values() for words in value]
-    assert f"unit stranger is recorded as {row.arm}, drawn was None" in found
+    assert "unit stranger is recorded, and was never drawn" in found
 
 
 @pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
@@ -180,17 +309,12 @@ def test_a_hash_that_was_changed_in_the_record_is_named(folder, name):
     assert words.endswith(f"the record was committed to {'0' * 64}")
 
 
-def test_an_allocation_that_was_changed_in_the_record_is_named(folder, tmp_path):
+def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
     client, runs = runs_of(folder)
     first, *others = load(folder).table
     moved = allocation.Assignment(unit_id=first.unit_id, block=first.block, arm="elsewhere")
-    kept = client.download_artifacts(runs[""], schema.ALLOCATION_FILE, str(tmp_path))
-    try:
-        client.log_text(runs[""], allocation.to_csv([moved, *others]), schema.ALLOCATION_FILE)
-        found = problems(folder)
-    finally:
-        client.log_artifact(runs[""], kept)  # the copies of the campaign share this file
-    assert list(found.values()) == [
+    client.log_text(runs[""], allocation.to_csv([moved, *others]), schema.ALLOCATION_FILE)
+    assert list(problems(folder).values()) == [
         [f"unit {first.unit_id}: recorded elsewhere in split-10, drawn {first.arm} in split-10"]
     ]
 
