@@ -7,6 +7,7 @@ import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,28 @@ def looks_noted(record: Record) -> dict[int, dict[str, Any]]:
                 "the record was altered"
             ) from error
     return dict(sorted(looks.items()))
+
+
+def looks_lost(record: Record) -> str:
+    """Say that looks are not known, as the record they were noted in was lost; empty if it was not.
+
+    Raises:
+        ValueError: when the record was made again is no time.
+    """
+    seconds = record.tags.get(schema.REGISTERED_AGAIN, "")
+    if not seconds:
+        return ""
+    try:
+        when = datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(
+            f"the tag {schema.REGISTERED_AGAIN} of run {record.parent_run} is no time, but "
+            f"{seconds[:80]!r}; the record was altered"
+        ) from error
+    return (
+        f"The record was made again on {when:%Y-%m-%d} from the campaign's folder; "
+        "looks taken before are not known."
+    )
 
 
 def looks_taken(record: Record, results: Results) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from analysis import detail, figures, findings, schema, tables, wording
 from analysis.examine import Examination, examine
 from analysis.export import document, table_csv, write
 from analysis.labels import inversions_of, label, robust_columns_of
-from analysis.logbook import log_report, looks_taken, note_look
+from analysis.logbook import log_report, looks_lost, looks_taken, note_look
 from analysis.pictures import CLASSES_SHOWN, strips
 from analysis.results import Results, analyse
 from analysis.runs import Record, load
@@ -214,6 +214,7 @@ def _examined(record: Record, results: Results, exam: Examination) -> dict[str, 
         "missing": list(exam.notes),
         "mediation_assumes": next(iter(exam.mediation.values())).assumes if exam.mediation else (),
         "looks": looks_taken(record, results),
+        "looks_lost": looks_lost(record),
         "undecided": results.undecided,
     }
 

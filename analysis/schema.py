@@ -48,7 +48,9 @@ CAMPAIGN_TAGS = (
     "allocation_sha256",  # of the CSV's bytes
     "nonce",  # revealed when every unit has ended; empty before
     "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, machine
+    "registered_again",  # where the first record was lost: when it was made anew, in epoch seconds
 )
+REGISTERED_AGAIN = "registered_again"
 VERSIONS = "versions"
 
 # JSON, of units whose training kept models at accuracy thresholds. It is none of UNIT_TAGS, and no

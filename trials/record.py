@@ -8,6 +8,7 @@ that a unit has one run and every value in it stands once.
 import json
 import logging
 import os
+import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -126,6 +127,8 @@ class Record:
         allocation: list[Assignment],
         tags: dict[str, str],
         artifacts: Path | None,
+        *,
+        again: bool = False,
     ) -> None:
         """Write protocol and allocation before any unit starts, once; find them afterwards.
 
@@ -134,6 +137,7 @@ class Record:
             allocation: its table; a sweep has none, and none is written.
             tags: hashes that are committed, and what it runs on.
             artifacts: where a new experiment keeps files; the store's own place if None.
+            again: the campaign was registered before; a record made now says that one was lost.
 
         Raises:
             ValueError: the experiment holds a campaign of another protocol, nonce or allocation.
@@ -165,8 +169,11 @@ class Record:
         log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
         if self.kind is TRIAL:
             log(to_csv(allocation), schema.ALLOCATION_FILE)
+        marks = {"campaign": self.campaign} | self.kind.marks
+        if again:
+            marks[schema.REGISTERED_AGAIN] = str(int(time.time()))
         whole = {schema.KIND_TAG: self.kind.parent}  # last: only then is it whole
-        for name, value in ({"campaign": self.campaign} | self.kind.marks | tags | whole).items():
+        for name, value in (marks | tags | whole).items():
             self.client.set_tag(self.parent_id, name, value)
 
     @reaching

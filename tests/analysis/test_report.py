@@ -21,7 +21,7 @@ from mlflow.entities import RunTag
 
 from analysis import schema
 from analysis.__main__ import main
-from analysis.logbook import looks_noted
+from analysis.logbook import looks_lost, looks_noted
 from analysis.pictures import strips
 from analysis.report import Report, conclude, write_report
 from analysis.results import analyse
@@ -229,6 +229,18 @@ def test_a_look_that_was_altered_is_said(writer: Any, make_protocol: MakeProtoco
     writer.client.set_tag(load(uri, name).parent_run, "look/0001", '{"finished": 3')
     with pytest.raises(ValueError, match="look/0001 of run .* is no look.*record was altered"):
         looks_noted(load(uri, name))
+
+
+def test_a_record_that_was_made_again_says_that_looks_are_missing(
+    record: Record, report: Report, tmp_path: Path
+) -> None:
+    words = "The record was made again on 2026-11-24 from the campaign&#39;s folder; looks taken"
+    assert words[:26] not in report.page.read_text(encoding="utf-8")
+    again = {**record.tags, schema.REGISTERED_AGAIN: "1795564799"}
+    page = write_report(replace(record, tags=again), tmp_path).page.read_text(encoding="utf-8")
+    assert page.count(words) == 1
+    with pytest.raises(ValueError, match="registered_again of run .* is no time, but 'soon'"):
+        looks_lost(replace(record, tags={**again, schema.REGISTERED_AGAIN: "soon"}))
 
 
 def test_an_interim_report_decides_nothing_unless_the_look_was_planned(

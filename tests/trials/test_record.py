@@ -47,7 +47,7 @@ def database(tmp_path_factory, empty_database):
 def registered(database, tiny_protocol):
     """Return a function that registers the small protocol under a name of its own."""
 
-    def register(name, *, nonce="7", **changes):
+    def register(name, *, nonce="7", again=False, **changes):
         protocol = tiny_protocol(name=name, **changes)
         table = draw(protocol, nonce)
         tags = {
@@ -57,7 +57,7 @@ def registered(database, tiny_protocol):
             schema.VERSIONS: Record.text({"python": "3"}),
         }
         record = Record(local_uri(database), name)
-        record.register(protocol, table, tags, database / "artifacts")
+        record.register(protocol, table, tags, database / "artifacts", again=again)
         return record, table
 
     return register
@@ -94,6 +94,19 @@ def test_a_campaign_is_registered_once(registered):
     assert [tuple(row) for row in found.allocation.to_numpy()] == [
         (row.unit_id, row.block, row.arm) for row in table
     ]
+
+
+def test_a_record_that_was_lost_and_made_anew_says_so(registered, monkeypatch):
+    """Only where the campaign was registered before, and nothing of it is there."""
+    monkeypatch.setattr("trials.record.time.time", lambda: 1795564799.6)
+    first, _ = registered("lost")
+    assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
+    registered("lost", again=True)  # as every later run does
+    assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
+    first.client.delete_run(first.parent_id)
+    second, _ = registered("lost", again=True)
+    assert second.parent_id != first.parent_id
+    assert loaded(second).tags[schema.REGISTERED_AGAIN] == "1795564799"
 
 
 def test_the_protocol_that_is_recorded_has_the_hash_that_is_recorded(registered, tiny_protocol):
