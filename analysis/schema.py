@@ -14,7 +14,9 @@ outcome (step 0), curves as metrics with the prefix ``epoch/`` (step = epoch), a
 :data:`CLASSES_FILE` and ``pictures/<inversion>.png``. A unit's run counts once MLflow holds it
 as FINISHED or FAILED; until then the unit is pending.
 
-The contrast named ``primary`` decides. Canonical JSON sorts names, so no order is read from it.
+The contrast named ``primary`` decides; the one named ``mechanism``, of the same arm against a
+second reference, is the only other of which the verdict speaks. Canonical JSON sorts names, so no
+order is read from it.
 
 All accuracies, confidences and AttAcc are fractions in [0, 1]; distances are unsquared L2 between
 unit-norm evaluation features, in [0, 2]; epsilon is an L-infinity radius in pixel units for images

@@ -208,8 +208,8 @@ class Protocol(Settings, Declarations):
     has units per arm, each of one unit of every arm, whose members have the same initial weights
     and see the same images in the same order; the lot falls within the set.
 
-    The contrast named ``primary`` decides. What else may be declared is in
-    :mod:`trials.declarations`.
+    The contrast named ``primary`` decides; one named ``mechanism``, of the same arm against a
+    second reference, is read beside it. What else may be declared is in :mod:`trials.declarations`.
     """
 
     design: Literal["blocked", "pairs"] = "blocked"
