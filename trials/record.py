@@ -35,6 +35,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
+END = ("status", "reason", "failed_before")  # tags that say how a unit ended
 BATCH = 1000  # what MLflow takes in one log_batch
 
 
@@ -169,9 +170,8 @@ class Record:
         log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
         if self.kind is TRIAL:
             log(to_csv(allocation), schema.ALLOCATION_FILE)
-        marks = {"campaign": self.campaign} | self.kind.marks
-        if again:
-            marks[schema.REGISTERED_AGAIN] = str(int(time.time()))
+        lost = {schema.REGISTERED_AGAIN: str(int(time.time()))} if again else {}
+        marks = {"campaign": self.campaign} | self.kind.marks | lost
         whole = {schema.KIND_TAG: self.kind.parent}  # last: only then is it whole
         for name, value in (marks | tags | whole).items():
             self.client.set_tag(self.parent_id, name, value)
@@ -233,7 +233,8 @@ class Record:
         query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
         there = False
         for run in self.find(f"{query}'{tags['unit_id']}'"):
-            if run.info.status in WHOLE and run.data.tags.get("status") == tags["status"]:
+            alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END)
+            if run.info.status in WHOLE and alike:
                 there = True
             else:
                 self.client.delete_run(run.info.run_id)

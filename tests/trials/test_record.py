@@ -241,6 +241,17 @@ def test_a_unit_that_failed_is_recorded_with_its_reason_until_it_finishes(regist
     assert (units["status"][0], units["reason"][0]) == (schema.FINISHED, "")
 
 
+def test_a_unit_that_failed_again_is_recorded_with_both_failures(registered):
+    record, table = registered("failing-twice")
+    record.write_unit(tags_of(table[0], status=schema.FAILED, reason="first"), None, {})
+    again = tags_of(table[0], status=schema.FAILED, reason="second", failed_before="first")
+    for _ in range(2):
+        record.write_unit(again, None, {})
+    units = loaded(record).units
+    assert (units["reason"][0], units["failed_before"][0]) == ("second", "first")
+    assert len(all_runs(record, "ACTIVE_ONLY")) == 2  # with the parent
+
+
 def test_a_unit_whose_name_begins_like_another_is_not_taken_for_it(registered, outcome):
     record, table = registered("alike", units_per_arm=2)
     for row in table[:4]:
