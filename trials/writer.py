@@ -90,7 +90,8 @@ class Writer:
             self.environment = self.environment or versions()
             record = Record(campaign.tracking_uri, campaign.protocol.name, campaign.kind)
             tags = campaign.hashes() | {schema.VERSIONS: record.text(self.environment)}
-            record.register(campaign.protocol, campaign.table, tags, artifacts)
+            again = campaign.committed()
+            record.register(campaign.protocol, campaign.table, tags, artifacts, again=again)
             campaign.note_committed()
             if self.assets:
                 record.write_assets(self.assets)

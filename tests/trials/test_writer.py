@@ -224,6 +224,18 @@ def test_what_goes_wrong_in_writing_is_raised(enrolled, finish, start, monkeypat
         writer.close()
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_record_that_was_lost_and_is_made_again_says_so(enrolled, start, lost):
+    """What was looked at before is not known, and the report must not call it nothing."""
+    campaign = enrolled()
+    if lost:
+        campaign.note_committed()  # to a record that is not there
+    writer, _ = start(campaign)
+    writer.open()
+    tags, _ = writer.record.registered()
+    assert (schema.REGISTERED_AGAIN in tags) == lost
+
+
 @pytest.fixture
 def unreachable(monkeypatch):
     def refuse(self, *words):
