@@ -18,13 +18,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     from analysis.report import conclude
 
     folder = options.out or Path("report") / options.campaign
     try:
         report = conclude(options.tracking_uri, options.campaign, folder, log=not options.no_log)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, MlflowException, SQLAlchemyError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{report.verdict}\n{report.page}")
     return 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _PARENT_TAG = "mlflow.parentRunId"
 _WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
+_DATABASES = ("postgresql", "mysql", "mssql")  # that MLflow takes beside sqlite
 _ANSWER_SECONDS = 5.0
 
 
@@ -92,8 +93,11 @@ def check_address(uri: str) -> None:
         _check_server(uri)
     elif scheme == "sqlite":
         _check_sqlite(uri)
-    elif scheme in ("", "file") and not Path(urlsplit(uri).path).is_dir():
-        raise ValueError(f"no MLflow record at {uri!r}: no such folder; check --tracking-uri")
+    elif scheme.partition("+")[0] not in _DATABASES:
+        raise ValueError(
+            f"{uri!r} is no address of an MLflow record: a tracking address is sqlite:///FILE, "
+            f"http(s)://HOST:PORT, or a database of {', '.join(_DATABASES)}"
+        )
 
 
 def _check_server(uri: str) -> None:

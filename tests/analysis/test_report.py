@@ -468,3 +468,17 @@ def test_command_line_errors_are_one_line_and_code_2(
     assert shown.out == ""
     assert shown.err.count("\n") == 1
     assert shown.err.startswith("error: no campaign 'no-such-campaign'")
+
+
+def test_what_cannot_be_reached_or_written_is_one_line(
+    finished: Campaign, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri, name = finished
+    (tmp_path / "file").touch()
+    for words in (
+        [name, "--tracking-uri", uri, "--no-log", "--out", str(tmp_path / "file")],
+        [name, "--tracking-uri", "postgresql+nothing://u@127.0.0.1:1/x"],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith("error: ")

@@ -186,9 +186,13 @@ def test_a_file_that_is_no_mlflow_database_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
-def test_a_missing_folder_is_refused_and_not_created(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such folder"):
-        load(str(tmp_path / "mlruns"), "orl-rct")
+@pytest.mark.parametrize("uri", ["", "foo://bar", "mlruns", "file:///tmp"])
+def test_what_is_no_address_of_a_record_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"'{uri}' is no address of an MLflow record: a tracking"):
+        load(uri, "orl-rct")
     assert not list(tmp_path.iterdir())
 
 
