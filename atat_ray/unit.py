@@ -178,7 +178,8 @@ def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
         outcome = json.loads((folder / "outcome.json").read_text())
     except (OSError, ValueError):
         return None
-    return outcome if outcome.get("specification") == spec.outcome_hash() else None
+    mine = isinstance(outcome, dict) and outcome.get("specification") == spec.outcome_hash()
+    return outcome if mine else None
 
 
 def run_unit(

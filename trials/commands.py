@@ -162,8 +162,8 @@ def stop(options: Namespace) -> int:
     """Ask a running campaign or sweep to stop after the present stages of its units."""
     kept = kept_in(folder_of(options))
     kept.stop_file.touch()
-    print(f"{kept.protocol.name} stops after the present stages of its units; "
-          f"`atat resume {kept.protocol.name}` goes on")  # fmt: skip
+    again = f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
+    print(f"{kept.protocol.name} stops after the present stages of its units; {again} goes on")
     return 0
 
 

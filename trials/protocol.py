@@ -75,6 +75,9 @@ def expand_levels(arms: Any) -> Any:
         return arms
     expanded: dict[str, Any] = {}
     for name, arm in arms.items():
+        for key, value in arm.items() if isinstance(arm, dict) else ():
+            if isinstance(value, dict) and "levels" in value and len(value) > 1:
+                raise ValueError(f"{name}: levels of {key} stand alone, got {', '.join(value)}")
         factors = {
             key: value["levels"]
             for key, value in (arm.items() if isinstance(arm, dict) else ())
@@ -86,6 +89,8 @@ def expand_levels(arms: Any) -> Any:
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
             words = "".join(f"-{key}-{value}".lower() for key, value in chosen.items())
+            if f"{name}{words}" in expanded:
+                raise ValueError(f"two arms are named {name}{words}; one is made of levels")
             expanded[f"{name}{words}"] = {**arm, **chosen} if factors else arm
     return expanded
 

@@ -1,5 +1,6 @@
 """What the user sees while a campaign runs: a live table on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,8 +33,11 @@ class Lines:
         self.stream = stream
 
     def say(self, line: str) -> None:
-        """Print a line at once."""
-        print(line, file=self.stream or sys.stdout, flush=True)
+        """Print a line at once; where nobody reads any more, the work goes on without."""
+        try:
+            print(line, file=self.stream or sys.stdout, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def show(self, progress: Progress) -> None:
         """Say nothing: the lines of the units tell it."""

@@ -232,8 +232,9 @@ class Writer:
         pictures = {}
         if outcome is not None:
             scored = load_stage(campaign.unit_folder(row.unit_id) / "score.pt", spec.score_hash())
-            assert scored is not None, "a unit with an outcome has been scored"
-            for inversion, picture in scored["pictures"].items():
+            if scored is None:  # somebody took it away; the outcome is whole without
+                self.echo(f"{row.unit_id} is recorded without pictures: its score.pt is gone")
+            for inversion, picture in (scored or {"pictures": {}})["pictures"].items():
                 image = picture.permute(1, 2, 0).numpy()
                 pictures[inversion] = image[:, :, 0] if image.shape[2] == 1 else image
         priors = [spec.block.prior_hash(inversion) for inversion in spec.inversions]

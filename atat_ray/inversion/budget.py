@@ -83,6 +83,8 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value:g}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be at least 0 and below 1, got {list(self.betas)}")
         if self.loss not in LOSSES:
             raise unknown("loss", self.loss, LOSSES)
         for name in ("crop_area", "view_area"):

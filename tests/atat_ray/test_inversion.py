@@ -133,6 +133,7 @@ def test_classes_are_divided_into_parts_of_the_size_that_was_asked():
         ({"steps": -1}, "steps must be 0 or more"),
         ({"batch_classes": 0}, "batch_classes must be 1 or more, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
+        ({"betas": (8.0, -1.0)}, r"betas must be at least 0 and below 1, got \[8.0, -1.0\]"),
         ({"crop_area": (0.9, 1.2)}, r"crop_area .* in \(0, 1\], got 0.9, 1.2"),
         ({"view_area": (0.9, 0.5)}, "view_area"),
     ],

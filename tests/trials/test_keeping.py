@@ -1,4 +1,4 @@
-"""A folder is run by one process at a time."""
+"""A folder is run by one process at a time, whoever listens to it."""
 
 import os
 import subprocess
@@ -31,3 +31,18 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path):
     assert (tmp_path / "running").read_text()
     with alone(tmp_path):
         pass
+
+
+def test_lines_that_nobody_reads_end_nothing():
+    code = (
+        "import sys, time; from trials.screen import Lines\n"
+        "for number in range(3): Lines().say('x' * 70_000)\n"
+        "print('done', file=sys.stderr)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        run.stdout.read(1)
+        run.stdout.close()
+        assert run.stderr.read() == "done\n"
+        assert run.wait(60) == 0

@@ -150,6 +150,15 @@ def test_every_option_of_a_defense_can_have_levels(content, option):
     assert given == levels
 
 
+def test_no_arm_takes_the_place_of_one_that_is_made_of_levels():
+    other = {"defense": "label_smoothing", "smoothing": 0.5}
+    arms = {"s": {**other, "smoothing": {"levels": [0.1, 0.2]}}, "s-smoothing-0.1": other}
+    with pytest.raises(ValueError, match="two arms are named s-smoothing-0.1"):
+        expand_levels(arms)
+    with pytest.raises(ValueError, match="levels of smoothing stand alone, got levels, low"):
+        expand_levels({"s": {**other, "smoothing": {"levels": [0.1], "low": 2}}})
+
+
 @pytest.mark.parametrize("levels", [[], [1, 1]], ids=["none", "twice the same"])
 def test_levels_that_are_no_arms_are_refused(content, levels):
     """Or an arm that somebody wrote down would be missing from the trial."""

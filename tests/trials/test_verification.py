@@ -79,6 +79,13 @@ def test_an_untouched_campaign_agrees(folder):
     assert any("6 recorded units" in what for what in compared)
 
 
+def test_a_unit_that_took_other_seconds_when_it_was_made_again_agrees(folder):
+    unit = load(folder).table[0].unit_id
+    path = folder / "units" / unit / "outcome.json"
+    edit(path, lambda outcome: outcome["seconds"].update(train=1234.5))
+    assert problems(folder) == {}
+
+
 def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
     path = folder / "allocation.csv"
     first = load(folder).table[0]

@@ -317,6 +317,22 @@ def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, f
     assert found.tolist() == [schema.FINISHED, "lost 1 times", "1"]
 
 
+def test_a_unit_whose_pictures_are_gone_is_recorded_without(enrolled, finish, start):
+    campaign = enrolled()
+    row, other = campaign.table[:2]
+    for one in (row, other):
+        finish(campaign, one)
+    (campaign.unit_folder(row.unit_id) / "score.pt").unlink()
+    (campaign.unit_folder(other.unit_id) / "outcome.json").write_text("[]")
+    writer, said = start(campaign)
+    writer.open()
+    writer.write([row])
+    assert f"{row.unit_id} is recorded without pictures" in said.getvalue()
+    units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+    assert units.loc[row.unit_id, "status"] == schema.FINISHED
+    assert campaign.status(other) == schema.PENDING
+
+
 def test_notes_are_json_with_a_time(enrolled, start):
     campaign = enrolled()
     before = time.time()
