@@ -325,7 +325,7 @@ def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, m
     assert found["total"] == sweep.total()
     code, out, _ = atat("stop", "tiny")
     assert code == 0
-    assert "`atat resume tiny` goes on" in out
+    assert re.search(r"`atat resume tiny --out \S+` goes on", out)
     assert sweep.stop_file.exists()
     code, _, err = atat("verify", "tiny")
     assert code == 2
