@@ -147,7 +147,7 @@ def check_place(uri: str, parent: Run, name: str) -> None:
     """
     former = schema.moved_from(uri, parent.info.artifact_uri or "")
     if former is not None:
-        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        folder = schema.database_of(uri).parent
         command = "resume" if parent.data.tags[schema.KIND_TAG] == schema.KIND_SWEEP else "verify"
         raise ValueError(
             f"{folder} was moved or copied, and its record still has its artifacts in {former}; "

@@ -120,6 +120,11 @@ PICTURES_FOLDER = "pictures"  # <inversion>.png: first row reconstructions, seco
 # training image of the same class, one column a class in class order, gray or RGB, 8 bit.
 
 
+def database_of(uri: str) -> Path:
+    """Tell which file a sqlite address names."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+
+
 def moved_from(uri: str, artifact_uri: str) -> Path | None:
     """Tell where the artifacts lay when a campaign's folder had its former place, or was no copy.
 
@@ -139,7 +144,7 @@ def moved_from(uri: str, artifact_uri: str) -> Path | None:
     if not uri.startswith("sqlite:///") or place.scheme != "file":
         return None
     said = Path(unquote(place.path))  # .../artifacts/RUN/artifacts
-    database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    database = database_of(uri)
     here = database.with_name(ARTIFACTS_FOLDER).joinpath(*said.parts[-2:])
     if said.is_dir():
         return said.parents[1] if here.is_dir() and not here.samefile(said) else None

@@ -15,9 +15,8 @@ from atat_ray.specification import UnitSpec
 from atat_ray.stages import write_whole
 from trials import allocation
 from trials.allocation import Assignment, Stratum
-from trials.keeping import COMMITTED_FILE, Kept, check_folder, local_uri
+from trials.keeping import COMMITTED_FILE, Kept, check_folder, kept_elsewhere, local_uri
 from trials.protocol import Protocol
-from trials.reaching import whole_address
 from trials.record import TRIAL
 
 CAMPAIGN_FILE = "campaign.json"
@@ -104,9 +103,7 @@ def enrol(protocol: Protocol, folder: Path, tracking_uri: str | None) -> Campaig
     Raises:
         ValueError: the folder holds another protocol; the message names what differs.
     """
-    tracking_uri = tracking_uri and whole_address(tracking_uri)
-    if tracking_uri == local_uri(folder):
-        tracking_uri = None  # so that it goes with the folder
+    tracking_uri = kept_elsewhere(tracking_uri, folder)
     if (folder / CAMPAIGN_FILE).exists():
         campaign = load(folder)
         changes = changed(campaign.protocol.canonical(), protocol.canonical())

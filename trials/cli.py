@@ -1,7 +1,6 @@
 """The command ``atat``. Whatever is slow to import is imported by the command that needs it."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -202,8 +201,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"atat: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        from trials.screen import go_unheard
+
+        go_unheard()
         return 0
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""

@@ -124,7 +124,7 @@ def go_on(kept: "Kept", options: Namespace) -> int:
     from trials.sweep_running import Sweep
     from trials.sweep_running import run as run_sweep
 
-    again = f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
+    again = again_words(kept, options)
     run_it: Callable[..., Summary] = run_sweep if isinstance(kept, Sweep) else run_campaign
     with alone(kept.folder), screen(plain=options.json) as shown:
         if options.retry_failed:
@@ -150,6 +150,11 @@ def go_on(kept: "Kept", options: Namespace) -> int:
     return 1 if summary.failed or summary.lost or summary.owed or not kept.over() else 0
 
 
+def again_words(kept: "Kept", options: Namespace) -> str:
+    """Name the command that goes on with a campaign or sweep."""
+    return f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
+
+
 def show_sweep(sweep: "Kept") -> None:
     """Show what a sweep found, from its record."""
     from analysis.sweeps import conclude
@@ -162,7 +167,7 @@ def stop(options: Namespace) -> int:
     """Ask a running campaign or sweep to stop after the present stages of its units."""
     kept = kept_in(folder_of(options))
     kept.stop_file.touch()
-    again = f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
+    again = again_words(kept, options)
     print(f"{kept.protocol.name} stops after the present stages of its units; {again} goes on")
     return 0
 

@@ -18,6 +18,7 @@ from atat_ray.stages import write_whole
 from atat_ray.unit import read_outcome
 from trials.allocation import Assignment
 from trials.protocol import Settings
+from trials.reaching import whole_address
 from trials.record import Kind
 
 COMMITTED_FILE = "committed.json"
@@ -181,6 +182,12 @@ def alone(folder: Path) -> Iterator[None]:
 def local_uri(folder: Path) -> str:
     """Address of the record that is kept in the folder itself."""
     return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+
+
+def kept_elsewhere(tracking_uri: str | None, folder: Path) -> str | None:
+    """Write the address of a record in full; None if the folder keeps it, so that it goes along."""
+    whole = tracking_uri and whole_address(tracking_uri)
+    return None if whole == local_uri(folder) else whole
 
 
 def check_folder(folder: Path, what: str, tracking_uri: str | None) -> None:

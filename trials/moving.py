@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from analysis import schema
@@ -23,7 +22,7 @@ def follow(uri: str, parent: Any) -> None:
     """
     if schema.moved_from(uri, parent.info.artifact_uri) is None:
         return
-    database = Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    database = schema.database_of(uri)
     old = parent.info.artifact_uri.rsplit("/", 2)[0]
     new = database.with_name(schema.ARTIFACTS_FOLDER).as_uri()
     words = {"old": old, "new": new, "experiment": parent.info.experiment_id}

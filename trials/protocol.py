@@ -75,15 +75,14 @@ def expand_levels(arms: Any) -> Any:
         return arms
     expanded: dict[str, Any] = {}
     for name, arm in arms.items():
-        for key, value in arm.items() if isinstance(arm, dict) else ():
-            if isinstance(value, dict) and "levels" in value and len(value) > 1:
-                raise ValueError(f"{name}: levels of {key} stand alone, got {', '.join(value)}")
         factors = {
             key: value["levels"]
             for key, value in (arm.items() if isinstance(arm, dict) else ())
             if isinstance(value, dict) and isinstance(value.get("levels"), list)
         }
         for key, levels in factors.items():
+            if len(arm[key]) > 1:
+                raise ValueError(f"{name}: levels of {key} stand alone, got {', '.join(arm[key])}")
             if not levels or any(levels.count(level) > 1 for level in levels):
                 raise ValueError(f"{name}: levels of {key} must be different values, got {levels}")
         for levels in product(*factors.values()):

@@ -26,6 +26,11 @@ class Progress:
     per_minute: float
 
 
+def go_unheard() -> None:
+    """Print to nobody from now on, as the reader of our output, such as `head`, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Lines:
     """Plain lines, for files and pipes."""
 
@@ -37,7 +42,7 @@ class Lines:
         try:
             print(line, file=self.stream or sys.stdout, flush=True)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            go_unheard()
 
     def show(self, progress: Progress) -> None:
         """Say nothing: the lines of the units tell it."""

@@ -14,8 +14,7 @@ from atat_ray.target import train_here
 from trials.allocation import Assignment
 from trials.campaign import changed
 from trials.devices import Need, alive, limit, needs, room_for
-from trials.keeping import Kept, check_folder, local_uri, write_note
-from trials.reaching import whole_address
+from trials.keeping import Kept, check_folder, kept_elsewhere, local_uri, write_note
 from trials.record import SWEEP
 from trials.running import conduct, run_one, run_pass
 from trials.screen import Lines
@@ -102,9 +101,7 @@ def begin(settings: SweepSettings, folder: Path, tracking_uri: str | None) -> Sw
     Raises:
         ValueError: the folder holds another sweep, naming what differs, or something else.
     """
-    tracking_uri = tracking_uri and whole_address(tracking_uri)
-    if tracking_uri == local_uri(folder):
-        tracking_uri = None  # so that it goes with the folder
+    tracking_uri = kept_elsewhere(tracking_uri, folder)
     path = folder / SWEEP_FILE
     if not path.exists():
         check_folder(folder, "sweep", tracking_uri)

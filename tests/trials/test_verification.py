@@ -135,21 +135,13 @@ def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_da
     assert any("nonce" in words and "seed" in words for words in found)
 
 
-def test_an_arm_that_was_changed_in_the_record_is_named(folder):
+@pytest.mark.parametrize("name", ["arm", "block"])
+def test_an_arm_or_a_block_that_was_changed_in_the_record_is_named(folder, name):
     client, runs = runs_of(folder)
     row = load(folder).table[2]
-    client.set_tag(runs[row.unit_id], "arm", "elsewhere")
+    client.set_tag(runs[row.unit_id], name, "elsewhere")
     assert list(problems(folder).values()) == [
-        [f"unit {row.unit_id}: arm is recorded as elsewhere, drawn was {row.arm}"]
-    ]
-
-
-def test_a_block_that_was_changed_in_the_record_is_named(folder):
-    client, runs = runs_of(folder)
-    row = load(folder).table[2]
-    client.set_tag(runs[row.unit_id], "block", "elsewhere")
-    assert list(problems(folder).values()) == [
-        [f"unit {row.unit_id}: block is recorded as elsewhere, drawn was {row.block}"]
+        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn was {getattr(row, name)}"]
     ]
 
 
