@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    from analysis.report import conclude
+    from analysis.report.page import conclude
 
     folder = options.out or Path("report") / options.campaign
     try:

@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
 from atat_ray.data import Data, Faces, load_split
-from atat_ray.data.transforms import Augmentation, augment
+from atat_ray.data.augmentation import Augmentation, augment
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
 from atat_ray.models import build_target
-from atat_ray.precision import true_float32
-from atat_ray.seeding import BatchDraws, generator
+from atat_ray.utils.precision import true_float32
+from atat_ray.utils.seeding import BatchDraws, generator
 
 EPSILON, WEIGHT = 0.01, 2.0
 Step = Callable[[], None]

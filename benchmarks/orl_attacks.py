@@ -18,19 +18,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from atat_ray.assets import load_block_prior, load_evaluation
 from atat_ray.data import load_split
-from atat_ray.inversion.attacks import Attack, invert
+from atat_ray.evaluation.scoring import reported, score
+from atat_ray.inversion import Attack, invert
 from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.inversion.ppdg import Ppdg
-from atat_ray.scoring import reported, score
-from atat_ray.specification import UnitSpec
-from atat_ray.stages import load_stage, save_stage, specification_hash
-from atat_ray.target import load_target, train_stage
-from atat_ray.unit import as_kept, as_read
-from trials.protocol import Protocol
-from trials.reading import check_protocol, read_protocol
+from atat_ray.unit import UnitSpec
+from atat_ray.unit.block_assets import load_block_prior, load_evaluation
+from atat_ray.unit.invert_stage import as_kept, as_read
+from atat_ray.unit.train_stage import load_target, train_stage
+from atat_ray.utils.hashing import specification_hash
+from atat_ray.utils.stage_files import load_stage, save_stage
+from trials.config.load import check_protocol, read_protocol
+from trials.config.protocol import Protocol
 
 PAGE = """# The inversion attacks on the ORL faces
 

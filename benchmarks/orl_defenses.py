@@ -17,11 +17,11 @@ import matplotlib
 import pandas as pd
 import torch
 
-from analysis.effects import difference_in_means
+from analysis.inference.difference import difference_in_means
 from atat_ray.defenses import DEFENSES, defense_name
-from atat_ray.measures import measure_stage
 from atat_ray.unit import read_outcome
-from trials.campaign import Campaign, load
+from atat_ray.unit.measure_stage import measure_stage
+from trials.campaign.campaign import Campaign, load
 
 matplotlib.use("Agg")
 ROBUST = 0.0025  # the epsilon of the second figure, pixel units

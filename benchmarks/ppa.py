@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from atat_ray.data import Data, load_split
-from atat_ray.inversion.descent import adam, take_step
 from atat_ray.inversion.losses import poincare_loss
+from atat_ray.inversion.optimization import adam, take_step
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import build_target
-from atat_ray.priors import Prior, WarpedOptions
-from atat_ray.seeding import BatchDraws, generator
+from atat_ray.priors import Prior
+from atat_ray.priors.warped import WarpedOptions
+from atat_ray.utils.seeding import BatchDraws, generator
 
 
 def plain(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callable[[], None]:

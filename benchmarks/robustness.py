@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from atat_ray.data import load_split
-from atat_ray.precision import true_float32
-from atat_ray.robustness import resists
-from atat_ray.target import load_target
-from trials.campaign import load
+from atat_ray.robustness.autoattack import resists
+from atat_ray.unit.train_stage import load_target
+from atat_ray.utils.precision import true_float32
+from trials.campaign.campaign import load
 
 COMPARED = ("apgd-10", "standard")
 

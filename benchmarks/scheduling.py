@@ -24,13 +24,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis import schema
-from atat_ray.stages import save_stage, write_whole
 from atat_ray.unit import UnitSpec
+from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.stage_files import save_stage
 from trials.allocation import Assignment
-from trials.campaign import Campaign, enrol
-from trials.reading import check_protocol, read_protocol
-from trials.screen import Lines
-from trials.writer import Writer
+from trials.campaign.campaign import Campaign, enrol
+from trials.config.load import check_protocol, read_protocol
+from trials.execution.events import Writer
+from trials.execution.progress import Lines
 
 AT_A_TIME = 2
 
@@ -93,8 +94,9 @@ class Unrecorded(Writer):
 
 def schedule(units: int) -> dict[str, float]:
     """Run so many units that compute nothing; measure this process, which is the driver."""
-    from trials.devices import Need, start_ray
-    from trials.scheduling import run_units
+    from trials.execution.ray_cluster import start_ray
+    from trials.execution.resources import Need
+    from trials.execution.tune import run_units
 
     with TemporaryDirectory() as name:
         campaign = enrolled(units, Path(name) / "campaign")

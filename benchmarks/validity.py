@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from analysis.beta import beta_effect
-from analysis.checks import NotEstimable
-from analysis.design import Replay
-from analysis.effects import difference_in_means, difference_p
-from analysis.mover import bounds
-from analysis.randomisation import randomisation_test
+from analysis.inference.difference import difference_in_means, difference_p
+from analysis.inference.mover_interval import bounds
+from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.reallocation import Replay
+from analysis.inference.table_checks import NotEstimable
+from analysis.regression.beta import beta_effect
 
 MEAN, ALPHA = 0.8, 0.05
 CELLS = [(n, phis) for n in (5, 8, 10, 20) for phis in ((60.0, 60.0), (60.0, 6.0))]
@@ -431,9 +431,9 @@ distribution; with unequal precisions that null is false although the means are 
 the difference in spread. The second inverts the interval, which is made of limits of both arms
 (MOVER; Zou & Donner 2008) with Welch's degrees of freedom. The limits of an arm are those on the
 logit scale, shifted by what is left there of the skewness of a studentised mean of Beta outcomes
-(Hall 1992; derived in `analysis/mover.py`, nothing in it is fitted). In one block with equal
-numbers the studentised randomisation test is the plain one, as Welch's t then rises with the
-difference in every allocation.
+(Hall 1992; derived in `analysis/inference/mover_interval.py`, nothing in it is fitted). In one
+block with equal numbers the studentised randomisation test is the plain one, as Welch's t then
+rises with the difference in every allocation.
 
 The Wald test of the Beta regression is shown for contrast only: with few runs the precision by
 maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from trials.protocol import Protocol
+from trials.config.protocol import Protocol
 
 AUGMENTATION = {"rotation": 5, "scale": [0.9, 1.1], "shift": 0.05}
 PPA = {
@@ -100,7 +100,7 @@ def local_ray() -> Iterator[None]:
     """Start a Ray of our own with two CPUs for the whole session, and end it."""
     import ray
 
-    from trials.devices import RAY_ENVIRONMENT
+    from trials.execution.ray_cluster import RAY_ENVIRONMENT
 
     os.environ.update(RAY_ENVIRONMENT)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -118,8 +118,9 @@ def table_of() -> Callable[..., str]:
     def read(folder: Path, uri: str = "") -> str:
         from mlflow import MlflowClient
 
-        from analysis import runs, schema
-        from trials.campaign import load
+        from analysis import schema
+        from analysis.record import reader as runs
+        from trials.campaign.campaign import load
 
         campaign = load(folder)
         uri = uri or campaign.tracking_uri

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from atat_ray.priors.stylegan2.networks import Generator, Shape
-from atat_ray.seeding import seeded
+from atat_ray.utils.seeding import seeded
 
 SMALL = Shape(latent_dim=6, style_dim=8, num_layers=2, channels=(7, 5, 4))  # 16 pixels
 SOURCE = "raise SystemExit('the source of the module was run')"

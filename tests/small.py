@@ -1,10 +1,9 @@
 """What tests of training share: a small target model, random draws, and losses by hand."""
 
-from atat_ray.defenses import prepare
-from atat_ray.defenses.base import Course, begin
 from atat_ray.models import build_target
-from atat_ray.seeding import BatchDraws, generator
 from atat_ray.training import Training
+from atat_ray.training.interface import Course, begin, prepare
+from atat_ray.utils.seeding import BatchDraws, generator
 
 TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
 

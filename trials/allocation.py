@@ -15,8 +15,8 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 
-from analysis.schema import ALLOCATION_COLUMNS
-from trials.protocol import Protocol
+from analysis.schema.names import ALLOCATION_COLUMNS
+from trials.config.protocol import Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

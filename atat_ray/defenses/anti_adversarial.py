@@ -6,105 +6,24 @@ epsilon`` ("Reducing information dependency does not cause training data privacy
 non-robust features do.", ICLR 2026, Sec. 5).
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import Forward, LossTerms, check_weight
+from atat_ray.data import Faces
+from atat_ray.defenses.decoys import DECOYS, PASSES, decoy_loss
 from atat_ray.defenses.label_smoothing import check_smoothing
-from atat_ray.models.inner import head
-from atat_ray.models.split_norm import adversarial_statistics, split_statistics
-from atat_ray.names import unknown
-from atat_ray.options import STRICT, later
-from atat_ray.perturbation import check_epsilon, check_statistics, frozen_statistics, pgd
-from atat_ray.seeding import BatchDraws
-
-
-def draw_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
-    """Draw decoy labels y' exactly uniformly from the other classes: (N,) -> (N,)."""
-    return (labels + draws.integers(1, num_classes, labels)) % num_classes
-
-
-def draw_reference_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
-    """Draw decoys as earlier code did: of all classes, and y + 1 where that gave y.
-
-    The class after the right one is then twice as likely as each other.
-    """
-    drawn = draws.integers(0, num_classes, labels)
-    return torch.where(drawn == labels, (labels + 1) % num_classes, drawn)
-
-
-DECOYS = {"uniform": draw_decoys, "reference": draw_reference_decoys}
-
-# What the pass over x + delta does to batch normalisation.
-PASSES: dict[str, Callable[[Any], AbstractContextManager[object]]] = {
-    "shared": nullcontext,  # a batch of its own, which moves the running statistics too
-    "frozen": frozen_statistics,  # a batch of its own, which does not
-    "split": adversarial_statistics,  # layers of its own, unused after training (AdvProp)
-    "joint": nullcontext,  # one batch with the clean images
-}
-
-
-def decoy_loss(
-    model: Forward,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    weight: float,
-    perturb: Callable[[Tensor, Tensor], Tensor],
-    draws: BatchDraws,
-    smoothing: float = 0.0,
-    decoys: str = "uniform",
-    adversarial_pass: str = "shared",
-    num_classes: int | None = None,
-) -> LossTerms:
-    """Compute ``CE(f(x), y) + weight CE(f(perturb(x, y')), y')`` over a batch.
-
-    With weight 0 nothing is perturbed and nothing is drawn: that is plain training.
-
-    Args:
-        model: images to logits, in training mode.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) long.
-        weight: lambda, at least 0.
-        perturb: (images, decoys) -> images of the second term; treated as constant.
-        draws: randomness of the decoys.
-        smoothing: label smoothing of the second term.
-        decoys: a key of DECOYS.
-        adversarial_pass: a key of PASSES.
-        num_classes: number of logits; needed by the joint pass.
-    """
-    joint = adversarial_pass == "joint" and weight != 0
-    logits = None if joint else model(images)
-    if weight == 0:
-        assert logits is not None
-        clean = cross_entropy(logits, labels)
-        return LossTerms(total=clean, curves={"clean_loss": clean.detach()})
-    classes = num_classes if logits is None else logits.shape[1]
-    assert classes is not None, "the joint pass is told the number of classes"
-    wrong = DECOYS[decoys](labels, classes, draws)
-    perturbed = perturb(images, wrong)
-    if logits is None:
-        logits, decoy_logits = model(torch.cat([images, perturbed])).chunk(2)
-    else:
-        with PASSES[adversarial_pass](model):
-            decoy_logits = model(perturbed)
-    clean = cross_entropy(logits, labels)
-    adversarial = cross_entropy(decoy_logits, wrong, label_smoothing=smoothing)
-    return LossTerms(
-        total=clean + weight * adversarial,
-        curves={
-            "clean_loss": clean.detach(),
-            "decoy_loss": adversarial.detach(),
-            "decoy_hit_rate": (decoy_logits.argmax(1) == wrong).float().mean(),
-        },
-    )
+from atat_ray.models.batch_norm_modes import check_statistics
+from atat_ray.models.introspection import head
+from atat_ray.models.split_batch_norm import split_statistics
+from atat_ray.robustness.epsilon import check_epsilon
+from atat_ray.robustness.pgd import pgd
+from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

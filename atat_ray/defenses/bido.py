@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from atat_ray.defenses.base import LossTerms, check_weight
-from atat_ray.defenses.gathering import all_rows
+from atat_ray.defenses.all_workers import all_rows
 from atat_ray.dependence.hsic import coco, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
-from atat_ray.models.inner import outputs_of, stages
-from atat_ray.names import unknown
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws
+from atat_ray.models.introspection import outputs_of, stages
+from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws
 
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nocco": nocco,

@@ -9,11 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from atat_ray.defenses.anti_adversarial import decoy_loss
-from atat_ray.defenses.base import Forward, LossTerms, check_weight
-from atat_ray.options import STRICT
-from atat_ray.perturbation import check_epsilon, project
-from atat_ray.seeding import BatchDraws
+from atat_ray.defenses.decoys import decoy_loss
+from atat_ray.robustness.epsilon import check_epsilon
+from atat_ray.robustness.pgd import project
+from atat_ray.training.interface import Forward, LossTerms, check_weight
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,9 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from atat_ray.defenses.base import Forward, LossTerms
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws
+from atat_ray.training.interface import Forward, LossTerms
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws
 
 
 def check_smoothing(smoothing: float) -> None:

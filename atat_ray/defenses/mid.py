@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import LossTerms, check_weight
+from atat_ray.data import Faces
 from atat_ray.models.bottleneck import Bottleneck
-from atat_ray.models.inner import head, outputs_of, unwrap
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws, seeded
+from atat_ray.models.introspection import head, outputs_of, unwrap
+from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws, seeded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from atat_ray.defenses.base import Course, LossTerms, Session
 from atat_ray.defenses.label_smoothing import smoothed_cross_entropy
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws
+from atat_ray.training.interface import Course, LossTerms, Session
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from atat_ray.checkpoint import Checkpoint
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import Course, LossTerms, Session, check_weight
-from atat_ray.defenses.none import NoDefense
-from atat_ray.models.inner import FrontEnd, unwrap
-from atat_ray.models.pixel_mask import GRAY, PixelMask
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws, derive_seed
+from atat_ray.data import Faces
+from atat_ray.models.image_layers import GRAY, PixelMask
+from atat_ray.models.introspection import FrontEnd, unwrap
+from atat_ray.training.checkpoint import Checkpoint
+from atat_ray.training.interface import Course, LossTerms, Session, check_weight
+from atat_ray.training.no_defense import NoDefense
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws, derive_seed
 
 START = 0.5  # weight of every pixel at the beginning
 
@@ -169,7 +169,7 @@ def choose(
     Returns:
         (C, H, W) weights, exactly 0 where the pixel is deleted.
     """
-    from atat_ray.training import train  # which needs defenses itself
+    from atat_ray.training import train
 
     choice = Choice(options, course, penalties, deleted)
     train(

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import LossTerms
-from atat_ray.defenses.none import NoDefense
-from atat_ray.models.inner import ask
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws
+from atat_ray.data import Faces
+from atat_ray.models.introspection import ask
+from atat_ray.training.interface import LossTerms
+from atat_ray.training.no_defense import NoDefense
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws
 
 
 def scale_skips(

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import Course, LossTerms, Session
-from atat_ray.defenses.gathering import mean_over_workers
-from atat_ray.defenses.none import NoDefense
-from atat_ray.models.inner import FrontEnd, unwrap
+from atat_ray.data import Faces
+from atat_ray.defenses.all_workers import mean_over_workers
+from atat_ray.models.introspection import FrontEnd, unwrap
 from atat_ray.models.sparse_coding import SparseCoding
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws, generator, seeded
+from atat_ray.training.interface import Course, LossTerms, Session
+from atat_ray.training.no_defense import NoDefense
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws, generator, seeded
 
 
 def widen_first(body: nn.Module, atoms: int, channels: int) -> None:

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.base import LossTerms
-from atat_ray.defenses.none import NoDefense
-from atat_ray.models.inner import ask, head
-from atat_ray.options import STRICT
-from atat_ray.seeding import BatchDraws, derive_seed, seeded
+from atat_ray.data import Faces
+from atat_ray.models.introspection import ask, head
+from atat_ray.training.interface import LossTerms
+from atat_ray.training.no_defense import NoDefense
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import BatchDraws, derive_seed, seeded
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -88,7 +88,7 @@ class TlDmi:
 
     def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
         """Train all but the last layer on the people of the public images, in place."""
-        from atat_ray.training import Training, train  # which needs defenses itself
+        from atat_ray.training import Training, train
 
         scholar = deepcopy(model)
         last = head(scholar, "tl_dmi")

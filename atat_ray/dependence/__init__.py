@@ -1,1 +1,1 @@
-"""How far features depend on images or labels: HSIC and CKA, each with its permutation null."""
+"""Statistical dependence between features and images: HSIC and CKA with permutation nulls."""

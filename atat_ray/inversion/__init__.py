@@ -1,1 +1,5 @@
-"""Model inversion attacks: reconstruct the people that a target model was trained on."""
+"""Model inversion attacks: one file each, and the registry that finds them by name."""
+
+from atat_ray.inversion.registry import ATTACKS, Attack, invert
+
+__all__ = ["ATTACKS", "Attack", "invert"]

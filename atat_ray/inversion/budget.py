@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from atat_ray.inversion.losses import LOSSES
-from atat_ray.names import unknown
-from atat_ray.options import STRICT, later
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import STRICT, later
 
 # Of Plug & Play Attacks on FaceScrub (Struppek et al. 2022, Appendix), which IF-GMI and PPDG share.
 PAPER = {

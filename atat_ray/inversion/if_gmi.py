@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.inversion.budget import PAPER, QUICK, Budget
-from atat_ray.inversion.descent import Project, descend, needs_stages
-from atat_ray.inversion.projection import l1_norm, project_l1
-from atat_ray.inversion.scope import Reconstructions, Scope
+from atat_ray.inversion.interface import Reconstructions, Scope
+from atat_ray.inversion.optimization import Project, descend, needs_stages
 from atat_ray.inversion.selection import confidence, starting_latents, surest
-from atat_ray.names import unknown
-from atat_ray.options import STRICT
 from atat_ray.priors import Prior, StagedPrior, State
-from atat_ray.seeding import generator
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.seeding import generator
 
 CHOICES = ("oracle", "target")
 SEARCHED = 2  # tensors of a state: styles and features; what follows is carried along
@@ -207,3 +206,30 @@ class IfGmi(Budget):
                 state[0].clamp_(-self.latent_limit, self.latent_limit)
 
         return project
+
+
+def project_l1(moves: Tensor, radii: Tensor) -> Tensor:
+    """Project each row of ``moves`` onto the L1 ball about zero.
+
+    The nearest point of the ball lowers all magnitudes by one threshold, down to zero (Duchi,
+    Shalev-Shwartz, Singer & Chandra 2008, "Efficient Projections onto the l1-Ball", Fig. 1).
+
+    Args:
+        moves: (N, ...).
+        radii: (N,), above 0.
+    """
+    flat = moves.flatten(1)
+    sizes = flat.abs()
+    ordered = sizes.sort(dim=1, descending=True).values
+    excess = ordered.cumsum(1) - radii[:, None]
+    counts = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    last = (ordered * counts > excess).sum(dim=1, keepdim=True).clamp_min(1)
+    threshold = excess.gather(1, last - 1) / last
+    inside = sizes.sum(dim=1, keepdim=True) <= radii[:, None]
+    shrunk = flat.sign() * (sizes - threshold).clamp_min(0)
+    return torch.where(inside, flat, shrunk).view_as(moves)
+
+
+def l1_norm(rows: Tensor) -> Tensor:
+    """Give the L1 norm of each row of (N, ...): (N,)."""
+    return rows.flatten(1).abs().sum(1)

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from atat_ray.inversion.budget import PAPER, QUICK, SPACES, Budget
-from atat_ray.inversion.descent import clamp_first, descend, first_state
-from atat_ray.inversion.scope import Reconstructions, Scope
+from atat_ray.inversion.interface import Reconstructions, Scope
+from atat_ray.inversion.optimization import clamp_first, descend, first_state
 from atat_ray.inversion.selection import confidence, starting_latents, surest
-from atat_ray.names import unknown
-from atat_ray.options import later
 from atat_ray.priors import Prior
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from atat_ray.data.transforms import random_resized_crop
 from atat_ray.inversion.budget import Budget
-from atat_ray.inversion.scope import Scope
+from atat_ray.inversion.interface import Scope
+from atat_ray.inversion.random_crops import random_resized_crop
 from atat_ray.priors import Prior
-from atat_ray.seeding import BatchDraws, generator
+from atat_ray.utils.seeding import BatchDraws, generator
 
 SCORED = 256  # samples in memory at a time
 

@@ -1,1 +1,1 @@
-"""What is measured on a target model and its reconstructions."""
+"""Metrics of target models and of their reconstructions."""

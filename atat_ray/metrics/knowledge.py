@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from atat_ray.data.splits import Faces
-from atat_ray.defenses.none import NoDefense
+from atat_ray.data import Faces
 from atat_ray.training import Training, accuracy, train
+from atat_ray.training.no_defense import NoDefense
 
 
 def knowledge_extraction_score(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from atat_ray.models.normalized import Normalized
+from atat_ray.models.image_layers import Normalized
 
 # The files of DenseNet are older than the rule that a name holds no dot: norm.1 is norm1 now.
 OLD_NAME = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")

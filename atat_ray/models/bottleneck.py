@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from atat_ray.seeding import BatchDraws, derive_seed
+from atat_ray.utils.seeding import BatchDraws, derive_seed
 
 OFFSET = 5.0  # of the standard deviation's softplus, so that it starts near 0
 

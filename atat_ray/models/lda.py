@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from atat_ray.data.splits import Faces
+from atat_ray.data import Faces
 
 SIDE = 16
 CHUNK = 1024  # images at a time

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pixel_unshuffle, relu
 
-from atat_ray.models.normalized import Normalized
+from atat_ray.models.image_layers import Normalized
 
 
 class PatchConv2d(nn.Conv2d):

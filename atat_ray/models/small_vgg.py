@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from atat_ray.models.normalized import Normalized
+from atat_ray.models.image_layers import Normalized
 
 
 class SmallVgg(nn.Module):

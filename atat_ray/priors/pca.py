@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from atat_ray.data.transforms import resample
-from atat_ray.priors.mixing import mix_faces
-from atat_ray.priors.prior import Prior
-from atat_ray.seeding import BatchDraws
+from atat_ray.data.augmentation import resample
+from atat_ray.priors.base import Prior
+from atat_ray.priors.face_mixing import mix_faces
+from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from atat_ray.priors.warping import expand_knots, identity_grid, mirror_flow, spline_matrix, warp
+from atat_ray.priors.flow_fields import (
+    expand_knots,
+    identity_grid,
+    mirror_flow,
+    spline_matrix,
+    warp,
+)
 
 NUM_KNOTS = 9
 REFERENCE_SIDE = 64  # blurs are in pixels of an image of this side

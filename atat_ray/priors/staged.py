@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from atat_ray.priors.prior import Prior
+from atat_ray.priors.base import Prior
 
 # What decides the images from a stage on; every tensor is (N, ...), a row an image.
 State = tuple[Tensor, ...]

@@ -11,11 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from atat_ray.priors.mixing import mix_faces
-from atat_ray.priors.pca import fit_pca
-from atat_ray.priors.registration import blur, register
-from atat_ray.priors.staged import StagedPrior, State
-from atat_ray.priors.warping import (
+from atat_ray.priors.face_mixing import mix_faces
+from atat_ray.priors.flow_fields import (
     expand_knots,
     fit_knots,
     invert_flow,
@@ -23,6 +20,9 @@ from atat_ray.priors.warping import (
     spline_matrix,
     warp,
 )
+from atat_ray.priors.pca import fit_pca
+from atat_ray.priors.registration import blur, register
+from atat_ray.priors.staged import StagedPrior, State
 
 NUM_KNOTS = 17
 

@@ -17,7 +17,7 @@ from mlflow.entities import Metric
 from PIL import Image
 
 from analysis import schema
-from analysis.runs import Record, load
+from analysis.record.reader import Record, load
 
 INVERSIONS = ("standard", "strong")
 EPSILONS = (0.0025, 0.005, 0.01, 0.02)

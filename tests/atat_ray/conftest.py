@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from atat_ray.data.splits import Faces
-from atat_ray.seeding import generator
+from atat_ray.data import Faces
+from atat_ray.utils.seeding import generator
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ import torch
 import yaml
 
 from analysis import schema
-from atat_ray.stages import save_stage, write_whole
-from trials.campaign import enrol
+from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.stage_files import save_stage
+from trials.campaign.campaign import enrol
 
 
 def pytest_configure(config):

@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al. 2020) as a prior, in plain PyTorch, from a file of safetensors."""
+"""StyleGAN2 as a prior, read from a file without running it."""
 
 from atat_ray.priors.stylegan2.prior import StyleGan2Options, StyleGan2Prior
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from atat_ray.priors.stylegan2.networks import Generator
-from atat_ray.priors.stylegan2.pickled import read_pickle
+from atat_ray.priors.stylegan2.nvidia_pickle import read_pickle
 from atat_ray.priors.stylegan2.weights import build
-from atat_ray.stages import beside
+from atat_ray.utils.atomic_files import beside
 
 # The only key of our metadata: safetensors writes several in no certain order, and then the hash
 # of a file would not be a function of what is in it.

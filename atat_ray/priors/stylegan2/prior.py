@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from atat_ray.options import STRICT, place
 from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
 from atat_ray.priors.stylegan2.framing import Settings, frame
 from atat_ray.priors.stylegan2.networks import Generator
+from atat_ray.utils.option_fields import STRICT, place
 
 PLACEHOLDER = 64 * "0"
 

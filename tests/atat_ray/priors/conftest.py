@@ -1,9 +1,10 @@
 import pytest
 
-from atat_ray.data.orl_faces import load_orl_faces
+from atat_ray.data.readers.orl_faces import load_orl_faces
 from atat_ray.data.splits import split_identities
-from atat_ray.priors import RotatedPCAOptions, WarpedOptions
-from atat_ray.seeding import generator
+from atat_ray.priors.pca import RotatedPCAOptions
+from atat_ray.priors.warped import WarpedOptions
+from atat_ray.utils.seeding import generator
 
 QUICK = {
     "rotated_pca": RotatedPCAOptions(num_components=120, num_faces=500),

@@ -1,5 +1,14 @@
 import torch
 
+from atat_ray.priors.flow_fields import (
+    expand_knots,
+    fit_knots,
+    identity_grid,
+    invert_flow,
+    mirror_flow,
+    spline_matrix,
+    warp,
+)
 from atat_ray.priors.registration import (
     NUM_KNOTS,
     blur,
@@ -9,16 +18,7 @@ from atat_ray.priors.registration import (
     register,
     symmetric_mean,
 )
-from atat_ray.priors.warping import (
-    expand_knots,
-    fit_knots,
-    identity_grid,
-    invert_flow,
-    mirror_flow,
-    spline_matrix,
-    warp,
-)
-from atat_ray.seeding import generator
+from atat_ray.utils.seeding import generator
 
 CPU = torch.device("cpu")
 

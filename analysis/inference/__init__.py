@@ -1,0 +1,1 @@
+"""Comparisons of arms that the allocation justifies: estimates, tests, intervals."""

@@ -1,0 +1,131 @@
+"""What failed units may hide: failures by arm, and bounds on the effect over all units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference.table_checks import NotEstimable, check_columns, check_range
+from analysis.schema.columns import unit_of
+
+_RANGE = {"pp": (0.0, 1.0), "L2": (0.0, 2.0)}  # of an outcome, by its printed unit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attrition:
+    """Units without an outcome in two arms, and what the effect could be with them.
+
+    Bounds are on the difference of arm means over all units that have ended (worst case) or over
+    those that would have finished in either arm (Lee), in the printed unit; sampling error is
+    extra.
+    """
+
+    arm: str
+    against: str
+    missing_arm: int
+    missing_against: int
+    n_arm: int  # that have ended
+    n_against: int
+    fisher_p: float  # that both arms lose units at one rate
+    worst_low: float
+    worst_high: float
+    lee_low: float
+    lee_high: float
+    lee_trims: str  # the arm that lost fewer units; empty where rates are equal
+    unit: str
+
+    def __str__(self) -> str:
+        lost = (
+            f"{self.missing_arm} of {self.n_arm} units of {self.arm} and {self.missing_against} of "
+            f"{self.n_against} of {self.against} have no outcome (Fisher p = {self.fisher_p:.3g})"
+        )
+        return (
+            f"{lost}; worst case {self.worst_low:+.3g} to {self.worst_high:+.3g} {self.unit}, Lee "
+            f"bounds {self.lee_low:+.3g} to {self.lee_high:+.3g}"
+        )
+
+
+def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
+    """Bound the effect for units whose outcome is missing; ``units`` holds all that have ended.
+
+    Worst case after Manski (1990): missing outcomes are at either end of their range. Lee (2009),
+    Proposition 1a: assuming that the arm changes failing in one direction only, the arm that lost
+    fewer is trimmed by the excess share from the top or the bottom.
+
+    Raises:
+        NotEstimable: an arm has no outcome at all, or the outcome has no largest value.
+    """
+    check_columns(units, ["unit_id", "arm", outcome])
+    check_range(units, outcome)
+    unit = unit_of(outcome)
+    if unit.name not in _RANGE:
+        raise NotEstimable(f"{outcome} has no largest value, so nothing bounds a missing one")
+    bounds = _RANGE[unit.name]
+    values = {
+        a: units.loc[units["arm"] == a, outcome].to_numpy(dtype=float) for a in (arm, against)
+    }
+    seen = {a: v[np.isfinite(v)] for a, v in values.items()}
+    for a, v in seen.items():
+        if not len(v):
+            raise NotEstimable(f"no unit of {a} has an outcome")
+    missing = {a: len(values[a]) - len(seen[a]) for a in values}
+    table = [[missing[a], len(seen[a])] for a in (arm, against)]
+    worst = [_filled(seen, missing, arm, against, bounds[i], bounds[1 - i]) for i in (0, 1)]
+    lee, trims = _lee(seen, values, arm, against)
+    return Attrition(
+        arm=arm,
+        against=against,
+        missing_arm=missing[arm],
+        missing_against=missing[against],
+        n_arm=len(values[arm]),
+        n_against=len(values[against]),
+        fisher_p=float(np.asarray(stats.fisher_exact(table))[1]),
+        worst_low=unit.scale * worst[0],
+        worst_high=unit.scale * worst[1],
+        lee_low=unit.scale * lee[0],
+        lee_high=unit.scale * lee[1],
+        lee_trims=trims,
+        unit=unit.name,
+    )
+
+
+def _filled(
+    seen: dict[str, np.ndarray],
+    missing: dict[str, int],
+    arm: str,
+    against: str,
+    in_arm: float,
+    in_against: float,
+) -> float:
+    means = [
+        (seen[a].sum() + missing[a] * value) / (len(seen[a]) + missing[a])
+        for a, value in ((arm, in_arm), (against, in_against))
+    ]
+    return float(means[0] - means[1])
+
+
+def _lee(
+    seen: dict[str, np.ndarray], values: dict[str, np.ndarray], arm: str, against: str
+) -> tuple[tuple[float, float], str]:
+    """Return Lee's bounds; the fraction of a unit at the cut is weighted, not rounded."""
+    share = {a: len(seen[a]) / len(values[a]) for a in seen}
+    if share[arm] == share[against]:
+        difference = float(seen[arm].mean() - seen[against].mean())
+        return (difference, difference), ""
+    trimmed = arm if share[arm] > share[against] else against
+    kept = min(share.values()) / share[trimmed]
+    low, high = (_trimmed_mean(np.sort(seen[trimmed])[::step], kept) for step in (1, -1))
+    if trimmed == arm:
+        other = float(seen[against].mean())
+        return (low - other, high - other), trimmed
+    other = float(seen[arm].mean())
+    return (other - high, other - low), trimmed
+
+
+def _trimmed_mean(ordered: np.ndarray, share: float) -> float:
+    """Average the first ``share`` of values, the last one with the weight that is left."""
+    weight = np.clip(share * len(ordered) - np.arange(len(ordered)), 0, 1)
+    return float(weight @ ordered / weight.sum())

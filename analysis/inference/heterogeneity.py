@@ -1,0 +1,154 @@
+"""Ask whether an effect is the same for every class, and show shrunken class effects.
+
+Exploratory. Classes of one model share its training, so whole units are re-allocated; people differ
+between blocks, so a class is always a class of its block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.multiplicity import benjamini_hochberg
+from analysis.inference.reallocation import Replay
+from analysis.inference.table_checks import NotEstimable, check_clusters, check_columns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassEffect:
+    """Effect on one class of one block, in percentage points."""
+
+    block: str
+    name: str
+    raw: float
+    shrunken: float  # towards the block's mean effect
+    p: float  # re-allocating units of the block
+    adjusted_p: float  # Benjamini-Hochberg over all classes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heterogeneity:
+    """Test of equal class effects, and the effects, in the order of blocks and classes."""
+
+    arm: str
+    against: str
+    omnibus_p: float
+    spread: float  # estimated SD of true class effects, percentage points
+    noise: float  # root mean squared error of one class effect
+    exact: bool
+    classes: tuple[ClassEffect, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.arm} - {self.against} over {len(self.classes)} classes: true effects spread by "
+            f"{self.spread:.3g} pp (noise of one {self.noise:.3g}), equal effects p = "
+            f"{self.omnibus_p:.3g}"
+        )
+
+
+def class_heterogeneity(
+    classes: pd.DataFrame,
+    *,
+    arm: str,
+    against: str,
+    seed: int,
+    hits: str = "k_1",
+    total: str = "n",
+) -> Heterogeneity:
+    """Compare class effects; ``classes`` has one row a unit and class, with ``hits`` of ``total``.
+
+    The omnibus statistic is the variance of class effects around their block's mean. An effect
+    that is the same for all classes of a unit cancels in it, so replaying the allocation tests
+    exactly that. Shrinkage is empirical Bayes with one noise and one spread by the method of
+    moments (Efron & Morris 1975).
+    """
+    check_columns(classes, ["unit_id", "block", "arm", "class", hits, total])
+    rows = classes.loc[classes["arm"].isin([arm, against])]
+    check_clusters(rows, "unit_id")
+    rates = rows.assign(rate=100.0 * rows[hits] / rows[total])
+    parts = [
+        _Block.of(str(block), inside, arm)
+        for block, inside in rates.groupby("block", sort=True)
+        if inside["arm"].nunique() == 2
+    ]
+    if not parts or any(min(p.z.sum(), (1 - p.z).sum()) < 2 for p in parts):
+        raise NotEstimable("class effects need two finished units of each arm in a block")
+    z = np.concatenate([p.z for p in parts])
+    block = np.repeat(np.arange(len(parts)), [len(p.z) for p in parts])
+    replay = Replay(z=z, block=block, seed=seed)
+    widest = max(p.y.shape[1] for p in parts)
+    wide = np.concatenate([np.pad(p.y, ((0, 0), (0, widest - p.y.shape[1]))) for p in parts])
+    sums = replay.treated_sums(np.column_stack([z, wide]))
+    own, scatter, effects, p_values = _replayed(replay, parts, sums)
+    raw = np.concatenate([e - e.mean() for e in effects])
+    noise2 = float(np.mean(np.concatenate([p.noise for p in parts])))
+    spread2 = max(0.0, float(np.sum(raw**2)) / (len(raw) - len(parts)) - noise2)
+    factor = spread2 / (spread2 + noise2) if spread2 + noise2 > 0 else 0.0
+    adjusted = benjamini_hochberg(np.concatenate(p_values))
+    left = iter(adjusted)
+    found = [
+        ClassEffect(
+            block=part.name,
+            name=name,
+            raw=float(raw_effect),
+            shrunken=float(effect.mean() + factor * (raw_effect - effect.mean())),
+            p=float(alone),
+            adjusted_p=float(next(left)),
+        )
+        for part, effect, p in zip(parts, effects, p_values, strict=True)
+        for name, raw_effect, alone in zip(part.names, effect, p, strict=True)
+    ]
+    return Heterogeneity(
+        arm=arm,
+        against=against,
+        omnibus_p=float(np.mean(scatter >= scatter[own] * (1 - 1e-9))),
+        spread=float(np.sqrt(spread2)),
+        noise=float(np.sqrt(noise2)),
+        exact=replay.exact,
+        classes=tuple(found),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rates of one block: units x classes, in percent."""
+
+    name: str
+    names: list[str]
+    z: np.ndarray  # (units,)
+    y: np.ndarray  # (units, classes)
+    noise: np.ndarray  # (classes,) variance of each class effect
+
+    @classmethod
+    def of(cls, name: str, rows: pd.DataFrame, arm: str) -> _Block:
+        table = rows.pivot(index="unit_id", columns="class", values="rate")
+        if table.isna().to_numpy().any():
+            raise NotEstimable(f"units of block {name} were not measured on the same classes")
+        arms = rows.drop_duplicates("unit_id").set_index("unit_id")["arm"].reindex(table.index)
+        z = (arms == arm).to_numpy(dtype=float)
+        y = table.to_numpy(dtype=float)
+        # effects around the block's mean: a unit's mean over its classes is taken out
+        centred = y - y.mean(axis=1, keepdims=True)
+        noise = np.zeros(y.shape[1])
+        for value in (0.0, 1.0):
+            if (z == value).sum() > 1:
+                noise += centred[z == value].var(axis=0, ddof=1) / (z == value).sum()
+        return cls(name, [str(c) for c in table.columns], z, y, noise)
+
+
+def _replayed(
+    replay: Replay, parts: list[_Block], sums: list[np.ndarray]
+) -> tuple[int, np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Return the observed row, the scatter of every row, and class effects and p by block."""
+    scatters, effects, p_values = [], [], []
+    for part, s, (n, k) in zip(parts, sums, replay.sizes, strict=True):
+        treated = s[:, 1 : 1 + part.y.shape[1]]
+        drawn = treated / k - (part.y.sum(axis=0) - treated) / (n - k)
+        own = int(np.argmax(s[:, 0]))
+        effects.append(drawn[own])
+        p_values.append(np.mean(np.abs(drawn) >= np.abs(drawn[own]) - 1e-9, axis=0))
+        scatters.append(((drawn - drawn.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
+    overlap = replay.combine([s[:, 0] for s in sums])
+    return int(np.argmax(overlap)), replay.combine(scatters), effects, p_values

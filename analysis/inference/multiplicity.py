@@ -1,0 +1,195 @@
+"""Keep error rates where several outcomes or several arms are compared.
+
+Holm and max-T keep the probability of any false rejection, Benjamini-Hochberg the expected share
+of false ones (exploratory tables only), Dunnett compares several arms with one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference.blocked_means import block_weights
+from analysis.inference.difference import contrasted, design_of
+from analysis.inference.reallocation import Replay
+from analysis.inference.table_checks import NotEstimable
+from analysis.schema.columns import unit_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaxT:
+    """Step-down adjusted p-values of several outcomes of one contrast, from one replay."""
+
+    arm: str
+    against: str
+    p: dict[str, float]  # by outcome, each alone
+    adjusted: dict[str, float]  # by outcome
+    exact: bool
+
+    def __str__(self) -> str:
+        rows = (f"{o}: p = {self.p[o]:.3g}, adjusted {self.adjusted[o]:.3g}" for o in self.p)
+        return f"{self.arm} - {self.against}, max-T over {len(self.p)} outcomes: " + "; ".join(rows)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dunnett:
+    """Simultaneous comparison of arms with one, in the printed unit of the outcome."""
+
+    against: str
+    outcome: str
+    estimate: dict[str, float]
+    p: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+    level: float
+    df: int
+
+    def __str__(self) -> str:
+        rows = (
+            f"{a} {self.estimate[a]:+.3g} ({self.low[a]:+.3g} to {self.high[a]:+.3g}), "
+            f"p = {self.p[a]:.3g}"
+            for a in self.p
+        )
+        return f"Dunnett against {self.against}, {self.level:.0%}, {self.df} df: " + "; ".join(rows)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjust p-values (m,) by Holm's step-down (1979)."""
+    p = _checked(p)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """Adjust p-values (m,) for the false discovery rate (Benjamini & Hochberg 1995)."""
+    p = _checked(p)
+    order = np.argsort(p, kind="stable")[::-1]
+    stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def _checked(p: np.ndarray) -> np.ndarray:
+    p = np.asarray(p, dtype=float)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p-values must be in [0, 1], got {p[~((p >= 0) & (p <= 1))][0]}")
+    return p
+
+
+def max_t(units: pd.DataFrame, outcomes: list[str], *, arm: str, against: str, seed: int) -> MaxT:
+    """Adjust for several outcomes by the largest standardised difference of each re-allocation.
+
+    Westfall & Young (1993), Algorithm 4.1 (step-down), on the replay of the randomisation test. A
+    difference is divided by its standard deviation over the re-allocations, so outcomes on any
+    scale weigh alike. Strong control: the joint distribution of the true nulls does not depend on
+    the others, as the replay leaves outcomes untouched.
+    """
+    table = [contrasted(units, o, arm=arm, against=against) for o in outcomes][-1]
+    y = table[outcomes].to_numpy(dtype=float)
+    z = (table["arm"] == arm).to_numpy(dtype=float)
+    block = pd.factorize(table["block"])[0]
+    replay = Replay(z=z, block=block, seed=seed)
+    weights = block_weights(z, block)
+    centred = y - np.vstack([y[block == b].mean(axis=0) for b in range(len(weights))])[block]
+    sums = replay.treated_sums(np.column_stack([z, centred]))
+
+    def statistic(column: int) -> np.ndarray:
+        by_block = [
+            w * s[:, column] * n / (k * (n - k))  # outcomes are centred in the block
+            for w, s, (n, k) in zip(weights, sums, replay.sizes, strict=True)
+        ]
+        return replay.combine(by_block)
+
+    own = int(np.argmax(replay.combine([s[:, 0] for s in sums])))
+    values = np.column_stack([np.abs(statistic(1 + j)) for j in range(len(outcomes))])
+    spread = np.sqrt(np.mean(values**2, axis=0))
+    values = values / np.where(spread > 1e-12, spread, np.inf)
+    order = np.argsort(-values[own], kind="stable")
+    single, adjusted, largest = {}, {}, 0.0
+    for rank, j in enumerate(order):
+        observed = values[own, j] - 1e-9
+        single[outcomes[j]] = float(np.mean(values[:, j] >= observed))
+        remaining = values[:, order[rank:]].max(axis=1)
+        largest = max(largest, float(np.mean(remaining >= observed)))
+        adjusted[outcomes[j]] = largest
+    return MaxT(
+        arm=arm,
+        against=against,
+        p={o: single[o] for o in outcomes},
+        adjusted={o: adjusted[o] for o in outcomes},
+        exact=replay.exact,
+    )
+
+
+def dunnett(
+    units: pd.DataFrame, outcome: str, *, arms: list[str], against: str, level: float = 0.95
+) -> Dunnett:
+    """Compare several arms with one, adjusting for blocks, at one joint level.
+
+    Dunnett (1955) on the least-squares fit with block indicators. The joint distribution is a
+    multivariate t with the correlations of that fit, by the quadrature that its one-factor
+    structure allows; arms must have equal numbers, which makes all correlations equal.
+    """
+    table = units.loc[units["arm"].isin([*arms, against])]
+    for arm in arms:
+        contrasted(table, outcome, arm=arm, against=against)
+    blocks = table.groupby("block")["arm"].nunique()
+    if (blocks < len(arms) + 1).any():
+        raise NotEstimable("Dunnett's test needs every arm in every block")
+    indicators = [(table["arm"] == a).to_numpy(dtype=float) for a in arms]
+    x = np.column_stack([*indicators, design_of(table, arms[0])[:, 1:]])
+    y = unit_of(outcome).scale * table[outcome].to_numpy(dtype=float)
+    inverse = np.linalg.inv(x.T @ x)
+    coefficients = inverse @ x.T @ y
+    df = len(y) - x.shape[1]
+    if df < 1:
+        raise NotEstimable(f"{len(y)} units leave no degree of freedom for {x.shape[1]} parameters")
+    variance = float(np.sum((y - x @ coefficients) ** 2)) / df
+    if variance <= 0:
+        raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
+    m = len(arms)
+    shape = inverse[:m, :m]
+    se = np.sqrt(variance * np.diag(shape))
+    correlation = shape / np.sqrt(np.outer(np.diag(shape), np.diag(shape)))
+    rho = float(correlation[~np.eye(m, dtype=bool)].mean()) if m > 1 else 0.0
+    t_values = np.abs(coefficients[:m] / se)
+    critical = _dunnett_critical(level, m, rho, df)
+    pairs = list(zip(arms, coefficients[:m], se, t_values, strict=True))
+    return Dunnett(
+        against=against,
+        outcome=outcome,
+        estimate={a: float(c) for a, c, _, _ in pairs},
+        p={a: 1 - _dunnett_cdf(float(t), m, rho, df) for a, _, _, t in pairs},
+        low={a: float(c - critical * s) for a, c, s, _ in pairs},
+        high={a: float(c + critical * s) for a, c, s, _ in pairs},
+        level=level,
+        df=df,
+    )
+
+
+def _dunnett_cdf(t: float, m: int, rho: float, df: int) -> float:
+    """Return P(max |T_i| <= t) of m equicorrelated t variables, by Gauss quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(96)
+    probability = (np.arange(400) + 0.5) / 400
+    scale = np.sqrt(stats.chi2.ppf(probability, df) / df)  # midpoints of equal probability
+    width = np.sqrt(1 - rho)
+    upper = (t * scale[:, None] - np.sqrt(rho) * nodes) / width
+    lower = (-t * scale[:, None] - np.sqrt(rho) * nodes) / width
+    inner = (stats.norm.cdf(upper) - stats.norm.cdf(lower)) ** m
+    return float((inner @ weights / weights.sum()).mean())
+
+
+def _dunnett_critical(level: float, m: int, rho: float, df: int) -> float:
+    from scipy.optimize import root_scalar
+
+    top = 10 * float(stats.t.isf((1 - level) / (2 * m), df))
+    return float(
+        root_scalar(lambda t: _dunnett_cdf(t, m, rho, df) - level, bracket=(0.1, top)).root
+    )

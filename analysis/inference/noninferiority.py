@@ -1,0 +1,76 @@
+"""Non-inferiority and equivalence by a margin that the protocol states before the trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.inference.difference import Difference, difference_in_means
+from analysis.schema.columns import unit_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MarginTest:
+    """Whether ``arm`` is at most ``margin`` worse than, or within it of, ``against``."""
+
+    difference: Difference
+    margin: float  # printed unit of the outcome
+    alpha: float  # one-sided level of each test
+    low: float  # one-sided bounds at 1 - alpha
+    high: float
+    noninferiority_p: float
+    equivalence_p: float  # the larger of two one-sided p-values
+    superiority_p: float  # one-sided; needs no correction after non-inferiority
+
+    @property
+    def noninferior(self) -> bool:
+        """Whether a loss of ``margin`` or more is excluded."""
+        return self.noninferiority_p <= self.alpha
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether any difference of ``margin`` or more is excluded."""
+        return self.equivalence_p <= self.alpha
+
+    def __str__(self) -> str:
+        d = self.difference
+        shown = "shown" if self.noninferior else "not shown"
+        same = "shown" if self.equivalent else "not shown"
+        return (
+            f"{d.arm} - {d.against}: {d.estimate:+.3g} {d.unit}, one-sided lower bound "
+            f"{self.low:+.3g}; non-inferiority by {self.margin:g} {d.unit} {shown} "
+            f"(p = {self.noninferiority_p:.3g}), equivalence {same} (p = {self.equivalence_p:.3g})"
+        )
+
+
+def margin_test(
+    units: pd.DataFrame,
+    outcome: str,
+    *,
+    arm: str,
+    against: str,
+    margin: float,
+    alpha: float = 0.025,
+) -> MarginTest:
+    """Test a loss and a difference of ``margin`` (in the units of the table, a positive number).
+
+    More of the outcome is better. Two one-sided tests (Schuirmann 1987) with the error and degrees
+    of freedom of the difference in means, and its limits.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin is a positive size, got {margin:g}")
+    d = difference_in_means(units, outcome, arm=arm, against=against)
+    scaled = unit_of(outcome).scale * margin
+    low, high = d.bounds(1 - 2 * alpha)
+    above, below = d.above(-scaled), 1 - d.above(scaled)
+    return MarginTest(
+        difference=d,
+        margin=scaled,
+        alpha=alpha,
+        low=low,
+        high=high,
+        noninferiority_p=above,
+        equivalence_p=max(above, below),
+        superiority_p=d.above(0.0),
+    )

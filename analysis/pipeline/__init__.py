@@ -1,0 +1,1 @@
+"""Apply the estimators to the contrasts and outcomes of a record."""

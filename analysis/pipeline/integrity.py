@@ -1,0 +1,148 @@
+"""Check that the trial ran as it was drawn: numbers by arm, order, machines, deviations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis import schema
+from analysis.inference.table_checks import check_columns
+
+_DRAWS = 9_999
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Integrity:
+    """Balance of an allocation as carried out; a p is None where there is nothing to compare."""
+
+    allocated_as_registered: bool  # units_per_arm of each arm in every block
+    analysed_p: float | None  # that analysed units are as many in each arm (exact multinomial)
+    order_p: float | None  # that mean start order within blocks does not depend on the arm
+    node_p: float | None  # that machines do not depend on the arm
+    nodes: int
+    deviations: tuple[str, ...]
+
+    def __str__(self) -> str:
+        def show(p: float | None) -> str:
+            return "not tested" if p is None else f"p = {p:.3g}"
+
+        return (
+            f"allocation {'as' if self.allocated_as_registered else 'NOT as'} registered; analysed "
+            f"numbers {show(self.analysed_p)}, order {show(self.order_p)}, machines "
+            f"{show(self.node_p)}; {len(self.deviations)} deviations"
+        )
+
+
+def check_integrity(
+    units: pd.DataFrame, analysed: pd.DataFrame, *, per_arm: dict[str, int], seed: int
+) -> Integrity:
+    """Compare what was registered with what was run; ``units`` has every allocated unit.
+
+    ``per_arm`` is the registered number of units of each arm in every block.
+
+    Order and machines are tested by permuting arms within blocks, 9,999 draws, p = (1+b)/(1+B).
+    """
+    check_columns(units, ["unit_id", "block", "arm", "start_order", "node"])
+    registered = [
+        int(np.count_nonzero((units["block"] == b) & (units["arm"] == arm))) == n
+        for b in set(units["block"])
+        for arm, n in per_arm.items()
+    ]
+    started = units.loc[units["start_order"].notna()]
+    drawn = _shuffled(started, np.random.default_rng(seed))
+    nodes = sorted(set(started["node"]))
+    return Integrity(
+        allocated_as_registered=all(registered),
+        analysed_p=sample_ratio_p(
+            [int(np.count_nonzero(analysed["arm"] == arm)) for arm in per_arm],
+            list(per_arm.values()),
+        ),
+        order_p=_order_p(started, drawn),
+        node_p=_node_p(started, drawn) if len(nodes) > 1 else None,
+        nodes=len(nodes),
+        deviations=tuple(_deviations(units)),
+    )
+
+
+def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
+    """Test that counts are in the registered ratio; None without units.
+
+    Exact binomial for two arms, chi-squared for more. Complete randomisation fixes what is
+    allocated, so on analysed units this is a test of losing them evenly, and conservative.
+    """
+    if sum(counts) == 0 or len(counts) < 2:
+        return None
+    share = np.array(registered) / sum(registered)
+    if len(counts) == 2:
+        return float(stats.binomtest(counts[0], sum(counts), share[0]).pvalue)
+    return float(stats.chisquare(counts, sum(counts) * share).pvalue)
+
+
+def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
+    """Return arm numbers as run and permuted within blocks, (1 + draws, n)."""
+    arm = pd.factorize(units["arm"])[0].astype(np.int16)
+    block = pd.factorize(units["block"])[0]
+    draws = min(_DRAWS, max(999, 10_000_000 // max(len(arm), 1)))
+    drawn = np.tile(arm, (1 + draws, 1))
+    for b in range(max(block, default=-1) + 1):
+        rows = np.flatnonzero(block == b)
+        drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
+    return drawn
+
+
+def _order_p(units: pd.DataFrame, drawn: np.ndarray) -> float | None:
+    """Test by the spread of the arms' mean order, ranked within blocks."""
+    if len(set(units["arm"])) < 2:
+        return None
+    order = units["start_order"].astype(float)
+    rank = order.groupby(units["block"]).rank()
+    centred = (rank - rank.groupby(units["block"]).transform("mean")).to_numpy(dtype=float)
+    spread = np.zeros(len(drawn))
+    for a in range(int(drawn.max()) + 1):
+        inside = drawn == a
+        spread += (inside @ centred) ** 2 / np.maximum(inside.sum(axis=1), 1)
+    return float(np.mean(spread >= spread[0] - 1e-9))
+
+
+def _node_p(units: pd.DataFrame, drawn: np.ndarray) -> float:
+    """Test by the chi-squared statistic of the table of arms and machines."""
+    node = pd.factorize(units["node"])[0]
+    indicator = (node[:, None] == np.arange(node.max() + 1)).astype(float)
+    statistic = np.zeros(len(drawn))
+    for a in range(int(drawn.max()) + 1):
+        inside = (drawn == a).astype(float)
+        expected = inside[0].sum() * indicator.mean(axis=0)
+        statistic += ((inside @ indicator - expected) ** 2 / np.maximum(expected, 1e-12)).sum(
+            axis=1
+        )
+    return float(np.mean(statistic >= statistic[0] - 1e-9))
+
+
+def _deviations(units: pd.DataFrame) -> list[str]:
+    """List in words what did not go as registered."""
+    found: list[str] = []
+    for status, words in ((schema.FAILED, "failed"), (schema.PENDING, "are not finished")):
+        n = int(np.count_nonzero(units["status"] == status))
+        if n:
+            found.append(f"{n} of {len(units)} units {words}")
+    if "failed_before" in units:
+        again = units.loc[units["failed_before"].fillna("") != ""]
+        for row in again.to_dict("records"):
+            found.append(
+                f"{row['unit_id']} ({row['arm']}) failed and was run again on request, which was "
+                f"known to whoever asked for it: {row['failed_before']}"
+            )
+    for column, what in (
+        ("evaluation_sha256", "evaluation models"),
+        ("prior_sha256", "priors"),
+    ):
+        if column not in units:
+            continue
+        measured = units.loc[(units["status"] == schema.FINISHED) & (units[column] != "")]
+        for block, rows in measured.groupby("block"):
+            if len(set(rows[column])) > 1:
+                found.append(f"units of block {block} were measured with different {what}")
+    return found

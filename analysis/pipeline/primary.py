@@ -1,0 +1,286 @@
+"""Compute what the report says: a comparison for each registered contrast and outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from analysis import schema
+from analysis.inference.difference import ArmMean, Difference, arm_means, difference_in_means
+from analysis.inference.group_sequential import Look, planned_looks
+from analysis.inference.randomisation_test import (
+    Randomisation,
+    randomisation_test,
+    randomisation_tests,
+)
+from analysis.inference.table_checks import NotEstimable
+from analysis.pipeline.consort import Flow, count_flow
+from analysis.record.reader import Record
+from analysis.regression.beta import BetaEffect, beta_effect
+from analysis.regression.correlation import Association, Explained, associate, explain
+from analysis.schema.columns import inversions_of, robust_columns_of, unit_of
+
+PRIMARY = "primary"  # name of the contrast that decides
+MECHANISM = "mechanism"  # name of the one that asks what of its effect another arm has as well
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """A comparison that the protocol registered."""
+
+    name: str
+    arm: str
+    against: str
+
+    def __str__(self) -> str:
+        return f"{self.arm} v {self.against}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """One contrast on one outcome; what could not be estimated is None and ``notes`` say why."""
+
+    contrast: Contrast
+    outcome: str
+    difference: Difference | None
+    randomisation: Randomisation | None
+    beta: BetaEffect | None  # of the primary outcome only, where it is a fraction
+    alpha: float  # p needed; 0 at a look that was not planned, so that nothing is decided
+    notes: tuple[str, ...]
+
+    @property
+    def p(self) -> float:
+        """The larger p of the randomisation test and of the interval; 1 where one of them lacks.
+
+        The first tests that no unit depends on its arm, which is false as well where only spreads
+        differ; the second tests equal means. A difference in means needs both.
+        """
+        if self.randomisation is None or self.difference is None:
+            return 1.0
+        return max(self.randomisation.p, self.difference.p)
+
+    @property
+    def shown(self) -> bool:
+        """Whether randomisation test and interval both reject no effect at ``alpha``."""
+        return self.p <= self.alpha
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The analysis of a record, in the order of its report."""
+
+    outcome: str  # the primary outcome
+    alpha: float  # of the protocol; intervals have the level 1 - alpha
+    needed: float  # p needed at this look; 0 at one that was not planned
+    arms: tuple[str, ...]
+    contrasts: tuple[Contrast, ...]  # the primary one first, then by name
+    flow: Flow
+    analysed: pd.DataFrame  # finished units with the primary outcome measured
+    means: dict[str, list[ArmMean]]  # by outcome
+    comparisons: dict[tuple[str, str], Comparison]  # by contrast name and outcome
+    associations: tuple[Association, ...]  # of the primary outcome with each accuracy
+    explained: dict[str, Explained]  # by robust-accuracy column
+    same_training: bool  # the arms of the primary contrast are trained alike (A/A)
+    looks: tuple[Look, ...]  # that the protocol planned; none if it planned none
+    look: Look | None  # the planned one that these data are at
+
+    @property
+    def primary(self) -> Comparison:
+        """The primary contrast on the primary outcome."""
+        return self.comparisons[self.contrasts[0].name, self.outcome]
+
+    @property
+    def mechanism(self) -> Comparison | None:
+        """The contrast named ``mechanism`` on the primary outcome, if it takes the effect apart.
+
+        It does where it sets the arm of the primary contrast against another reference.
+        """
+        primary = self.contrasts[0]
+        found = next((c for c in self.contrasts if c.name == MECHANISM), None)
+        if found is None or found.arm != primary.arm or found.against == primary.against:
+            return None
+        return self.comparisons[MECHANISM, self.outcome]
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals."""
+        return 1 - self.alpha
+
+    @property
+    def interim(self) -> bool:
+        """Whether units of the allocation are still pending."""
+        return self.flow.total.pending > 0
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the data are looked at between the planned looks, where nothing is decided."""
+        return self.interim and self.look is None
+
+    @property
+    def shared(self) -> bool:
+        """Whether this is a planned look that may spend a part of alpha only."""
+        return 0 < self.needed < self.alpha * (1 - 1e-9)
+
+    def on(self, contrast: Contrast, outcome: str) -> Comparison:
+        """Return the comparison of one contrast on one outcome."""
+        return self.comparisons[contrast.name, outcome]
+
+    def unpaired(self, contrast: Contrast) -> list[str]:
+        """List the analysed units of a contrast whose block holds none of its other arm."""
+        mine = self.analysed.loc[self.analysed["arm"].isin([contrast.arm, contrast.against])]
+        alone = mine.groupby("block")["arm"].transform("nunique") == 1
+        return [str(unit) for unit in mine["unit_id"][alone]]
+
+
+def analyse(record: Record) -> Results:
+    """Estimate every registered contrast on every recorded outcome."""
+    protocol, units = record.protocol, record.units
+    outcome, alpha, seed = protocol["outcome"], protocol["alpha"], protocol["seed"]
+    contrasts = order_contrasts(protocol["contrasts"])
+    arms = order_arms(list(protocol["arms"]), contrasts)
+    if outcome not in units:
+        units = units.assign(**{outcome: float("nan")})
+    analysed = units.loc[(units["status"] == schema.FINISHED) & units[outcome].notna()]
+    outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
+    flow = count_flow(units, outcome, arms)
+    looks = planned_looks(protocol)
+    look = _this_look(looks, units)
+    needed = look.threshold if look else (0.0 if flow.total.pending else alpha)
+    return Results(
+        outcome=outcome,
+        alpha=alpha,
+        needed=needed,
+        arms=tuple(arms),
+        contrasts=contrasts,
+        flow=flow,
+        analysed=analysed,
+        means={
+            o: arm_means(analysed.dropna(subset=[o]), o, arms, level=1 - alpha) for o in outcomes
+        },
+        comparisons={
+            (c.name, o): comparison
+            for c in contrasts
+            for o, comparison in _compare(
+                analysed, c, outcomes, level=1 - alpha, alpha=needed, seed=seed
+            ).items()
+        },
+        associations=_associations(analysed, outcome),
+        explained=_explained(analysed, outcome),
+        same_training=_trained_alike(protocol["arms"], contrasts[0]),
+        looks=looks,
+        look=look,
+    )
+
+
+def _this_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:
+    """Return the planned look whose blocks are whole while no unit of another has ended."""
+    pending = units["status"] == schema.PENDING
+    states = [set(pending[units["block"] == b]) for b in units["block"].unique()]
+    whole, untouched = [s == {False} for s in states], [s == {True} for s in states]
+    if not all(w or u for w, u in zip(whole, untouched, strict=True)):
+        return None
+    return next((look for look in looks if look.blocks == sum(whole)), None)
+
+
+def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ...]:
+    """Put the contrast named ``primary`` first, the others by name.
+
+    Canonical JSON sorts names, so the order in which a protocol writes them is not recorded.
+    """
+    names = sorted(registered, key=lambda name: (name != PRIMARY, name))
+    return tuple(Contrast(name=name, **registered[name]) for name in names)
+
+
+def order_arms(arms: list[str], contrasts: tuple[Contrast, ...]) -> list[str]:
+    """Order arms as the contrasts name them: reference and arm of the primary, then the others."""
+    named = [arm for c in contrasts for arm in (c.against, c.arm)]
+    return list(dict.fromkeys([*named, *arms]))
+
+
+def _outcomes(columns: list[str]) -> list[str]:
+    """List the outcomes that are compared, in the order of the report."""
+    by_inversion = [
+        schema.inversion_column(inversion, name)
+        for inversion in inversions_of(columns)
+        for name in schema.INVERSION_OUTCOMES
+    ]
+    wanted = [*by_inversion, schema.CLEAN_ACC, schema.TRAIN_ACC, *robust_columns_of(columns)]
+    return [c for c in wanted if c in columns]
+
+
+def _compare(
+    units: pd.DataFrame,
+    contrast: Contrast,
+    outcomes: list[str],
+    *,
+    level: float,
+    alpha: float,
+    seed: int,
+) -> dict[str, Comparison]:
+    """Run each estimator that the data allow on each outcome; keep the reasons of the others.
+
+    ``outcomes`` starts with the primary one. Outcomes without a gap share one replay.
+    """
+    pair = {"arm": contrast.arm, "against": contrast.against, "level": level}
+    mine = units.loc[units["arm"].isin([contrast.arm, contrast.against])]
+    fraction = unit_of(outcomes[0]).name == "pp"
+    whole = [o for o in outcomes if np.isfinite(np.asarray(mine[o], dtype=float)).all()]
+    try:
+        replayed = randomisation_tests(mine, whole, **pair, seed=seed) if whole else {}
+    except NotEstimable:
+        replayed = {}
+    found: dict[str, Comparison] = {}
+    for outcome in outcomes:
+        notes: list[str] = []
+
+        def attempt(
+            estimator: Callable[..., _Result],
+            outcome: str = outcome,
+            notes: list[str] = notes,
+            **options: Any,
+        ) -> _Result | None:
+            try:
+                return estimator(mine, outcome, **pair, **options)
+            except NotEstimable as reason:
+                if str(reason) not in notes:
+                    notes.append(str(reason))
+                return None
+
+        found[outcome] = Comparison(
+            contrast=contrast,
+            outcome=outcome,
+            difference=attempt(difference_in_means),
+            randomisation=replayed.get(outcome) or attempt(randomisation_test, seed=seed),
+            beta=attempt(beta_effect) if outcome == outcomes[0] and fraction else None,
+            alpha=alpha,
+            notes=tuple(notes),
+        )
+    return found
+
+
+def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
+    columns = [*robust_columns_of(list(units.columns)), schema.CLEAN_ACC]
+    complete = units.dropna(subset=[c for c in columns if c in units])
+    return tuple(associate(complete, outcome, c) for c in columns if c in units and len(complete))
+
+
+def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
+    """Explain leakage at each epsilon where robust accuracy varies; needs more units than terms."""
+    robust = robust_columns_of(list(units.columns))
+    if schema.CLEAN_ACC not in units:
+        return {}
+    complete = units.dropna(subset=[*robust, schema.CLEAN_ACC])
+    if len(complete) < 5 or len(complete[outcome].unique()) < 2:
+        return {}
+    varying = [c for c in robust if len(complete[c].unique()) > 1]
+    return {c: explain(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
+
+
+def _trained_alike(arms: dict[str, Any], contrast: Contrast) -> bool:
+    return arms[contrast.arm] == arms[contrast.against]

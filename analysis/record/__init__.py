@@ -1,0 +1,1 @@
+"""Read the record of a campaign from MLflow into tables."""

@@ -1,0 +1,1 @@
+"""Regression models of leakage: Beta, counts, dose and response, mechanism, matching."""

@@ -1,0 +1,297 @@
+"""Fit the Beta regression of the paper's field beside the randomisation test, never instead of it.
+
+Ferrari & Cribari-Neto (2004): y ~ Beta(mu phi, (1 - mu) phi), logit(mu) = x'b, one phi.
+With few runs the maximum-likelihood precision is biased up and Wald intervals are too narrow, so
+the effect carries a small-sample interval too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.inference.difference import contrasted, design_of
+from analysis.inference.table_checks import NotEstimable, named
+from analysis.schema.columns import unit_of
+
+_MAX_SCORE = 1e-4
+LINKS = {
+    "logit": "Logit",
+    "probit": "Probit",
+    "cloglog": "CLogLog",
+    "loglog": "LogLog",
+    "cauchit": "Cauchy",
+}
+_INFORMATION = {"expected": "eim", "observed": "nonrobust"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BetaFit:
+    """Maximum-likelihood fit; by default with the errors that R's betareg reports."""
+
+    coefficients: np.ndarray  # (k,) of the linear predictor of the mean
+    covariance: np.ndarray  # (k, k)
+    precision_coefficients: np.ndarray  # (q,) of log(phi); (1,) without a precision submodel
+    precision_covariance: np.ndarray  # (q, q)
+    loglik: float
+    n: int
+    score: float  # largest absolute score at the solution
+    link: str
+    information: str  # expected or observed
+
+    @property
+    def se(self) -> np.ndarray:
+        """Standard errors of the coefficients, (k,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def precision_se(self) -> np.ndarray:
+        """Standard errors of the coefficients of log(phi), (q,)."""
+        return np.sqrt(np.diag(self.precision_covariance))
+
+    @property
+    def phi(self) -> float:
+        """The precision where it is constant."""
+        if len(self.precision_coefficients) > 1:
+            raise ValueError("phi is not one number here; read precision_coefficients")
+        return float(np.exp(self.precision_coefficients[0]))
+
+    @property
+    def phi_se(self) -> float:
+        """Standard error of the constant precision, by the delta method from log(phi)."""
+        return self.phi * float(self.precision_se[0])
+
+    def __str__(self) -> str:
+        terms = ", ".join(
+            f"{b:.4g} (SE {s:.4g})" for b, s in zip(self.coefficients, self.se, strict=True)
+        )
+        phi = f"phi {self.phi:.4g}" if len(self.precision_coefficients) == 1 else "phi modelled"
+        return (
+            f"Beta regression ({self.link}, {self.information} information): {terms}; {phi}, "
+            f"loglik {self.loglik:.6g}, n {self.n}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LikelihoodRatio:
+    """Test that the precision does not depend on its covariates; chi-squared, so many units."""
+
+    statistic: float
+    df: int
+    p: float
+
+    def __str__(self) -> str:
+        return f"LR = {self.statistic:.5g} on {self.df} df, p = {self.p:.3g}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BetaEffect:
+    """Effect of ``arm`` against ``against`` in a Beta regression with block indicators."""
+
+    arm: str
+    against: str
+    outcome: str
+    coefficient: float  # log odds ratio of the mean
+    se: float
+    z: float
+    p: float  # Wald; too small with few runs
+    odds_ratio: float | None  # of the logit link only
+    phi: float
+    loglik: float
+    n: int
+    estimate: float  # g-computation: mean difference of fitted means, percentage points
+    estimate_se: float  # delta method
+    low: float
+    high: float
+    small_sample_low: float  # SE * sqrt(n / (n - k)) and t(n - k)
+    small_sample_high: float
+    level: float
+    link: str
+    largest_residual: float  # quantile residual, standard normal if the model holds
+    largest_unit: str  # whose it is
+    precision: LikelihoodRatio | None  # that both arms have one phi
+
+    def __str__(self) -> str:
+        return (
+            f"{self.arm} - {self.against}: {self.estimate:+.3g} pp by Beta regression "
+            f"({self.level:.0%} {self.low:+.3g} to {self.high:+.3g}, small-sample "
+            f"{self.small_sample_low:+.3g} to {self.small_sample_high:+.3g}); coefficient "
+            f"{self.coefficient:.4g} (SE {self.se:.4g}, {self.link} link)"
+        )
+
+
+def link_of(name: str) -> Any:
+    """Return statsmodels' link object: mean from predictor by ``inverse``."""
+    if name not in LINKS:
+        raise ValueError(f"unknown link {name!r}; known: {', '.join(sorted(LINKS))}")
+    from statsmodels.genmod.families import links
+
+    return getattr(links, LINKS[name])()
+
+
+def fit_beta(
+    y: np.ndarray,
+    x: np.ndarray,
+    *,
+    precision: np.ndarray | None = None,
+    link: str = "logit",
+    information: str = "expected",
+) -> BetaFit:
+    """Fit link(mean) = x @ b; y (n,) strictly in (0, 1), x (n, k).
+
+    ``precision`` (n, q) holds the covariates of log(phi), constant unless given (Smithson &
+    Verkuilen 2006). Errors are from the expected information (betareg's) or the observed one;
+    robust names are not offered, as statsmodels gives HC0 for each of them.
+
+    BFGS, then Newton steps; the score is checked here because the optimiser's own flag is wrong
+    both ways.
+    """
+    if not np.all((y > 0) & (y < 1)):  # also catches NaN; statsmodels only asserts
+        raise NotEstimable("Beta regression needs every outcome strictly between 0 and 1")
+    if information not in _INFORMATION:
+        raise ValueError(
+            f"information must be one of {', '.join(_INFORMATION)}, got {information!r}; for HC2 "
+            "errors use analysis.inference.difference.difference_in_means"
+        )
+    from statsmodels.othermod.betareg import BetaModel
+
+    model = BetaModel(y, x, exog_precision=precision, link=link_of(link))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about convergence, which is judged by the score below
+        start = model.fit(method="bfgs", disp=False)
+        options = {"method": "newton", "cov_type": _INFORMATION[information], "disp": False}
+        fit = model.fit(start_params=start.params, **options)
+    score = float(np.abs(model.score(fit.params)).max())
+    if not score < _MAX_SCORE:
+        raise NotEstimable(f"the Beta likelihood did not converge (largest score {score:.2g})")
+    covariance, k = np.asarray(fit.cov_params()), x.shape[1]
+    return BetaFit(
+        coefficients=np.asarray(fit.params[:k]),
+        covariance=covariance[:k, :k],
+        precision_coefficients=np.asarray(fit.params[k:]),
+        precision_covariance=covariance[k:, k:],
+        loglik=float(fit.llf),
+        n=len(y),
+        score=score,
+        link=link,
+        information=information,
+    )
+
+
+def precision_test(
+    y: np.ndarray, x: np.ndarray, precision: np.ndarray, *, link: str = "logit"
+) -> LikelihoodRatio:
+    """Compare the fit with precision covariates (n, q, constant among them) with a constant phi."""
+    wide, narrow = fit_beta(y, x, precision=precision, link=link), fit_beta(y, x, link=link)
+    statistic, df = 2 * (wide.loglik - narrow.loglik), precision.shape[1] - 1
+    return LikelihoodRatio(statistic=statistic, df=df, p=float(stats.chi2.sf(statistic, df)))
+
+
+def quantile_residuals(fit: BetaFit, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return standard normal quantiles of each outcome's fitted distribution, (n,).
+
+    Dunn & Smyth (1996): standard normal if the model holds. For a fit with one phi.
+    """
+    mean = link_of(fit.link).inverse(x @ fit.coefficients)
+    return stats.norm.ppf(stats.beta(mean * fit.phi, (1 - mean) * fit.phi).cdf(y))
+
+
+def beta_effect(
+    units: pd.DataFrame,
+    outcome: str,
+    *,
+    arm: str,
+    against: str,
+    level: float = 0.95,
+    link: str = "logit",
+) -> BetaEffect:
+    """Fit arm and block indicators to the units of two arms and average the effect over them.
+
+    Raises:
+        NotEstimable: an outcome of exactly 0 or 1 (the units are named), no variation within an
+            arm, or no convergence.
+    """
+    table = contrasted(units, outcome, arm=arm, against=against)
+    y = table[outcome].to_numpy(dtype=float)
+    _check_support(table, outcome, y)
+    x = design_of(table, arm)
+    if len(y) <= x.shape[1]:
+        raise NotEstimable(f"{len(y)} units do not suffice for {x.shape[1]} coefficients")
+    fit = fit_beta(y, x, link=link)
+    estimate, se = average_effect(link_of(link), fit.coefficients, fit.covariance, x)
+    n, k = x.shape
+    half = stats.norm.ppf((1 + level) / 2) * se
+    small_half = stats.t.ppf((1 + level) / 2, n - k) * se * np.sqrt(n / (n - k))
+    scale = unit_of(outcome).scale
+    residuals = quantile_residuals(fit, y, x)
+    wald = fit.coefficients[0] / fit.se[0]
+    return BetaEffect(
+        arm=arm,
+        against=against,
+        outcome=outcome,
+        coefficient=float(fit.coefficients[0]),
+        se=float(fit.se[0]),
+        z=float(wald),
+        p=float(2 * stats.norm.sf(abs(wald))),
+        odds_ratio=float(np.exp(fit.coefficients[0])) if link == "logit" else None,
+        phi=fit.phi,
+        loglik=fit.loglik,
+        n=n,
+        estimate=scale * estimate,
+        estimate_se=scale * se,
+        low=scale * float(estimate - half),
+        high=scale * float(estimate + half),
+        small_sample_low=scale * float(estimate - small_half),
+        small_sample_high=scale * float(estimate + small_half),
+        level=level,
+        link=link,
+        largest_residual=float(residuals[np.argmax(np.abs(residuals))]),
+        largest_unit=str(table["unit_id"].iloc[int(np.argmax(np.abs(residuals)))]),
+        precision=_precision_by_arm(y, x, link),
+    )
+
+
+def _check_support(table: pd.DataFrame, outcome: str, y: np.ndarray) -> None:
+    at_bound = table["unit_id"][(y <= 0) | (y >= 1)]
+    if len(at_bound):
+        raise NotEstimable(
+            f"Beta regression is undefined at 0 and 1: {outcome} of {named(at_bound)}"
+        )
+    constant = [
+        arm for arm in table["arm"].unique() if np.ptp(y[(table["arm"] == arm).to_numpy()]) == 0
+    ]
+    if constant:
+        raise NotEstimable(
+            f"all units of {', '.join(map(str, constant))} have the same {outcome}, "
+            "so a Beta precision cannot be estimated; are the seeds of the runs distinct?"
+        )
+
+
+def _precision_by_arm(y: np.ndarray, x: np.ndarray, link: str) -> LikelihoodRatio | None:
+    """Test that the arms have one precision; None where that fit does not converge."""
+    try:
+        return precision_test(y, x, np.column_stack([np.ones(len(y)), x[:, 0]]), link=link)
+    except (NotEstimable, np.linalg.LinAlgError):
+        return None
+
+
+def average_effect(
+    link: Any, coefficients: np.ndarray, covariance: np.ndarray, x: np.ndarray
+) -> tuple[float, float]:
+    """Return the average difference of fitted means with column 0 set to 1 and 0, and its SE.
+
+    g-computation; SE by the delta method, gradient mean(X1 mu1') - mean(X0 mu0'), where mu' is the
+    derivative of the mean by its predictor, mu (1 - mu) for the logit.
+    """
+    with_arm, without = x.copy(), x.copy()
+    with_arm[:, 0], without[:, 0] = 1.0, 0.0
+    eta1, eta0 = with_arm @ coefficients, without @ coefficients
+    slope1, slope0 = link.inverse_deriv(eta1), link.inverse_deriv(eta0)
+    gradient = (slope1 @ with_arm - slope0 @ without) / len(x)
+    difference = float((link.inverse(eta1) - link.inverse(eta0)).mean())
+    return difference, float(np.sqrt(gradient @ covariance @ gradient))

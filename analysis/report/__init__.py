@@ -1,0 +1,1 @@
+"""The report: sentences, tables, figures, the page."""

@@ -1,0 +1,224 @@
+"""Draw the figures of the report as inline SVG that takes the page's text colour and scales.
+
+Arms differ by marker as well as by colour (Okabe & Ito), so the figures survive gray printing.
+Colours are CSS variables with the printed colour as fallback, and ink is ``currentColor``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import textwrap
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.inference.difference import ArmMean
+from analysis.inference.heterogeneity import Heterogeneity
+from analysis.pipeline.primary import Comparison
+from analysis.schema.columns import label, short_label, unit_of
+
+_INK = "#010203"  # replaced by currentColor
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_MANY = 2_000  # points above which a figure holds them as a picture
+_WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "atat-ray",
+    "font.size": 9.0,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.0,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.1,
+    "legend.columnspacing": 1.2,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+def outcome_figure(
+    units: pd.DataFrame, outcome: str, means: list[ArmMean], arms: tuple[str, ...]
+) -> str:
+    """Draw every unit on a line of its arm and block, and each arm's mean and interval."""
+    scale = unit_of(outcome).scale
+    blocks = list(dict.fromkeys(units["block"]))
+    summary = {m.arm: m for m in means}
+    shown = [a for a in arms if a in summary]
+    step = len(blocks) + 2
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(0.55 + 0.19 * step * len(shown))
+        ticks: list[float] = []
+        for i, arm in enumerate(shown):
+            top = -i * step
+            mark = _mark(arms, arm)
+            _draw_mean(axes, summary[arm], top, **mark)
+            for j, block in enumerate(blocks):
+                inside = units.loc[(units["arm"] == arm) & (units["block"] == block)]
+                values = scale * inside[outcome].to_numpy(dtype=float)
+                height = [top - 1 - j] * len(values)
+                axes.plot(
+                    values,
+                    height,
+                    linestyle="",
+                    ms=4.5,
+                    mew=0.6,
+                    mec=_INK,
+                    alpha=0.8,
+                    rasterized=len(units) > _MANY,
+                    **mark,
+                )
+                axes.annotate(
+                    str(block),
+                    (1, top - 1 - j),
+                    xycoords=axes.get_yaxis_transform(),
+                    fontsize=8,
+                    alpha=0.7,
+                    va="center",
+                    ha="left",
+                    annotation_clip=False,
+                )
+            ticks.append(top)
+        axes.set_yticks(ticks, shown)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(-step * len(shown) + 1.2, 0.9)
+        axes.set_xlabel(_axis(outcome))
+        axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
+        return _svg(figure, f"{label(outcome)} of every unit by arm and block")
+
+
+def forest_figure(comparisons: list[Comparison], outcome: str) -> str:
+    """Draw differences with their intervals around the line of no effect, one row a comparison."""
+    drawn = [c for c in comparisons if c.difference is not None]
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(0.6 + 0.42 * len(drawn))
+        axes.axvline(0, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        for i, comparison in enumerate(drawn):
+            estimate = comparison.difference
+            if estimate is None:
+                continue
+            axes.plot([estimate.low, estimate.high], [-i, -i], color=_INK, linewidth=1.4)
+            axes.plot(estimate.estimate, -i, marker="D", ms=5, color=_INK)
+        names = [f"{c.contrast}\n{c.outcome.partition('/')[0]}" for c in drawn]
+        axes.set_yticks([-i for i in range(len(drawn))], names, fontsize=8)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(-len(drawn) + 0.4, 0.6)
+        axes.set_xlabel(
+            f"difference in {label(outcome).partition(' (')[0]} ({unit_of(outcome).name})"
+        )
+        axes.grid(axis="x", color=_INK, alpha=0.12, linewidth=0.6)
+        return _svg(figure, "Differences between arms with intervals")
+
+
+def scatter_figure(
+    units: pd.DataFrame, outcome: str, accuracies: list[str], arms: tuple[str, ...]
+) -> str:
+    """Draw leakage against each accuracy in small multiples, one point a unit."""
+    columns = 2 if len(accuracies) > 1 else 1
+    rows = -(-len(accuracies) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.5 + 2.0 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, accuracy in zip(grid.flat, accuracies, strict=False):
+            for arm in arms:
+                inside = units.loc[units["arm"] == arm]
+                x = unit_of(accuracy).scale * inside[accuracy].to_numpy(dtype=float)
+                y = unit_of(outcome).scale * inside[outcome].to_numpy(dtype=float)
+                mark = _mark(arms, arm)
+                points = {"linestyle": "", "ms": 5, "mew": 0.6, "mec": _INK, "alpha": 0.8, **mark}
+                axes.plot(x, y, label=arm, rasterized=len(units) > _MANY, **points)
+            axes.set_xlabel(_axis(accuracy), fontsize=8)
+            axes.grid(color=_INK, alpha=0.12, linewidth=0.6)
+        for axes in list(grid.flat)[len(accuracies) :]:
+            axes.remove()
+        figure.supylabel(textwrap.fill(_axis(outcome), 32), fontsize=9)
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=len(arms))
+        return _svg(figure, f"{label(outcome)} against accuracy, one point a unit")
+
+
+def class_figure(found: Heterogeneity) -> str:
+    """Draw the effect on every class, shrunken and raw, one panel a block, in class order."""
+    blocks = list(dict.fromkeys(c.block for c in found.classes))
+    many = len(found.classes) > _MANY
+    with mpl.rc_context(_STYLE):
+        height = 0.8 + 1.5 * len(blocks)
+        figure = Figure(figsize=(_WIDTH, height))
+        grid = figure.subplots(len(blocks), 1, squeeze=False, sharey=True)
+        # Set by hand: a layout that measures every label of every panel takes seconds.
+        figure.subplots_adjust(0.13, 0.45 / height, 0.99, 1 - 0.5 / height, hspace=0.5)
+        for axes, block in zip(grid.flat, blocks, strict=True):
+            inside = [c for c in found.classes if c.block == block]
+            x = np.arange(len(inside))
+            raw, shrunken = [c.raw for c in inside], [c.shrunken for c in inside]
+            axes.axhline(0, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axhline(float(np.mean(raw)), color=_COLOURS[0], linewidth=0.9)
+            axes.vlines(x, raw, shrunken, color=_INK, alpha=0.35, linewidth=0.7, rasterized=many)
+            hollow = {"marker": "o", "ms": 3.5, "mfc": "none", "mec": _INK, "mew": 0.7}
+            filled = {"marker": "D", "ms": 4.5, "color": _COLOURS[0], "mec": _INK, "mew": 0.6}
+            axes.plot(x, raw, linestyle="", label="raw", alpha=0.6, rasterized=many, **hollow)
+            axes.plot(x, shrunken, linestyle="", label="shrunken", rasterized=many, **filled)
+            step = -(-len(inside) // 30)
+            axes.set_xticks(x[::step], [c.name for c in inside[::step]], fontsize=7)
+            axes.set_title(f"block {block}", loc="left")
+            axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        grid[-1, 0].set_xlabel("class")
+        figure.supylabel(f"{found.arm} - {found.against}, pp", fontsize=9)
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="upper center", ncols=2)
+        return _svg(figure, "Effect on every class, shrunken and raw, by block")
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _axis(outcome: str) -> str:
+    """Name an outcome and its unit on an axis: ``AttAcc@1 (standard), %``."""
+    unit = unit_of(outcome)
+    return f"{short_label(outcome)}, {'%' if unit.name == 'pp' else unit.name}"
+
+
+def _mark(arms: tuple[str, ...], arm: str) -> dict[str, Any]:
+    i = arms.index(arm) % len(_COLOURS)
+    return {"marker": _MARKERS[i], "color": _COLOURS[i]}
+
+
+def _draw_mean(axes: Axes, mean: ArmMean, height: float, *, marker: str, color: str) -> None:
+    if mean.low is not None and mean.high is not None:
+        axes.plot([mean.low, mean.high], [height, height], color=color, linewidth=2)
+    axes.plot(mean.mean, height, marker=marker, color=color, ms=8, mec=_INK, mew=0.8)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """Return the figure as an SVG element without size, ids that clash, or fixed ink."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:width|height)="[0-9.]+pt"', "", text, count=2)
+    text = re.sub(r' xmlns:xlink="[^"]*"| xmlns="[^"]*"', "", text).replace("xlink:href", "href")
+    text = text.replace(_INK, "currentColor")
+    for i, colour in enumerate(_COLOURS):
+        text = text.replace(colour, f"var(--arm-{i}, {colour})")
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]  # ids are unique in the page
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

@@ -1,0 +1,184 @@
+"""Show a recorded sweep: a table, a CSV file and a picture of leakage against clean accuracy.
+
+A sweep is exploratory: nothing in it was randomised, its points were chosen while looking at
+outcomes, and the best of many looks better than it is. So there are no intervals and no p-values
+here, and table, file and picture say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import schema
+from analysis.record.address import check_address, check_place
+from analysis.record.reader import artifact, find_experiment, search
+
+CAUTION = "exploratory: not randomised"
+_WHOLE = ("FINISHED", "FAILED")
+_TABLE = ("unit_id", "status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep left behind.
+
+    Attributes:
+        name: of the sweep.
+        leakage: column of the outcome that is weighed against clean accuracy.
+        options: columns of what varied.
+        points: unit_id, status, reason, options, outcomes, ``front``; one row a recorded point.
+    """
+
+    name: str
+    leakage: str
+    options: list[str]
+    points: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A sweep as it is shown: words to print, and the files that were written."""
+
+    words: str
+    picture: Path
+    table: Path
+
+
+def load(tracking_uri: str, name: str) -> Sweep:
+    """Read the points of a sweep from MLflow.
+
+    Raises:
+        ValueError: there is no such sweep, or it is not marked as not randomised.
+    """
+    check_address(tracking_uri)
+    from mlflow import MlflowClient
+
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    client = MlflowClient(tracking_uri)
+    experiment = find_experiment(client, tracking_uri, name)
+    parents = search(client, experiment, schema.KIND_SWEEP)
+    if len(parents) != 1:
+        raise ValueError(f"experiment {name!r} must hold one sweep, found {len(parents)}")
+    check_place(tracking_uri, parents[0], name)
+    parent = parents[0].info.run_id
+    settings = json.loads(artifact(client, parent, schema.PROTOCOL_FILE))
+    runs = [
+        run
+        for run in search(client, experiment, schema.KIND_POINT)
+        if run.data.tags.get("mlflow.parentRunId") == parent and run.info.status in _WHOLE
+    ]
+    for run in (*parents, *runs):
+        if run.data.tags.get(schema.RANDOMISED_TAG) != schema.NOT_RANDOMISED:
+            raise ValueError(
+                f"run {run.info.run_id} of {name} is not marked "
+                f"{schema.RANDOMISED_TAG}={schema.NOT_RANDOMISED}; it is not of a sweep"
+            )
+    options = list(settings["search"]["options"])
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        tags, metrics = run.data.tags, run.data.metrics
+        outcomes = {k: v for k, v in metrics.items() if not k.startswith(schema.EPOCH_PREFIX)}
+        chosen = {option: float(run.data.params[option]) for option in options}
+        rows.append({t: tags.get(t, "") for t in (*_TABLE, "reason")} | chosen | outcomes)
+    first = [*_TABLE, *options, schema.CLEAN_ACC, settings["outcome"]]
+    points = pd.DataFrame(rows, columns=None if rows else first)
+    points = points.reindex(columns=[*first, *(c for c in points.columns if c not in first)])
+    points = points.sort_values("unit_id", ignore_index=True)
+    leakage, clean_acc = (list(points[name]) for name in (settings["outcome"], schema.CLEAN_ACC))
+    points["front"] = on_front(leakage, clean_acc)
+    return Sweep(name=name, leakage=settings["outcome"], options=options, points=points)
+
+
+def on_front(leakage: list[float], clean_acc: list[float]) -> list[bool]:
+    """Tell which points are on the Pareto front: none leaks less at as high a clean accuracy.
+
+    A point without an outcome (NaN) is not; of equal points all are.
+    """
+    pairs = list(zip(leakage, clean_acc, strict=True))
+    return [
+        bool(leak == leak)
+        and not any(
+            other <= leak and acc >= clean and (other, acc) != (leak, clean) for other, acc in pairs
+        )
+        for leak, clean in pairs
+    ]
+
+
+def words(sweep: Sweep) -> str:
+    """Write the table of a sweep, best clean accuracy first, the front marked."""
+    points = sweep.points.sort_values(
+        [schema.CLEAN_ACC, sweep.leakage, "unit_id"], ascending=[False, True, True]
+    )
+    width = max(len("point"), *(len(name) for name in points["unit_id"]))
+    heads = [f"{name:>12}" for name in (*sweep.options, "clean acc", "leakage")]
+    lines = [f"{sweep.name} ({CAUTION})", f"{'point':<{width}}{''.join(heads)}"]
+    for row in points.to_dict("records"):
+        chosen = "".join(f"{row[option]:>12.4g}" for option in sweep.options)
+        if row["status"] == schema.FINISHED:
+            outcome = f"{row[schema.CLEAN_ACC]:>12.3f}{row[sweep.leakage]:>12.3f}"
+            outcome += "  Pareto" if row["front"] else ""
+        else:
+            outcome = f"  {row['status']}: {row['reason']}"
+        lines.append(f"{row['unit_id']:<{width}}{chosen}{outcome}")
+    lines.append(
+        f"leakage is {sweep.leakage}; one training run a point, chosen among many: "
+        "confirm in a trial, on another split"
+    )
+    return "\n".join(lines)
+
+
+def draw(sweep: Sweep, path: Path) -> None:
+    """Draw leakage against clean accuracy, one mark a point, with the Pareto front, as PNG."""
+    from matplotlib.figure import Figure
+
+    points = sweep.points.loc[sweep.points["status"] == schema.FINISHED]
+    best = points.loc[points["front"]].sort_values([schema.CLEAN_ACC])
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.step(
+        best[schema.CLEAN_ACC], best[sweep.leakage], where="pre", color="#d55e00", lw=1.2, zorder=1
+    )
+    for chosen, colour, name in (
+        (points.loc[~points["front"]], "#0072b2", "other points"),
+        (best, "#d55e00", "Pareto front"),
+    ):
+        marker = "s" if name == "Pareto front" else "o"
+        axes.plot(
+            chosen[schema.CLEAN_ACC], chosen[sweep.leakage], marker, color=colour, ms=6, label=name
+        )
+    reached = points[schema.CLEAN_ACC]
+    middle = (reached.max() + reached.min()) / 2
+    for row in best.to_dict("records"):
+        left = row[schema.CLEAN_ACC] < middle  # labels stay inside the axes and off the front
+        axes.annotate(
+            ", ".join(f"{option} {row[option]:.3g}" for option in sweep.options),
+            (row[schema.CLEAN_ACC], row[sweep.leakage]),
+            textcoords="offset points",
+            xytext=(7, -9) if left else (-6, 7),
+            ha="left" if left else "right",
+            fontsize=8,
+        )
+    axes.margins(0.12)
+    axes.set_xlabel("clean accuracy (better to the right)")
+    axes.set_ylabel(f"leakage, {sweep.leakage} (better below)")
+    axes.set_title(f"{sweep.name}: {len(points)} points ({CAUTION})", fontsize=10)
+    axes.legend(loc="upper left", frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def conclude(tracking_uri: str, name: str, folder: Path) -> Shown:
+    """Write table and picture of a sweep into a folder; return what to print."""
+    sweep = load(tracking_uri, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    table, picture = folder / "points.csv", folder / "points.png"
+    marked = sweep.points.assign(**{schema.RANDOMISED_TAG: schema.NOT_RANDOMISED})
+    marked.to_csv(table, index=False)
+    draw(sweep, picture)
+    return Shown(words=words(sweep), picture=picture, table=table)

@@ -1,0 +1,247 @@
+"""Write the sentences of the report from the estimates; what the data do not support is not said.
+
+Two contrasts are claimed, in a fixed sequence: the primary one, and the one named ``mechanism``
+only where the primary one was shown, so that both keep the level of one test. The others stand in
+tables. Clean accuracy is a secondary outcome, said with its own p.
+"""
+
+from __future__ import annotations
+
+from analysis import schema
+from analysis.inference.table_checks import named
+from analysis.pipeline.primary import Comparison, Results
+from analysis.report.formatting import interval, number, p_relation, p_text
+from analysis.schema.columns import label, unit_of
+
+
+def verdict(results: Results) -> tuple[str, str]:
+    """Return the two sentences that answer the question of the protocol."""
+    first, second = _primary_sentence(results), _second_sentence(results)
+    if results.interim:
+        total = results.flow.total
+        first = (
+            f"Interim, {total.pending} of {total.allocated} units pending: "
+            + first[0].lower()
+            + first[1:]
+        )
+    return first, second
+
+
+def _primary_sentence(results: Results) -> str:
+    comparison = results.primary
+    contrast, what = comparison.contrast, label(results.outcome)
+    if comparison.difference is None or comparison.randomisation is None:
+        return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
+    runs, found = _runs(results, comparison), evidence(results, comparison)
+    if results.undecided:
+        planned = "at this point" if results.looks else "in the protocol"
+        return (
+            f"no look was planned {planned}, so nothing is decided yet; so far {what} of "
+            f"{contrast.arm} and {contrast.against} differs by {found}, over {runs}."
+        )
+    too_small = comparison.randomisation.smallest_p > comparison.alpha
+    unattainable = (
+        f"as this design cannot give p below {p_text(comparison.randomisation.smallest_p)}"
+    )
+    if results.same_training:
+        outcome = "no difference was shown, as expected"
+        if comparison.shown:
+            outcome = "a difference was found although both were trained alike"
+        elif too_small:
+            outcome = f"no difference could have been shown, {unattainable}"
+        return (
+            f"This is an A/A check of {runs}: {what} of {contrast.arm} and "
+            f"{contrast.against} differs by {found}, {outcome}."
+        )
+    direction = "lower" if comparison.difference.estimate < 0 else "higher"
+    size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
+    if too_small:
+        return (
+            f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
+            f"{what} could have been shown, {unattainable}: {found}."
+        )
+    if not comparison.shown:
+        return (
+            f"Over {runs}, an effect of {contrast.arm} against {contrast.against} on "
+            f"{what} was not shown: {found}."
+        )
+    return (
+        f"Over {runs}, {what} was {size} {comparison.difference.unit} {direction} in "
+        f"{contrast.arm} than in {contrast.against} "
+        f"({evidence(results, comparison, estimate=False)})."
+    )
+
+
+def _runs(results: Results, comparison: Comparison) -> str:
+    """Return ``16 training runs``, and which of the two arms are not among them and why."""
+    contrast, difference = comparison.contrast, comparison.difference
+    n = 0 if difference is None else difference.n_arm + difference.n_against
+    pair = (contrast.arm, contrast.against)
+    failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
+    without = [f"{failed} more failed"] if failed else []
+    if alone := results.unpaired(contrast):
+        has, its = ("has", "its block") if len(alone) == 1 else ("have", "their blocks")
+        without.append(f"{named(alone)} {has} no finished unit of the other arm in {its}")
+    return f"{n} training runs" + (f" ({'; '.join(without)})" if without else "")
+
+
+def _second_sentence(results: Results) -> str:
+    if results.undecided and results.primary.difference is not None:
+        return "The numbers below will change, and none of them supports a claim."
+    if results.same_training:
+        return _aa_sentence(results)
+    if results.mechanism is not None:
+        return mechanism_sentence(results, results.mechanism)
+    return clean_sentence(results)
+
+
+def _aa_sentence(results: Results) -> str:
+    test = results.primary.randomisation
+    if test is None:
+        return "Nothing can be said yet about the platform or the size of chance differences."
+    if results.primary.shown:
+        return (
+            f"In {results.alpha:.0%} of A/A campaigns chance alone does this; "
+            "look for a cause before believing other campaigns of this platform."
+        )
+    digits = unit_of(results.outcome).digits
+    if abs(test.low) == abs(test.high) == float("inf"):
+        return f"So few units exclude no constant difference at the {results.level:.0%} level."
+    return (
+        f"Constant differences outside {interval(test.low, test.high, digits)} {test.unit} are "
+        f"excluded at the {results.level:.0%} level, and smaller ones are not."
+    )
+
+
+def mechanism_sentence(results: Results, comparison: Comparison) -> str:
+    """Say what the contrast named mechanism adds, and no more than the primary one allows."""
+    contrast = comparison.contrast
+    shared = f"what {contrast.against} shares with {contrast.arm}"
+    if comparison.difference is None or comparison.randomisation is None:
+        return (
+            f"The comparison with {contrast.against} is not estimable ({comparison.notes[0]}), so "
+            f"nothing separates the effect of {contrast.arm} from {shared}."
+        )
+    found = evidence(results, comparison)
+    if results.undecided:
+        return f"So far the difference from {contrast.against} is {found}, and nothing is decided."
+    if not results.primary.shown:
+        return (
+            f"The difference from {contrast.against} is {found}, and it is not claimed because "
+            "the primary contrast, which comes first, was not shown."
+        )
+    if not comparison.shown:
+        return (
+            f"A difference between {contrast.arm} and {contrast.against} was not shown ({found}), "
+            f"so this trial does not separate the effect of {contrast.arm} from {shared}."
+        )
+    primary = results.primary.difference
+    same_sign = primary is not None and primary.estimate * comparison.difference.estimate > 0
+    consequence = (
+        f"so {shared} does not account for all of it"
+        if same_sign
+        else f"so {shared} moves the outcome further than {contrast.arm} itself does"
+    )
+    return f"Against {contrast.against} the difference is {found}, {consequence}."
+
+
+def clean_sentence(results: Results) -> str:
+    """Say how far clean accuracy moved with the primary contrast."""
+    key = (results.contrasts[0].name, schema.CLEAN_ACC)
+    comparison = results.comparisons.get(key)
+    if comparison is None or comparison.difference is None or comparison.randomisation is None:
+        return "The difference in clean accuracy is not estimable."
+    found = evidence(results, comparison)
+    if results.undecided:
+        return f"So far clean accuracy differs by {found}, and nothing is decided."
+    if not comparison.shown:
+        return f"A difference in clean accuracy was not shown ({found})."
+    if not results.primary.shown or results.primary.difference is None:
+        return f"Clean accuracy differs ({found})."
+    less = -1 if results.outcome.endswith("/delta_eval") else 1  # a larger distance leaks less
+    together = less * results.primary.difference.estimate * comparison.difference.estimate > 0
+    how = "together" if together else "in opposite directions"
+    return (
+        f"Clean accuracy differs too ({found}), so leakage and accuracy moved {how} and this "
+        "contrast alone does not name the cause."
+    )
+
+
+def evidence(results: Results, comparison: Comparison, *, estimate: bool = True) -> str:
+    """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``.
+
+    At a planned look the p that it needs follows, as the interval keeps the level of the protocol.
+    """
+    difference, test = comparison.difference, comparison.randomisation
+    if difference is None or test is None:
+        return "not estimable"
+    digits = unit_of(comparison.outcome).digits
+    parts = [f"{number(difference.estimate, digits, signed=True)} {difference.unit}"]
+    parts = parts if estimate else []
+    parts.append(
+        f"{difference.level:.0%} interval {interval(difference.low, difference.high, digits)}"
+    )
+    parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
+    if test.p <= comparison.alpha < difference.p:
+        parts.append(f"p of equal means {p_relation(difference.p)}")
+    return ", ".join(parts) + needs(results)
+
+
+def needs(results: Results, share: float = 1.0) -> str:
+    """Return ``, this look needs p <= 0.019`` at a planned look, of which a test takes a share."""
+    return f", this look needs p <= {p_text(share * results.needed)}" if results.shared else ""
+
+
+def measured(outcome: str) -> dict[str, str]:
+    """Name the unit of the outcome: many of it, one of it, and that of a simple slope."""
+    unit = unit_of(outcome).name
+    if unit == "pp":
+        many, one, per = "points of leakage", "one point of leakage", "a point of accuracy"
+    else:  # a simple slope is one of fractions, so that of a distance is for all of accuracy
+        many, one = f"units of the outcome ({unit})", f"one unit of the outcome ({unit})"
+        per = "for 100 points of accuracy"
+    return {"many": many, "one": one, "slope": f"{many} {per}"}
+
+
+def limits(results: Results) -> list[str]:
+    """State what the registered comparisons can and cannot support."""
+    primary = results.contrasts[0]
+    if results.same_training:
+        return [
+            f"{primary.arm} and {primary.against} are trained alike, so any difference between "
+            "them is chance or a fault of the platform, and no defense is assessed here."
+        ]
+    text = [
+        f"The contrast {primary} is randomised, so a difference is caused by the whole recipe that "
+        "the arms do not share; it does not show which ingredient acts. By itself it cannot show "
+        "that non-robust features are the cause, because training on decoy labels without any "
+        f"adversarial perturbation can lower leakage as well{_placebo_means(results)}."
+    ]
+    if results.mechanism is None:
+        return [
+            *text,
+            f"No contrast named mechanism sets {primary.arm} against a second reference, so the "
+            "question of mechanism is open.",
+        ]
+    return [
+        *text,
+        f"The contrast {results.mechanism.contrast} removes what the two arms share. What remains "
+        "may be due to the perturbation, to the decoys being learnt, or to a difference in clean "
+        "accuracy; the trial does not hold clean accuracy fixed.",
+    ]
+
+
+def _placebo_means(results: Results) -> str:
+    """Return the means that show what the reference of the mechanism does by itself."""
+    if results.mechanism is None:
+        return ""
+    means = {m.arm: m for m in results.means[results.outcome]}
+    pair = (results.mechanism.contrast.against, results.contrasts[0].against)
+    if not all(arm in means for arm in pair):
+        return ""
+    digits = unit_of(results.outcome).digits
+    return (
+        " (here the means are "
+        + " and ".join(f"{number(means[arm].mean, digits)} in {arm}" for arm in pair)
+        + ")"
+    )

@@ -1,0 +1,88 @@
+"""Say in words what a column of the unit table is, and in which unit it is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.schema import names as schema
+from analysis.schema.names import ROBUST_PREFIX
+
+_INVERSION_LABELS = {
+    "att_acc_1": "AttAcc@1",
+    "att_acc_5": "AttAcc@5",
+    "lda_att_acc_1": "AttAcc@1 by the LDA evaluator",
+    "lda_att_acc_5": "AttAcc@5 by the LDA evaluator",
+    "delta_eval": "delta_eval, distance to the nearest training image",
+    "target_confidence": "confidence of the target model",
+    "evaluation_confidence": "confidence of the evaluation models",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How a column is printed: ``scale * value`` with ``digits`` decimals, then ``name``."""
+
+    scale: float
+    name: str  # of a difference
+    digits: int
+
+
+_POINTS = Unit(100.0, "pp", 1)
+_DISTANCE = Unit(1.0, "L2", 3)
+_SECONDS = Unit(1.0, "s", 1)
+
+
+def unit_of(column: str) -> Unit:
+    """Return the unit of an outcome: percentage points unless it is a distance or a duration."""
+    if column.startswith(schema.SECONDS_PREFIX):
+        return _SECONDS
+    if column.endswith("/delta_eval"):
+        return _DISTANCE
+    return _POINTS
+
+
+def label(column: str) -> str:
+    """Return the name of an outcome for a reader: ``AttAcc@1 (standard inversion)``."""
+    if column == schema.CLEAN_ACC:
+        return "clean accuracy"
+    if column == schema.TRAIN_ACC:
+        return "training accuracy"
+    if column.startswith(schema.ROBUST_PREFIX):
+        return f"robust accuracy at epsilon {column.removeprefix(schema.ROBUST_PREFIX)}"
+    if column.startswith(schema.SECONDS_PREFIX):
+        return f"compute time, {column.removeprefix(schema.SECONDS_PREFIX)}"
+    inversion, _, outcome = column.partition("/")
+    if outcome in _INVERSION_LABELS:
+        return f"{_INVERSION_LABELS[outcome]} ({inversion} inversion)"
+    return column
+
+
+def short_label(column: str) -> str:
+    """Return the name of an outcome for an axis: ``AttAcc@1 (standard)``."""
+    return label(column).replace(" inversion)", ")").replace("robust accuracy at", "robust,")
+
+
+def inversions_of(columns: list[str]) -> list[str]:
+    """List the inversion attacks that a unit table reports, in the order of its columns."""
+    return [c.removesuffix("/att_acc_1") for c in columns if c.endswith("/att_acc_1")]
+
+
+def robust_columns_of(columns: list[str]) -> list[str]:
+    """List the robust-accuracy columns by increasing epsilon."""
+    found = [c for c in columns if c.startswith(schema.ROBUST_PREFIX)]
+    return sorted(found, key=epsilon_of)
+
+
+def epsilon_of(column: str) -> float:
+    """Read epsilon (L-infinity, pixel units) off a robust-accuracy column."""
+    return float(column.removeprefix(schema.ROBUST_PREFIX))
+
+
+def robust_column(epsilon: float) -> str:
+    """Name the robust accuracy at ``epsilon`` (pixel units): ``robust_acc/0.0025``."""
+    return f"{ROBUST_PREFIX}{epsilon:g}"
+
+
+def inversion_column(inversion: str, outcome: str) -> str:
+    """Name an outcome of one inversion attack: ``standard/att_acc_1``."""
+    return f"{inversion}/{outcome}"

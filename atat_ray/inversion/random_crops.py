@@ -1,0 +1,39 @@
+"""Random crops of images, differentiable, for the steps of an inversion attack."""
+
+import torch
+from torch import Tensor
+
+from atat_ray.data.augmentation import resample
+from atat_ray.utils.seeding import BatchDraws
+
+
+def random_resized_crop(
+    images: Tensor,
+    draws: BatchDraws,
+    *,
+    area: tuple[float, float],
+    ratio: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+) -> Tensor:
+    """Crop each image at random and resize it back, differentiably.
+
+    Args:
+        images: (N, C, H, W).
+        draws: one crop an image, unlike the reference of PPA, which shares one in a batch.
+        area: (least, largest) share of the image that is kept.
+        ratio: (least, largest) width over height, drawn uniformly on the log scale.
+        flip: mirror half of the crops.
+    """
+    share = draws.uniform(*area, images)
+    low, high = (torch.tensor(value).log().item() for value in ratio)
+    aspect = draws.uniform(low, high, images).exp()
+    width = (share * aspect).sqrt().clamp(max=1)
+    height = (share / aspect).sqrt().clamp(max=1)
+    place = draws.uniform(-1.0, 1.0, images, 2)
+    zero = torch.zeros_like(width)
+    mirror = torch.where(draws.flips(images), -1.0, 1.0) if flip else torch.ones_like(width)
+    rows = torch.stack(
+        [width * mirror, zero, place[:, 0] * (1 - width), zero, height, place[:, 1] * (1 - height)],
+        dim=1,
+    )
+    return resample(images, rows.view(-1, 2, 3))

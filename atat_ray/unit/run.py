@@ -1,0 +1,89 @@
+"""One unit from its specification to its outcome, stage by stage, each of them a file.
+
+    train -> invert (one an inversion attack) -> score -> robustness -> outcome.json
+
+A stage that is done is never done again: its file has the hash of all that it depends on.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from atat_ray.training.threshold_checkpoints import kept_at_thresholds
+from atat_ray.unit.invert_stage import invert_stage
+from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.robustness_stage import robustness_stage
+from atat_ray.unit.score_stage import score_stage
+from atat_ray.unit.spec import UnitSpec
+from atat_ray.unit.train_stage import Trainer, train_here, train_stage
+from atat_ray.utils.atomic_files import write_whole
+
+OnStage = Callable[[str], None]
+
+
+def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
+    """Read the outcome of a unit; None if it is not finished with this specification."""
+    try:
+        outcome = json.loads((folder / "outcome.json").read_text())
+    except (OSError, ValueError):
+        return None
+    mine = isinstance(outcome, dict) and outcome.get("specification") == spec.outcome_hash()
+    return outcome if mine else None
+
+
+def run_unit(
+    spec: UnitSpec,
+    *,
+    assets: Path,
+    folder: Path,
+    trainer: Trainer = train_here,
+    perform: Perform = one_by_one,
+    on_stage: OnStage = lambda stage: None,
+) -> dict[str, Any]:
+    """Run what is left of a unit and return its outcome.
+
+    Args:
+        spec: the unit.
+        assets: folder of the block's evaluation models and priors, which are made if missing.
+        folder: where the stages of this unit are kept.
+        trainer: trains the target model; ``atat_ray.unit.distributed`` has one of several workers.
+        perform: does the parts of the other stages; likewise.
+        on_stage: told the name of each stage before it starts.
+
+    Returns:
+        Content of ``outcome.json``: outcomes by column name, rows by class, curves, seconds.
+    """
+    outcome = read_outcome(spec, folder)
+    if outcome is not None:
+        return outcome
+    on_stage("train")
+    trained = train_stage(spec, folder, trainer, perform)
+    seconds = {"train": trained["seconds"]}
+    for inversion in spec.inversions:
+        on_stage(f"invert {inversion}")
+        found = invert_stage(spec, inversion, assets, folder, perform)
+        seconds[f"invert_{inversion}"] = found["seconds"]
+    on_stage("score")
+    scored = score_stage(spec, assets, folder, perform)
+    on_stage("robustness")
+    robust = robustness_stage(spec, folder, perform)
+    seconds |= {"score": scored["seconds"], "robustness": robust["seconds"]}
+    outcome = {
+        "specification": spec.outcome_hash(),
+        "unit_id": spec.unit_id,
+        "clean_acc": trained["clean_acc"],
+        "train_acc": trained["train_acc"],
+        "diverged": trained["diverged"],
+        "inversions": scored["outcomes"],
+        "robust_acc": {f"{epsilon:g}": value for epsilon, value in robust["robust_acc"].items()},
+        "classes": scored["classes"],
+        "curves": trained["curves"],
+        "seconds": seconds,
+    }
+    if spec.training.thresholds:
+        outcome["selected_after_treatment"] = kept_at_thresholds(
+            spec.training.thresholds, folder=folder, specification=spec.train_hash()
+        )
+    write_whole(folder / "outcome.json", json.dumps(outcome, indent=1).encode())
+    return outcome

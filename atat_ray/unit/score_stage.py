@@ -1,0 +1,44 @@
+"""The score stage: score the reconstructions with the evaluation models."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atat_ray.data import load_split
+from atat_ray.evaluation.scoring import reported, score
+from atat_ray.unit.block_assets import load_evaluation
+from atat_ray.unit.invert_stage import invert_stage
+from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.spec import UnitSpec
+from atat_ray.utils.device import pick_device
+from atat_ray.utils.stage_files import load_stage, save_stage
+
+
+def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
+    """Score the reconstructions of every inversion attack."""
+    start = time.perf_counter()
+    split = load_split(spec.block.data, spec.block.split)
+    models = load_evaluation(spec.block, split, assets).to(pick_device())
+    payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
+    for inversion in spec.inversions:
+        stage = reported(invert_stage(spec, inversion, assets, folder), models)
+        outcomes, rows, picture = score(stage["images"], stage["classes"], models, split)
+        outcomes["target_confidence"] = float(stage["confidence"].mean())
+        payload["outcomes"] |= {f"{inversion}/{k}": v for k, v in outcomes.items()}
+        payload["classes"] += [{"inversion": inversion, **row} for row in rows]
+        payload["pictures"][inversion] = picture
+    payload["seconds"] = time.perf_counter() - start
+    return payload
+
+
+def score_stage(
+    spec: UnitSpec, assets: Path, folder: Path, perform: Perform = one_by_one
+) -> dict[str, Any]:
+    """Score the reconstructions of every inversion attack, unless that is done."""
+    path, specification = folder / "score.pt", spec.score_hash()
+    payload = load_stage(path, specification)
+    if payload is None:
+        (payload,) = perform([partial(score_inversions, spec, assets, folder)])
+        save_stage(path, specification, payload)
+    return payload

@@ -1,0 +1,163 @@
+"""The target model of a unit: built, trained, kept and loaded again."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atat_ray.data import IdentitySplit, load_split
+from atat_ray.models import build_target
+from atat_ray.models.bottleneck import reseed
+from atat_ray.training import accuracy, train
+from atat_ray.training.checkpoint import Checkpoint
+from atat_ray.training.interface import prepare
+from atat_ray.training.loop import Epoch
+from atat_ray.training.threshold_checkpoints import keep_at_thresholds
+from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.spec import UnitSpec
+from atat_ray.utils.device import pick_device
+from atat_ray.utils.stage_files import load_stage, save_stage
+
+CHECKPOINT = "train-checkpoint.pt"
+State = dict[str, Tensor]
+Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
+
+
+def new_target(
+    spec: UnitSpec, split: IdentitySplit, device: torch.device, *, trained: bool = False
+) -> nn.Module:
+    """Build the target model of a unit on a device, where a defense may have it learn first.
+
+    Args:
+        spec: the unit.
+        split: its people.
+        device: of the model.
+        trained: whether weights are loaded into it next.
+    """
+    model = build_target(
+        spec.architecture,
+        num_classes=split.num_classes,
+        channels=split.train.images.shape[1],
+        seed=spec.seed("weights"),
+        weights="none" if trained else spec.training.weights,
+        auxiliary=spec.training.auxiliary_weight > 0,
+    )
+    public = None if trained else split.public
+    model = prepare(spec.defense, model.to(device), public=public, seed=spec.seed("prepare"))
+    return model.to(device)  # new layers, too
+
+
+class Undecided(nn.Module):
+    """What a target model is whose loss diverged: the same logit for every class, always.
+
+    Divergence is an outcome of a unit, not its failure, and this is what can be measured of it.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.ones(num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, num_classes) ones, with a gradient of zero at the images."""
+        return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+def trained_target(
+    spec: UnitSpec, split: IdentitySplit, state: State, device: torch.device, *, diverged: bool
+) -> nn.Module:
+    """Build the trained target model of a unit from its state, on a device."""
+    if diverged:
+        return Undecided(split.num_classes).to(device)
+    model = new_target(spec, split, device, trained=True)
+    model.load_state_dict(state)
+    return model
+
+
+def train_here(
+    spec: UnitSpec, folder: Path, *, on_epoch: Callable[[int, float], None] | None = None
+) -> tuple[State, list[Epoch]]:
+    """Train the target model of a unit in this process; return its state and curves.
+
+    ``on_epoch`` is told (epochs done, clean accuracy) after each epoch.
+    """
+    split, device = load_split(spec.block.data, spec.block.split), pick_device()
+    model = new_target(spec, split, device)
+    faces = split.train.to(device)
+    test = split.test.to(device)
+
+    def watch(epoch: int, curves: Epoch) -> None:
+        if on_epoch is None and not spec.training.thresholds:
+            return
+        reseed(model, spec.seed("noise of epochs"), epoch)
+        clean_acc = accuracy(model, test)
+        keep_at_thresholds(
+            model,
+            spec.training.thresholds,
+            folder=folder,
+            specification=spec.train_hash(),
+            epoch=epoch + 1,
+            clean_acc=clean_acc,
+        )
+        if on_epoch is not None:
+            on_epoch(epoch + 1, clean_acc)
+
+    curves = train(
+        model,
+        faces,
+        spec.defense,
+        spec.training,
+        seed=spec.seed("train"),
+        checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash()),
+        on_epoch=watch,
+    )
+    return {name: value.cpu() for name, value in model.state_dict().items()}, curves
+
+
+def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, float]:
+    """Measure a trained target model on the private images, on its device."""
+    split, device = load_split(spec.block.data, spec.block.split), pick_device()
+    model = trained_target(spec, split, state, device, diverged=diverged)
+    return {
+        "clean_acc": accuracy(model, split.test.to(device)),
+        "train_acc": accuracy(model, split.train.to(device)),
+    }
+
+
+def train_stage(
+    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, perform: Perform = one_by_one
+) -> dict[str, Any]:
+    """Train the target model and measure its accuracies, unless that is done."""
+    path, specification = folder / "train.pt", spec.train_hash()
+    payload = load_stage(path, specification)
+    if payload is None:
+        start = time.perf_counter()
+        state, curves = trainer(spec, folder)
+        diverged = not isfinite(curves[-1]["loss"])
+        (measured,) = perform([partial(accuracies, spec, state, diverged=diverged)])
+        payload = {
+            "state": state,
+            "curves": curves,
+            "diverged": diverged,
+            **measured,
+            "seconds": time.perf_counter() - start,
+        }
+        save_stage(path, specification, payload)
+    return payload
+
+
+def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module:
+    """Load the trained target model of a unit, in evaluation mode on its device.
+
+    Raises:
+        ValueError: it has not been trained with this specification.
+    """
+    payload = load_stage(folder / "train.pt", spec.train_hash())
+    if payload is None:
+        raise ValueError(f"{folder} holds no target model of this specification; train it first")
+    state, diverged = payload["state"], payload["diverged"]
+    return trained_target(spec, split, state, pick_device(), diverged=diverged).eval()

@@ -1,0 +1,123 @@
+"""Repeated measures: CR2 against its definition, and what no repeated measure may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.inference.clustered import (
+    cluster_means,
+    cluster_randomisation_test,
+    clustered_difference,
+    cr2,
+)
+from analysis.inference.difference import difference_in_means
+from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.table_checks import NotEstimable
+
+OUTCOME = "standard/att_acc_1"
+PAIR = {"arm": "a", "against": "b"}
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def repeated(units: pd.DataFrame, times: int, noise: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    rows = units.loc[units.index.repeat(times)].reset_index(drop=True)
+    shake = noise * np.random.default_rng(seed).uniform(-1, 1, len(rows))
+    return rows.assign(**{OUTCOME: (rows[OUTCOME] + shake).clip(0, 1)})
+
+
+def literal_cr2(y: np.ndarray, x: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
+    """Write Bell & McCaffrey (2002) and Pustejovsky & Tipton (2018) out, matrix by matrix."""
+    n = len(y)
+    bread = np.linalg.inv(x.T @ x)
+    maker = np.eye(n) - x @ bread @ x.T
+    pieces, meat = [], np.zeros((x.shape[1], x.shape[1]))
+    for g in np.unique(cluster):
+        pick = np.eye(n)[cluster == g]
+        values, vectors = np.linalg.eigh(pick @ maker @ pick.T)
+        root = vectors @ np.diag(values**-0.5) @ vectors.T
+        score = x[cluster == g].T @ root @ (pick @ maker @ y)
+        meat += np.outer(score, score)
+        pieces.append(maker @ pick.T @ root @ x[cluster == g] @ bread[:, 0])
+    cross = np.array([[p @ q for q in pieces] for p in pieces])
+    return float((bread @ meat @ bread)[0, 0]), float(np.trace(cross) ** 2 / np.sum(cross * cross))
+
+
+def test_cr2_equals_its_definition_for_unequal_clusters() -> None:
+    rng = np.random.default_rng(2)
+    cluster = np.repeat(np.arange(7), [2, 5, 3, 1, 4, 6, 2])
+    z = np.isin(cluster, [0, 2, 5]).astype(float)
+    x = np.column_stack([z, np.ones(len(z)), rng.normal(size=len(z))])
+    y = rng.normal(size=len(z)) + rng.normal(size=7)[cluster]
+    _, variance, df = cr2(y, x, cluster)
+    assert (variance, df) == pytest.approx(literal_cr2(y, x, cluster))
+
+
+@pytest.mark.parametrize(("n1", "n0"), [(3, 3), (4, 9), (3, 27)])
+def test_degrees_of_freedom_equal_imbens_and_kolesar(n1: int, n0: int) -> None:
+    """Imbens & Kolesar (2016), Sec. III: Bell-McCaffrey df of a two-group comparison."""
+    z = np.repeat([1.0, 0.0], [n1, n0])
+    y = np.random.default_rng(0).normal(size=n1 + n0)
+    _, variance, df = cr2(y, np.column_stack([z, np.ones(n1 + n0)]), np.arange(n1 + n0))
+    total = (n0 + n1) ** 2 * (n0 - 1) * (n1 - 1)
+    assert df == pytest.approx(total / (n1**2 * (n1 - 1) + n0**2 * (n0 - 1)))
+    assert variance == pytest.approx(y[:n1].var(ddof=1) / n1 + y[n1:].var(ddof=1) / n0)
+
+
+def test_repeating_every_row_changes_neither_estimate_nor_error(table: MakeTable) -> None:
+    units = table(5, 1)
+    once = clustered_difference(units, OUTCOME, **PAIR)
+    many = clustered_difference(repeated(units, 40), OUTCOME, **PAIR)
+    welch = difference_in_means(units, OUTCOME, **PAIR)
+    assert (many.estimate, many.se, many.df) == pytest.approx((once.estimate, once.se, once.df))
+    assert (many.estimate, many.se) == pytest.approx((welch.estimate, welch.se))
+    assert (many.clusters, many.rows) == (10, 400)
+    assert "400 rows of 10 clusters" in str(many)
+
+
+def test_whole_clusters_are_reallocated(table: MakeTable) -> None:
+    rows = repeated(table(4, 2, means=(0.75, 0.8)), 6, noise=0.1)
+    by_hand = rows.groupby("unit_id", sort=False)[OUTCOME].mean()
+    units = table(4, 2).assign(**{OUTCOME: by_hand.to_numpy()})
+    pd.testing.assert_series_equal(
+        cluster_means(rows, OUTCOME)[OUTCOME], units[OUTCOME], check_names=False
+    )
+    found = cluster_randomisation_test(rows, OUTCOME, **PAIR, seed=1)
+    assert found == randomisation_test(units, OUTCOME, **PAIR, seed=1)
+    assert found.allocations == 4900
+
+
+def test_clusters_across_arms_or_blocks_are_refused_by_name(table: MakeTable) -> None:
+    rows = repeated(table(3, 1), 3)
+    rows.loc[0, "arm"] = "b"
+    with pytest.raises(ValueError, match="unit_id b0/a0 lies in more than one arm"):
+        clustered_difference(rows, OUTCOME, **PAIR)
+    with pytest.raises(ValueError, match="lies in more than one arm"):
+        cluster_randomisation_test(rows, OUTCOME, **PAIR, seed=1)
+    rows = repeated(table(3, 1), 3)
+    rows.loc[0, "block"] = "elsewhere"
+    with pytest.raises(ValueError, match="lies in more than one block"):
+        clustered_difference(rows, OUTCOME, **PAIR)
+
+
+def test_one_cluster_in_an_arm_is_not_estimable(table: MakeTable) -> None:
+    rows = repeated(table(1, 1), 5, noise=0.01)
+    with pytest.raises(NotEstimable, match="a has fewer than 2 clusters"):
+        clustered_difference(rows, OUTCOME, **PAIR)
+
+
+def test_interval_covers_with_few_clusters() -> None:
+    """Four runs an arm, thirty classes each, strong dependence within runs: 95 % stays 95 %."""
+    rng = np.random.default_rng(5)
+    cluster = np.repeat(np.arange(8), 30)
+    arm = np.where(cluster < 4, "a", "b")
+    inside = 0
+    for _ in range(400):
+        y = 0.5 + 0.05 * rng.normal(size=8)[cluster] + 0.02 * rng.normal(size=240)
+        frame = pd.DataFrame({"unit_id": cluster, "block": "x", "arm": arm, OUTCOME: y})
+        found = clustered_difference(frame, OUTCOME, **PAIR)
+        inside += found.low <= 0 <= found.high
+    assert 0.92 < inside / 400 < 0.985

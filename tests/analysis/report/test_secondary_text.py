@@ -1,0 +1,152 @@
+"""The sentences beside the verdict: they claim no more than the look at which they are printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis import schema
+from analysis.pipeline.declared_analyses import matching_line
+from analysis.pipeline.primary import Results, analyse
+from analysis.pipeline.secondary import Examination, examine
+from analysis.record.reader import Record
+from analysis.report import figures
+from analysis.report import secondary_tables as detail
+from analysis.report import secondary_text as findings
+
+DECLARED = {"margins": {"clean_acc": 0.5}, "matching": {"arm": "treatment", "line": ["placebo"]}}
+LOOKS = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
+
+
+def without(
+    record: Record, units: list[str], status: str = schema.PENDING, **declared: Any
+) -> Record:
+    """Take the outcomes of units away, as if they had not run yet or failed; declare more."""
+    table = record.units.copy()
+    outcomes = table.columns[table.columns.get_loc("prior_sha256") + 1 :]
+    mine = table["unit_id"].isin(units)
+    table[outcomes] = table[outcomes].where(~mine)
+    table.loc[mine, "status"] = status
+    if status == schema.PENDING:
+        table.loc[mine, "start_order"] = pd.NA
+    return replace(record, units=table, protocol={**record.protocol, **declared})
+
+
+def examined(record: Record) -> tuple[Results, Examination]:
+    results = analyse(record)
+    return results, examine(record, results)
+
+
+def all_sentences(results: Results, exam: Examination) -> str:
+    return " ".join(
+        [
+            findings.sensitivity_sentence(results, exam),
+            *findings.margin_sentences(results, exam),
+            findings.matched_sentence(results, exam),
+            *findings.mechanism_sentences(results, exam),
+            findings.classes_sentence(results, exam),
+        ]
+    )
+
+
+def test_between_planned_looks_no_sentence_claims(record: Record) -> None:
+    """The verdict said that nothing was decided, and four sentences under it decided something."""
+    claims = ("is excluded (", "of treatment differs: ", "exclusion is rejected")
+    results, exam = examined(replace(record, protocol={**record.protocol, **DECLARED}))
+    assert all(claim in all_sentences(results, exam) for claim in claims)
+    last = [str(record.units["unit_id"].iloc[-1])]
+    results, exam = examined(without(record, last, **DECLARED))
+    assert results.undecided
+    said = all_sentences(results, exam)
+    assert not any(claim in said for claim in (*claims, "exclude a zero effect", "not shown"))
+    assert said.count("not decided") == 4
+    assert "shown" not in str(detail.margin_table(results, exam).rows)
+
+
+def test_a_planned_look_decides_by_its_own_threshold_and_names_it(record: Record) -> None:
+    second = record.units["block"] == "split-11"
+    half = without(record, list(record.units["unit_id"][second]), **DECLARED, **LOOKS)
+    results, exam = examined(half)
+    assert (results.undecided, results.needed) == (False, pytest.approx(0.031, abs=5e-4))
+    margin = exam.margins[0]
+    assert margin.alpha == results.needed / 2
+    assert exam.matched is not None
+    for p, verdict in ((0.03, "differs: "), (0.04, "was not shown to differ: ")):
+        sentence = findings.matched_sentence(
+            results, replace(exam, matched=replace(exam.matched, p=p))
+        )
+        assert f"inversion) of treatment {verdict}" in sentence
+        assert f"p = {p:.3f}, this look needs p <= 0.031)" in sentence
+    assert exam.heterogeneity is not None
+    classes = replace(exam, heterogeneity=replace(exam.heterogeneity, omnibus_p=0.04))
+    assert "was not shown (randomisation p = 0.040, this look needs p <= 0.031)" in (
+        findings.classes_sentence(results, classes)
+    )
+    said = findings.margin_sentences(results, exam)[0]
+    assert "(one-sided 98.4% lower bound" in said
+    assert "this look needs p <= 0.016)" in said
+
+
+def test_a_weak_instrument_is_called_uncertain_and_not_small(record: Record) -> None:
+    results, exam = examined(record)
+    weak = replace(exam, wald=tuple(replace(w, first_stage_f=3.0) for w in exam.wald[:1]))
+    said = findings.mechanism_sentences(results, weak)
+    assert said[1] == (
+        "The effect on robust accuracy at 0.0025 is too uncertain for the arm to serve as an "
+        "instrument of it (first-stage F below 10)."
+    )
+
+
+def test_units_that_have_not_ended_are_no_failures(record: Record) -> None:
+    treated = list(record.units["unit_id"][record.units["arm"] == "treatment"])
+    failed = without(record, treated[:1], schema.FAILED)
+    results, exam = examined(without(failed, treated[1:5]))
+    assert exam.attrition is not None
+    assert (exam.attrition.missing_arm, exam.attrition.n_arm) == (1, 4)
+    assert findings.attrition_sentence(results, exam).startswith(
+        "1 of 4 units that have ended of treatment and 0 of 8 of control have no outcome (Fisher "
+        "p = 0.33)"
+    )
+
+
+def test_an_arm_is_no_point_of_its_own_line(record: Record) -> None:
+    """Declared by nobody, the line of `strong v weak` was that of strong and weak."""
+    arms = {
+        "control": {"defense": "none"},
+        "treatment": {"defense": "anti_adversarial", "weight": 2.0},
+        "placebo": {"defense": "anti_adversarial", "weight": 1.0},
+    }
+    protocol = {**record.protocol, "arms": arms}
+    results = analyse(replace(record, protocol=protocol))
+    assert matching_line(protocol, results) is None
+    protocol["arms"] = {**arms, "weaker": {"defense": "anti_adversarial", "weight": 0.5}}
+    assert matching_line(protocol, results) == ("treatment", ["placebo", "weaker"])
+
+
+def test_a_distance_as_primary_outcome_is_no_percentage(record: Record) -> None:
+    """Its page had bounds beyond [0, 2], odds ratios, axes in % and slopes of 0.00."""
+    protocol = {**record.protocol, **DECLARED, "outcome": "standard/delta_eval"}
+    lost = str(record.units["unit_id"][record.units["arm"] == "control"].iloc[0])
+    gone = without(replace(record, protocol=protocol), [lost], schema.FAILED)
+    results, exam = examined(gone)
+    assert all(c.beta is None for c in results.comparisons.values())
+    a, seen = exam.attrition, results.analysed
+    assert a is not None
+    means = seen.groupby("arm")["standard/delta_eval"].mean()
+    missing_largest = (7 * means["control"] + 2) / 8
+    assert a.worst_low == pytest.approx(means["treatment"] - missing_largest)
+    assert " L2 against the line of placebo" in findings.matched_sentence(results, exam)
+    tables = detail.all_tables(results, exam)
+    assert tables["mechanism"].head[6] == "indirect (L2)"
+    assert float(tables["mechanism"].rows[0][2]) == pytest.approx(exam.wald[0].ratio, abs=6e-6)
+    units, arms = results.analysed, results.arms
+    drawn = figures.scatter_figure(units, results.outcome, [schema.CLEAN_ACC], arms)
+    assert "L2<" in drawn
+    assert "clean accuracy, %<" in drawn
+    assert exam.model is not None
+    assert float(tables["leakage_model"].rows[1][1]) == pytest.approx(
+        exam.model.coefficients[1], abs=6e-6
+    )

@@ -1,0 +1,145 @@
+"""The sentences of the verdict: what each kind of record lets them claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from analysis import schema
+from analysis.pipeline.primary import analyse
+from analysis.record.reader import Record
+from analysis.report import verdict as wording
+
+PRIMARY = {"arm": "treatment", "against": "control"}
+
+
+def with_contrasts(record: Record, **others: dict[str, str]) -> Record:
+    contrasts = {**others, "primary": PRIMARY}
+    return replace(record, protocol={**record.protocol, "contrasts": contrasts})
+
+
+def said(record: Record) -> tuple[str, list[str]]:
+    results = analyse(record)
+    return wording.verdict(results)[1], wording.limits(results)
+
+
+def test_the_mechanism_is_the_contrast_of_that_name_wherever_it_stands(record: Record) -> None:
+    """Names are sorted, so ``decoys`` stands before it; it was taken for the mechanism."""
+    other = {"arm": "placebo", "against": "control"}
+    asked = {"arm": "treatment", "against": "placebo"}
+    sentence, limits = said(with_contrasts(record, decoys=other, mechanism=asked))
+    assert sentence.startswith("Against placebo the difference is ")
+    assert sentence.endswith(
+        "so what placebo shares with treatment does not account for all of it."
+    )
+    assert "The contrast treatment v placebo removes what the two arms share" in limits[1]
+
+
+def test_without_a_mechanism_nothing_is_said_of_what_arms_share(record: Record) -> None:
+    other = {"arm": "placebo", "against": "control"}
+    reverse = {"arm": "placebo", "against": "treatment"}
+    for contrasts in ({"decoys": other}, {"mechanism": other}, {"mechanism": reverse}):
+        sentence, limits = said(with_contrasts(record, **contrasts))
+        assert sentence.startswith("Clean accuracy differs too (")
+        assert limits[1] == (
+            "No contrast named mechanism sets treatment against a second reference, so the "
+            "question of mechanism is open."
+        )
+
+
+def test_contrasts_stand_by_name_after_the_primary_one(record: Record) -> None:
+    other = {"arm": "placebo", "against": "control"}
+    results = analyse(with_contrasts(record, zeta=other, alpha=other))
+    assert [c.name for c in results.contrasts] == ["primary", "alpha", "zeta"]
+
+
+def of_two_arms(record: Record, **changes: Any) -> Record:
+    """Keep control and treatment, and change the protocol."""
+    units = record.units.loc[record.units["arm"].isin(list(PRIMARY.values()))]
+    arms = {a: record.protocol["arms"][a] for a in ("control", "treatment")}
+    protocol = {**record.protocol, "arms": arms, "contrasts": {"primary": PRIMARY}, **changes}
+    return replace(record, units=units.reset_index(drop=True), protocol=protocol)
+
+
+def lose(record: Record, unit_id: str) -> Record:
+    units = record.units.copy()
+    outcomes = [c for c in units if c.startswith(("standard/", "strong/", "robust"))]
+    units.loc[units["unit_id"] == unit_id, [*outcomes, "clean_acc", "train_acc"]] = float("nan")
+    units.loc[units["unit_id"] == unit_id, "status"] = schema.FAILED
+    return replace(record, units=units)
+
+
+def test_an_aa_check_too_small_to_find_anything_does_not_say_that_it_found_nothing(
+    record: Record,
+) -> None:
+    alike = {"control": {"defense": "none"}, "treatment": {"defense": "none"}}
+    small = of_two_arms(record, arms=alike, units_per_arm=2)
+    first = small.units["block"] == small.units["block"].iloc[0]
+    cells = small.units.loc[first].groupby("arm").head(2).reset_index(drop=True)
+    one, two = wording.verdict(analyse(replace(small, units=cells)))
+    assert one.endswith(
+        "no difference could have been shown, as this design cannot give p below 0.33."
+    )
+    assert two == "So few units exclude no constant difference at the 95% level."
+
+
+def test_leakage_and_accuracy_move_together_only_where_both_went_one_way(record: Record) -> None:
+    down = of_two_arms(record)
+    assert "leakage and accuracy moved together" in wording.verdict(analyse(down))[1]
+    units = down.units.copy()
+    treated = units["arm"] == "treatment"
+    units.loc[treated, "clean_acc"] = 0.99 + units.loc[treated, "clean_acc"] / 100
+    units.loc[~treated, "clean_acc"] = 0.5 + units.loc[~treated, "clean_acc"] / 10
+    up = replace(down, units=units)
+    assert "leakage and accuracy moved in opposite directions" in wording.verdict(analyse(up))[1]
+    distance = replace(down, protocol={**down.protocol, "outcome": "standard/delta_eval"})
+    first, second = wording.verdict(analyse(distance))
+    assert "L2 higher in treatment" in first
+    assert "leakage and accuracy moved together" in second
+
+
+def test_a_unit_whose_partner_failed_is_named(record: Record) -> None:
+    pairs = of_two_arms(record, design="pairs")
+    number = pairs.units.groupby(["block", "arm"]).cumcount().astype(str)
+    units = pairs.units.assign(block=pairs.units["block"] + "-" + number)
+    pairs = replace(pairs, units=units)
+    assert wording.verdict(analyse(pairs))[0].startswith("Over 16 training runs, ")
+    gone = units.loc[units["arm"] == "treatment"].iloc[0]
+    left = units.loc[(units["block"] == gone["block"]) & (units["arm"] == "control"), "unit_id"]
+    results = analyse(lose(pairs, gone["unit_id"]))
+    assert sum(row.analysed for row in results.flow.rows) == 15
+    assert wording.verdict(results)[0].startswith(
+        f"Over 14 training runs (1 more failed; {left.item()} has no finished unit of the other "
+        "arm in its block), "
+    )
+
+
+def test_the_verdict_names_the_p_that_a_planned_look_needs(record: Record) -> None:
+    """An interval of 95% that leaves out 0 stood beside an effect that was not shown."""
+    plan = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
+    planned = replace(record, protocol={**record.protocol, **plan})
+    results = analyse(planned)
+    assert results.look == results.looks[-1]
+    assert wording.verdict(results)[0].endswith("exact p = 0.00041, this look needs p <= 0.019).")
+    spread = 0.04 * record.units.groupby(["block", "arm"]).cumcount()
+    values = 0.8 + spread - 0.06 * (record.units["arm"] == "treatment")
+    units = record.units.assign(**{"standard/att_acc_1": values})
+    results = analyse(replace(planned, units=units))
+    assert results.needed < results.primary.p <= results.alpha
+    first = wording.verdict(results)[0]
+    assert "was not shown: " in first
+    assert first.endswith(", this look needs p <= 0.019.")
+    assert "this look" not in wording.verdict(analyse(record))[0]
+
+
+def test_between_looks_the_sentences_beside_the_verdict_are_descriptions(record: Record) -> None:
+    early = record.units.copy()
+    early.loc[early.index[-1], ["status", "start_order"]] = [schema.PENDING, pd.NA]
+    results = analyse(replace(record, units=early))
+    assert results.undecided
+    assert results.mechanism is not None
+    found = wording.mechanism_sentence(results, results.mechanism)
+    assert found.startswith("So far the difference from placebo is ")
+    assert wording.clean_sentence(results).startswith("So far clean accuracy differs by ")

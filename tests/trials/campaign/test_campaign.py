@@ -1,0 +1,225 @@
+"""A campaign's folder: what enrolling writes, what it refuses, what is read back."""
+
+import json
+import re
+
+import pytest
+
+from analysis import schema
+from atat_ray.utils.atomic_files import write_whole
+from trials import allocation
+from trials.campaign.campaign import enrol, load
+from trials.campaign.folder import changed, local_uri, write_note
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture
+def campaign(tiny_protocol, tmp_path):
+    return enrol(tiny_protocol(), tmp_path / "tiny", None)
+
+
+def test_enrolling_writes_protocol_and_allocation_and_nothing_else(campaign, tiny_protocol):
+    assert {path.name for path in files(campaign.folder)} == {"campaign.json", "allocation.csv"}
+    drawn = allocation.draw(tiny_protocol(), "7")
+    assert campaign.table == drawn
+    assert (campaign.folder / "allocation.csv").read_text() == allocation.to_csv(drawn)
+
+
+def test_enrolling_again_is_the_same_campaign(campaign, tiny_protocol):
+    before = files(campaign.folder)
+    assert enrol(tiny_protocol(), campaign.folder, None) == campaign
+    assert load(campaign.folder) == campaign
+    assert files(campaign.folder) == before
+
+
+def test_the_nonce_is_the_seed_or_a_secret(campaign, tiny_protocol, tmp_path):
+    assert campaign.nonce == "7"
+    secrets = [enrol(tiny_protocol(nonce="secret"), tmp_path / name, None) for name in "ab"]
+    for secret in secrets:
+        assert re.fullmatch("[0-9a-f]{64}", secret.nonce)
+        assert enrol(tiny_protocol(nonce="secret"), secret.folder, None) == secret
+    assert secrets[0].nonce != secrets[1].nonce
+
+
+def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
+    """The campaign file is written first; a table that is not there was not drawn yet."""
+    before = files(campaign.folder)
+    (campaign.folder / "allocation.csv").unlink()
+    assert enrol(tiny_protocol(), campaign.folder, None) == campaign
+    assert files(campaign.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"alpha": 0.01}, "alpha from 0.05 to 0.01"),
+        ({"seed": 8}, "seed from 7 to 8"),
+        ({"blocks": {"split-0": {"split": 0}, "split-1": {"split": 2}}},
+         "blocks.split-1.split from 1 to 2"),
+        ({"robustness": {"attacks": "apgd-10", "epsilons": [0.02]}},
+         "robustness.epsilons from [0.01] to [0.02]"),
+    ],
+)  # fmt: skip
+def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, words):
+    before = files(campaign.folder)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        enrol(tiny_protocol(**changes), campaign.folder, None)
+    assert len(str(caught.value).splitlines()) == 1
+    assert files(campaign.folder) == before
+
+
+def test_changed_names_added_and_removed_keys():
+    old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "e": 4}}
+    assert changed(old, new) == ["b.d from 3 to None", "b.e from None to 4"]
+    assert changed(old, old) == []
+
+
+def test_keys_in_another_order_are_the_same_protocol(campaign, content, tiny_protocol):
+    arms = dict(reversed(content["arms"].items()))
+    assert enrol(tiny_protocol(arms=arms), campaign.folder, None) == campaign
+
+
+def test_another_record_is_refused(campaign, tiny_protocol):
+    with pytest.raises(ValueError, match=r"kept at sqlite:.*, got http://elsewhere"):
+        enrol(tiny_protocol(), campaign.folder, "http://elsewhere")
+    assert enrol(tiny_protocol(), campaign.folder, local_uri(campaign.folder)) == campaign
+
+
+def test_a_server_that_is_named_once_is_remembered(tiny_protocol, tmp_path):
+    enrol(tiny_protocol(), tmp_path / "tiny", "http://server:5000")
+    assert load(tmp_path / "tiny").tracking_uri == "http://server:5000"
+
+
+def test_a_campaign_that_was_moved_keeps_its_record_with_it(campaign, tmp_path):
+    moved = campaign.folder.rename(tmp_path / "moved")
+    assert load(moved).tracking_uri == f"sqlite:///{moved}/mlflow.db"
+
+
+def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_path):
+    with pytest.raises(ValueError, match=r"what\?: its address ends at the '\?'; choose another"):
+        enrol(tiny_protocol(), tmp_path / "what?", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (",control\n", ",treatment\n", "unit split-0-0[12]: recorded treatment in split-0, drawn"),
+        ("split-1-02,", "split-1-03,", "unit split-1-02 is missing"),
+    ],
+)
+def test_a_tampered_allocation_is_refused(campaign, tiny_protocol, old, new, words):
+    edit(campaign.folder / "allocation.csv", old, new)
+    with pytest.raises(ValueError, match=f"allocation.csv is not what the protocol draws: {words}"):
+        enrol(tiny_protocol(), campaign.folder, None)
+
+
+def test_a_folder_that_holds_other_things_is_refused(tiny_protocol, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / ".hidden").touch()
+    (folder / "me.png").write_bytes(b"picture")
+    with pytest.raises(ValueError, match="photos is not empty and holds no campaign.*--out"):
+        enrol(tiny_protocol(), folder, None)
+    assert [path.name for path in files(folder)] != []
+    assert not (folder / "campaign.json").exists()
+    (folder / "me.png").unlink()
+    enrol(tiny_protocol(), folder, None)
+
+
+def test_loading_nothing_says_how_to_start(tmp_path):
+    with pytest.raises(ValueError, match=r"no campaign in .*nowhere .*`atat run PROTOCOL`.*--out"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("campaign.json", ""),
+        ("campaign.json", "[1, 2]"),
+        ("campaign.json", '{"protocol": {}, "nonce": "7", "tracking_uri": null}'),
+        ("campaign.json", '{"nonce": "7"}'),
+        ("allocation.csv", ""),
+        ("allocation.csv", "unit_id,block\nsplit-0-01,split-0\n"),
+        ("allocation.csv", "unit_id,block,arm\nsplit-0-01,split-0,control,more\n"),
+        ("allocation.csv", "unit_id,block,arm\nsplit-0-01\n"),
+    ],
+)
+def test_files_that_cannot_be_read_are_one_line(campaign, name, text):
+    (campaign.folder / name).write_text(text)
+    with pytest.raises(ValueError, match="cannot be read") as caught:
+        load(campaign.folder)
+    assert str(campaign.folder) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"tracking_uri": ...}, {"nonce": 7}, {"nonce": None}], ids=["no uri", "7", "null"]
+)
+def test_a_campaign_file_of_wrong_types_is_one_line(campaign, change):
+    path = campaign.folder / "campaign.json"
+    content = json.loads(path.read_text()) | change
+    content = {key: value for key, value in content.items() if value is not ...}
+    path.write_text(json.dumps(content))
+    (campaign.folder / "allocation.csv").unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        load(campaign.folder)
+
+
+def test_a_unit_goes_from_pending_to_finished_or_failed(campaign, finish):
+    first, second, *others = campaign.table
+    assert {campaign.status(row) for row in campaign.table} == {schema.PENDING}
+    finish(campaign, first)
+    write_note(campaign.unit_folder(second.unit_id), "failed", {"reason": "ValueError: no"})
+    assert campaign.status(first) == schema.FINISHED
+    assert campaign.status(second) == schema.FAILED
+    assert campaign.pending() == others
+
+
+def test_failed_units_run_again_when_their_failures_are_forgotten(campaign, finish):
+    first, second, *_ = campaign.table
+    finish(campaign, first)
+    for name in ("failed", "lost"):
+        write_note(campaign.unit_folder(second.unit_id), name, {"reason": "", "reasons": ["", ""]})
+    campaign.retry_failures()
+    assert campaign.status(first) == schema.FINISHED
+    assert campaign.status(second) == schema.PENDING
+    assert campaign.note(second.unit_id, "lost") == {}
+    assert campaign.failed_before(second.unit_id) == [{"reason": "", "reasons": ["", ""]}]
+    assert (campaign.times_lost(first.unit_id), campaign.times_lost(second.unit_id)) == (0, 2)
+
+
+def test_an_outcome_of_another_specification_does_not_count(campaign, finish, tiny_protocol):
+    row = campaign.table[0]
+    outcome = finish(campaign, row)
+    path = campaign.unit_folder(row.unit_id) / "outcome.json"
+    write_whole(path, json.dumps(outcome | {"specification": "another"}).encode())
+    assert campaign.outcome(row) is None
+    assert campaign.status(row) == schema.PENDING
+    path.write_text('{"specification": ')
+    assert campaign.status(row) == schema.PENDING
+
+
+def test_a_unit_is_specified_by_its_block_and_arm_alone(campaign):
+    for row in campaign.table:
+        spec = campaign.spec(row)
+        assert (spec.unit_id, spec.seed_name) == (row.unit_id, row.unit_id)
+        assert spec.defense == campaign.protocol.arms[row.arm]
+        assert spec.block == campaign.protocol.block_spec(row.block)
+
+
+def test_a_unit_of_a_matched_set_belongs_to_the_block_of_its_set(tiny_protocol, tmp_path):
+    campaign = enrol(tiny_protocol(design="pairs", units_per_arm=2), tmp_path / "pairs", None)
+    row = next(row for row in campaign.table if row.block == "split-1-set-02")
+    spec = campaign.spec(row)
+    assert spec.block.name == "split-1"
+    assert spec.seed_name == "split-1-set-02"

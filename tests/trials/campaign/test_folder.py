@@ -1,0 +1,48 @@
+"""A folder is run by one process at a time, whoever listens to it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trials.campaign.lock import alone
+
+
+def test_two_processes_do_not_run_what_is_in_one_folder(tmp_path):
+    with (
+        alone(tmp_path),
+        pytest.raises(ValueError, match=rf"is being run by process {os.getpid()} on .*`atat stop`"),
+        alone(tmp_path),
+    ):
+        pytest.fail("both ran it")
+    with alone(tmp_path):
+        assert (tmp_path / "running").read_text().startswith(f"process {os.getpid()} ")
+    assert (tmp_path / "running").read_text() == ""
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from trials.campaign.lock import alone\n"
+        "with alone(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60)
+    assert killed.returncode == -9
+    assert (tmp_path / "running").read_text()
+    with alone(tmp_path):
+        pass
+
+
+def test_lines_that_nobody_reads_end_nothing():
+    code = (
+        "import sys, time; from trials.execution.progress import Lines\n"
+        "for number in range(3): Lines().say('x' * 70_000)\n"
+        "print('done', file=sys.stderr)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        run.stdout.read(1)
+        run.stdout.close()
+        assert run.stderr.read() == "done\n"
+        assert run.wait(60) == 0

@@ -1,0 +1,358 @@
+"""Each kind of tampering is found and named in words; an untouched campaign agrees."""
+
+import io
+import json
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+
+from analysis import schema
+from trials import allocation
+from trials.campaign.campaign import enrol, load
+from trials.campaign.folder import write_note
+from trials.campaign.verify import verify
+from trials.cli.parser import main
+from trials.execution.events import Writer
+from trials.execution.progress import Lines
+from trials.tracking.record import Record
+
+
+def record_all(campaign):
+    """Write every unit that has ended to the record, as a run would."""
+    writer = Writer(campaign, Lines(io.StringIO()))
+    writer.open()
+    writer.write_assets([])
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, empty_database, finish):
+    """Record a whole campaign once, to be copied."""
+    from trials.config.load import read_protocol
+
+    protocol = read_protocol("orl-rct").model_copy(update={"units_per_arm": 1})
+    campaign = enrol(protocol, tmp_path_factory.mktemp("original") / "rct", None)
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    for row in campaign.table:
+        finish(campaign, row)
+    record_all(campaign)
+    return campaign.folder
+
+
+@pytest.fixture
+def folder(original, tmp_path, monkeypatch):
+    """A copy of the campaign; MLflow remembers in a process where a run's artifacts were."""
+    from mlflow.tracking._tracking_service import utils
+
+    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
+    return shutil.copytree(original, tmp_path / "rct")
+
+
+def problems(folder):
+    """Everything that differs, by what was compared."""
+    return {check.what: check.problems for check in verify(load(folder)) if check.problems}
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def runs_of(folder):
+    """MLflow's client on a campaign's record, and the id of each unit's run."""
+    from mlflow import MlflowClient
+
+    assert Record(load(folder).tracking_uri, "orl-rct").attach()  # it was copied with its folder
+    client = MlflowClient(load(folder).tracking_uri)
+    experiment = client.get_experiment_by_name("orl-rct").experiment_id
+    runs = client.search_runs([experiment])
+    return client, {run.data.tags.get("unit_id", ""): run.info.run_id for run in runs}
+
+
+def test_an_untouched_campaign_agrees(folder):
+    compared = [check.what for check in verify(load(folder))]
+    assert problems(folder) == {}
+    assert any("(6 units)" in what for what in compared)
+    assert any("6 recorded units" in what for what in compared)
+
+
+def test_a_unit_that_took_other_seconds_when_it_was_made_again_agrees(folder):
+    unit = load(folder).table[0].unit_id
+    path = folder / "units" / unit / "outcome.json"
+    edit(path, lambda outcome: outcome["seconds"].update(train=1234.5))
+    assert problems(folder) == {}
+
+
+def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
+    path = folder / "allocation.csv"
+    first = load(folder).table[0]
+    other = "treatment" if first.arm == "control" else "control"
+    path.write_text(path.read_text().replace(f",{first.arm}\n", f",{other}\n", 1))
+    found = problems(folder)
+    (words,) = next(value for what, value in found.items() if what.startswith("allocation.csv"))
+    assert words == (
+        f"unit split-10-01: recorded {other} in split-10, drawn {first.arm} in split-10"
+    )
+    (words,) = next(value for what, value in found.items() if "hashes" in what)
+    assert words.startswith("allocation_sha256 is ")
+
+
+def test_a_unit_that_was_left_out_is_named(folder):
+    path = folder / "allocation.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    found = problems(folder)
+    assert ["unit split-11-03 is missing"] in found.values()
+
+
+def test_another_protocol_is_found(folder):
+    edit(folder / "campaign.json", lambda content: content["protocol"].update(alpha=0.2))
+    found = next(value for what, value in problems(folder).items() if "hashes" in what)
+    assert any(words.startswith("protocol_sha256 is ") for words in found)
+
+
+def test_another_nonce_is_found(folder):
+    edit(folder / "campaign.json", lambda content: content.update(nonce="0"))
+    found = problems(folder)
+    hashes = next(value for what, value in found.items() if "hashes" in what)
+    assert any(words.startswith("nonce_sha256 is ") for words in hashes)
+    assert any(what.startswith("allocation.csv") for what in found)
+
+
+def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_database, finish):
+    """Somebody drew until the table pleased, and registered that: the protocol promises the seed.
+
+    Everything agrees with everything, but not with ``nonce: seed``.
+    """
+    campaign = enrol(tiny_protocol(nonce="seed"), tmp_path / "tiny", None)
+    edit(campaign.folder / "campaign.json", lambda content: content.update(nonce="12345"))
+    (campaign.folder / "allocation.csv").unlink()
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    record_all(load(campaign.folder))
+    found = [words for value in problems(campaign.folder).values() for words in value]
+    assert any("nonce" in words and "seed" in words for words in found)
+
+
+@pytest.mark.parametrize("name", ["arm", "block"])
+def test_an_arm_or_a_block_that_was_changed_in_the_record_is_named(folder, name):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], name, "elsewhere")
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn was {getattr(row, name)}"]
+    ]
+
+
+def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
+    """It would leave the comparison."""
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "status", schema.FAILED)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as failed, its folder has finished"]
+    ]
+
+
+def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
+    """It would enter the comparison, with the outcomes that it is recorded with."""
+    row = load(folder).table[2]
+    (load(folder).unit_folder(row.unit_id) / "outcome.json").unlink()
+    write_note(load(folder).unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"})
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as finished, its folder has failed"]
+    ]
+
+
+def test_a_recorded_unit_that_has_not_ended_is_named(folder):
+    """Its run was invented."""
+    row = load(folder).table[2]
+    shutil.rmtree(load(folder).unit_folder(row.unit_id))
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as finished, its folder has pending"]
+    ]
+
+
+def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
+    """Its failure stays recorded until it ends; one that never failed is named."""
+    client, runs = runs_of(folder)
+    campaign, row = load(folder), load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "status", schema.FAILED)
+    (campaign.unit_folder(row.unit_id) / "outcome.json").unlink()
+    write_note(campaign.unit_folder(row.unit_id), "start", {"order": 3, "time": 0.0})
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: status is recorded as failed, its folder has pending"]
+    ]
+    write_note(campaign.unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"})
+    assert problems(folder) == {}
+    campaign.retry_failures()
+    assert problems(folder) == {}
+
+
+def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
+    client, runs = runs_of(folder)
+    finished, failed = load(folder).table[1:3]
+    (load(folder).unit_folder(failed.unit_id) / "outcome.json").unlink()
+    write_note(load(folder).unit_folder(failed.unit_id), schema.FAILED, {"reason": "no"})
+    client.update_run(runs[finished.unit_id], status="RUNNING")  # killed while it was written
+    client.delete_run(runs[failed.unit_id])
+    assert list(problems(folder).values()) == [
+        [
+            f"unit {finished.unit_id} is finished in its folder and not recorded yet",
+            f"unit {failed.unit_id} is failed in its folder and not recorded yet",
+        ]
+    ]
+
+
+def test_a_unit_with_two_runs_is_named_with_them(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    first = client.get_run(runs[row.unit_id])
+    second = client.create_run(first.info.experiment_id, tags=first.data.tags).info.run_id
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"unit {row.unit_id} has 2 runs in the record: ")
+    assert first.info.run_id in words
+    assert second in words
+
+
+def test_an_outcome_that_no_unit_has_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.log_metric(runs[row.unit_id], "robust_acc/0.5", 0.75)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: robust_acc/0.5 is recorded as 0.75, its folder has nothing"]
+    ]
+
+
+def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    for step, value in enumerate([float("nan"), float("inf")], start=1):
+        edit(path, lambda outcome, value=value: outcome.update(clean_acc=value))
+        client.log_metric(runs[row.unit_id], "clean_acc", value, step=step)
+        assert problems(folder) == {}
+    client.log_metric(runs[row.unit_id], "clean_acc", 0.5, step=3)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: clean_acc is recorded as 0.5, its folder has inf"]
+    ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, there):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    place = Path(client.get_run(runs[row.unit_id]).info.artifact_uri.removeprefix("file://"))
+    path = place / schema.CLASSES_FILE
+    given = path.read_text().splitlines()
+    if there:
+        changed = given[3].rpartition(",")[0] + ",2"
+        path.write_text("\n".join([*given[:3], changed, *given[4:]]) + "\n")
+        words = f"line 4 of classes.csv is recorded as {changed}; its folder has {given[3]}"
+    else:
+        path.unlink()
+        words = f"line 1 of classes.csv is recorded as nothing; its folder has {given[0]}"
+    assert list(problems(folder).values()) == [[f"unit {row.unit_id}: {words}"]]
+
+
+def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    given = client.get_run(runs[row.unit_id]).data.metrics["clean_acc"]
+    client.log_metric(runs[row.unit_id], "clean_acc", given / 2, step=1)
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: clean_acc is recorded as {given / 2}, its folder has {given}"]
+    ]
+
+
+def test_an_outcome_that_was_changed_in_the_folder_is_named(folder):
+    row = load(folder).table[1]
+    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    edit(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
+    assert words.endswith("its folder has 0.123")
+
+
+@pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
+def test_a_commitment_that_was_changed_in_the_folder_is_named(folder, name):
+    edit(folder / "committed.json", lambda content: content.update({name: "0" * 64}))
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"{name} is ")
+    assert words.endswith(f"committed was {'0' * 64}")
+    with pytest.raises(ValueError, match=f"not what was committed: {name}"):
+        load(folder).check_table()
+
+
+def test_a_commitment_that_cannot_be_read_is_said(folder):
+    (folder / "committed.json").write_text("[1")
+    ((words,),) = problems(folder).values()
+    assert words.startswith("committed.json cannot be read")
+
+
+def test_a_unit_that_was_never_drawn_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[2]
+    client.set_tag(runs[row.unit_id], "unit_id", "stranger")
+    found = [words for value in problems(folder).values() for words in value]
+    assert "unit stranger is recorded, and was never drawn" in found
+
+
+@pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
+def test_a_hash_that_was_changed_in_the_record_is_named(folder, name):
+    client, runs = runs_of(folder)
+    client.set_tag(runs[""], name, "0" * 64)
+    ((words,),) = problems(folder).values()
+    assert words.startswith(f"{name} is ")
+    assert words.endswith(f"the record was committed to {'0' * 64}")
+
+
+def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    first, *others = load(folder).table
+    moved = allocation.Assignment(unit_id=first.unit_id, block=first.block, arm="elsewhere")
+    client.log_text(runs[""], allocation.to_csv([moved, *others]), schema.ALLOCATION_FILE)
+    assert list(problems(folder).values()) == [
+        [f"unit {first.unit_id}: recorded elsewhere in split-10, drawn {first.arm} in split-10"]
+    ]
+
+
+def test_an_outcome_that_was_trained_as_another_arm_is_named(folder, finish):
+    campaign = load(folder)
+    row = campaign.table[3]
+    other = next(arm for arm in campaign.protocol.arms if arm != row.arm)
+    finish(campaign, allocation.Assignment(unit_id=row.unit_id, block=row.block, arm=other))
+    ((words,),) = problems(folder).values()
+    assert words == (
+        f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
+    )
+
+
+def test_a_unit_that_was_removed_from_the_record_is_named(folder):
+    client, runs = runs_of(folder)
+    row = load(folder).table[1]
+    client.delete_run(runs[row.unit_id])
+    found = [words for value in problems(folder).values() for words in value]
+    assert any(row.unit_id in words for words in found)
+
+
+def test_a_record_that_is_missing_is_said(folder):
+    (folder / "mlflow.db").unlink()
+    found = problems(folder)
+    assert found == {"the record": [f"there is none at {load(folder).tracking_uri}"]}
+
+
+@pytest.mark.parametrize("words", [["verify"], ["verify", "--json"]])
+def test_the_command_exits_0_if_all_agrees_and_1_with_the_unit_if_not(folder, capsys, words):
+    assert main([*words, "orl-rct", "--out", str(folder)]) == 0
+    assert "DIFFERS" not in capsys.readouterr().out
+    path = folder / "allocation.csv"
+    path.write_text(path.read_text().replace("split-10-02", "split-10-09"))
+    assert main([*words, "orl-rct", "--out", str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert "unit split-10-02 is missing" in said
+    if "--json" in words:
+        assert json.loads(said)["agrees"] is False
+    else:
+        assert "DIFFERS allocation.csv is what protocol and nonce draw" in said

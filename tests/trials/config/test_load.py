@@ -1,0 +1,379 @@
+"""Whatever is wrong with a protocol is one line: file, line, what was given, what is allowed."""
+
+from copy import deepcopy
+from random import Random
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trials.config.load import SHIPPED, check_protocol, read_protocol
+from trials.config.protocol import Protocol
+
+
+def put(path, value):
+    """Make a change that sets one value."""
+    *parents, last = path.split("/")
+
+    def change(content):
+        for key in parents:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+def drop(path):
+    *parents, last = path.split("/")
+
+    def change(content):
+        for key in parents:
+            content = content[key]
+        del content[last]
+
+    return change
+
+
+def misspell_alpha(content):
+    content["alpa"] = content.pop("alpha")
+
+
+LINEAR = {"prior": {"name": "rotated_pca"}}
+PEOPLE = {"name": "orl_faces", "num_private": 5, "num_train": 7, "size": 32}
+# what is done to a good protocol, what the line must say, and a text that only the line has which
+# it must point to
+BAD = {
+    "a wrong key": (misspell_alpha, "unknown key 'alpa' (did you mean 'alpha'?)", "alpa:"),
+    "a wrong key inside": (
+        put("arms/treatment/epsilom", 0.01),
+        "unknown key 'arms.treatment.epsilom' (did you mean 'arms.treatment.epsilon'?)",
+        "epsilom:",
+    ),
+    "a wrong key deep inside": (
+        put("training/augmentation/rotate", 3),
+        "unknown key 'training.augmentation.rotate' (did you mean 'training.augmentation.rotation'",
+        "rotate:",
+    ),
+    "a wrong key of a block's own data": (
+        put("blocks/split-0/data", {"name": "orl_faces", "num_private": 6, "num_trian": 7}),
+        "'blocks.split-0.data.num_trian' (did you mean 'blocks.split-0.data.num_train'?)",
+        "num_trian:",
+    ),
+    "a key that is a number": (lambda c: c.update({1: 2}), "1: keys should be strings", "1: 2"),
+    "a key of two lines": (
+        lambda c: c["arms"].update({"a\nb": {"defense": "none"}}),
+        "names are made of",
+        "? 'a",
+    ),
+    "an unknown defense": (
+        put("arms/treatment/defense", "anti-adversarial"),
+        "unknown defense 'anti-adversarial' (did you mean 'anti_adversarial'?)",
+        "  treatment:\n    defense:",
+    ),
+    "no defense": (
+        put("arms/treatment", None),
+        "arms.treatment: needs defense: NAME, one of",
+        "treatment: null",
+    ),
+    "a weight below 0": (
+        put("arms/treatment/weight", -1),
+        "arms.treatment: weight (lambda) must be 0 or above, got -1",
+        "  treatment:\n    defense:",
+    ),
+    "an epsilon in gray levels": (
+        put("arms/treatment/epsilon", 8),
+        "arms.treatment: epsilon is an L-infinity radius in pixel units, images in [0, 1]: "
+        "it must be above 0 and at most 1, got 8; for 8/255 write 0.0313725",
+        "  treatment:\n    defense:",
+    ),
+    "an arm named as its defense": (
+        put("arms/decoy_noise", {"defense": "decoy_noise", "weight": -1, "epsilon": 0.01}),
+        "arms.decoy_noise: weight (lambda) must be 0 or above",
+        "decoy_noise:",
+    ),
+    "a missing key": (drop("alpha"), "alpha is missing", "name: tiny"),
+    "a missing option": (
+        drop("arms/treatment/steps"),
+        "arms.treatment.steps is missing; is 'step_size' meant to be it?",
+        "  treatment:\n    defense:",
+    ),
+    "a wrong type": (put("seed", "seven"), "seed: input should be a valid integer", "seed:"),
+    "a share of an epoch": (put("training/epochs", 2.5), "training.epochs: ", "epochs: 2.5"),
+    "no number": (put("alpha", float("nan")), "alpha: input should be a finite number", "alpha:"),
+    "an infinite number": (
+        put("arms/treatment/weight", float("inf")),
+        "arms.treatment.weight: input should be a finite number, got inf",
+        "weight: .inf",
+    ),
+    "an infinite number in a list": (
+        put("robustness/epsilons", [0.01, float("inf")]),
+        "robustness.epsilons.1: input should be a finite number, got inf",
+        "- .inf",
+    ),
+    "a wrong name": (put("name", "My Trial"), "name: names are made of a-z, 0-9", "name: My"),
+    "no block": (put("blocks", {}), "blocks: ", "blocks:"),
+    "one arm": (drop("arms/treatment"), "arms: ", "arms:"),
+    "no unit": (put("units_per_arm", 0), "units_per_arm: ", "units_per_arm:"),
+    "units that are no number": (
+        put("units_per_arm", "many"),
+        "units_per_arm: ",
+        "units_per_arm:",
+    ),
+    "units of an unknown arm": (
+        put("units_per_arm", {"control": 1, "treatmnet": 1}),
+        "unknown arm in units_per_arm 'treatmnet' (did you mean 'treatment'?)",
+        "treatmnet:",
+    ),
+    "an arm without its number": (
+        put("units_per_arm", {"control": 1}),
+        "units_per_arm has no number for treatment",
+        "units_per_arm:",
+    ),
+    "pairs of unequal arms": (
+        lambda c: c.update(design="pairs", units_per_arm={"control": 1, "treatment": 2}),
+        "design pairs gives every arm as many units",
+        "units_per_arm:",
+    ),
+    "an unknown design": (put("design", "crossover"), "design: ", "design:"),
+    "an unknown arm": (
+        put("contrasts/primary/against", "contrl"),
+        "unknown arm in contrasts 'contrl' (did you mean 'control'?); known: control, treatment",
+        "against:",
+    ),
+    "an arm against itself": (
+        put("contrasts/primary/against", "treatment"),
+        "a contrast needs two arms, got 'treatment' against itself",
+        "primary:",
+    ),
+    "no primary contrast": (
+        put("contrasts", {"main": {"arm": "treatment", "against": "control"}}),
+        "primary",
+        "contrasts:",
+    ),
+    "an unknown outcome": (
+        put("outcome", "standard/att_acc"),
+        "unknown outcome 'standard/att_acc' (did you mean 'standard/att_acc_",
+        "outcome:",
+    ),
+    "an outcome of no inversion": (
+        put("outcome", "strong/att_acc_1"),
+        "unknown outcome",
+        "outcome:",
+    ),
+    "an unknown architecture": (
+        put("architecture", "small_resnt"),
+        "unknown architecture 'small_resnt' (did you mean 'small_resnet'?)",
+        "architecture:",
+    ),
+    "an unknown dataset": (
+        put("data/name", "orl"),
+        "data: unknown dataset 'orl' (did you mean 'orl_faces'?)",
+        "data:",
+    ),
+    "an unknown prior": (
+        put("inversions/standard/prior/name", "pca"),
+        "inversions.standard.prior: unknown prior 'pca'",
+        "    prior:",
+    ),
+    "no inversion attack": (
+        drop("inversions/standard/ppa"),
+        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got none",
+        "  standard:",
+    ),
+    "two inversion attacks": (
+        put("inversions/standard/ppdg", {"preset": "quick"}),
+        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got ppa and",
+        "  standard:",
+    ),
+    "an inversion attack that the prior is not made for": (
+        put("inversions/standard", {**LINEAR, "if_gmi": {"preset": "quick"}}),
+        "inversions.standard: if_gmi needs a prior with stages, this one has none; choose one of "
+        "stylegan2, warped",
+        "  standard:",
+    ),
+    "an inversion named as other columns of the record": (
+        put("inversions/epoch", {**LINEAR, "ppa": {"preset": "quick"}}),
+        "an inversion may not be named 'epoch', as columns of the record begin with epoch, "
+        "robust_acc, seconds; any other name will do, such as standard",
+        "  epoch:",
+    ),
+    "an unknown preset of an inversion attack": (
+        put("inversions/standard", {**LINEAR, "ppa": {"preset": "fast"}}),
+        "inversions.standard.ppa: unknown preset 'fast'; known: paper, quick",
+        "    ppa:",
+    ),
+    "an unknown loss": (
+        put("inversions/standard/ppa/loss", "poincarre"),
+        "inversions.standard.ppa: unknown loss 'poincarre' (did you mean 'poincare'?)",
+        "    ppa:",
+    ),
+    "a wrong key of an inversion attack": (
+        put("inversions/standard/ppa/step", 3),
+        "unknown key 'inversions.standard.ppa.step' (did you mean 'inversions.standard.ppa.steps'",
+        "step:",
+    ),
+    "an unknown attack set": (
+        put("robustness/attacks", "apgd10"),
+        "robustness: unknown attack set 'apgd10' (did you mean 'apgd-10'?)",
+        "robustness:",
+    ),
+    "fewer people than a loss of AutoAttack compares": (
+        put("data/num_private", 3),
+        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3; sets for so "
+        "few: apgd-ce, fab-t, square",
+        "num_private:",
+    ),
+    "a block of fewer people than a loss of AutoAttack compares": (
+        put("blocks/split-0/data", {**PEOPLE, "num_private": 3}),
+        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3",
+        "num_private: 3",
+    ),
+    "fewer images than people": (
+        put("data/at_most", 4),
+        "data.at_most must be num_private or more, so that everybody has an image, got 4 images of "
+        "6 people",
+        "at_most:",
+    ),
+    "fewer images than people in a block": (
+        put("blocks/split-1/data", {**PEOPLE, "at_most": 4}),
+        "blocks.split-1.data.at_most must be num_private or more",
+        "at_most:",
+    ),
+    "workers that do not divide the batch": (
+        put("workers", 4),
+        "training.batch_size must be a multiple of workers, got 14 for 4 workers",
+        "batch_size: 14",
+    ),
+}
+
+
+def line_with(text, part):
+    """Find the line, from 1, on which the only occurrence of ``part`` begins."""
+    assert text.count(part) == 1, part
+    return text[: text.index(part)].count("\n") + 1
+
+
+def complaint(path):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is what is tested
+        read_protocol(str(path))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_line_with_file_and_line(content, write_protocol, name):
+    change, words, part = BAD[name]
+    change(content)
+    path = write_protocol(content)
+    message = complaint(path)
+    assert "\n" not in message
+    assert words in message
+    assert message.startswith(f"{path}:{line_with(path.read_text(), part)}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ": a protocol is a mapping of keys; see "),
+        ("- control\n- treatment\n", ": a protocol is a mapping of keys"),
+        ("name: [tiny\nseed: 7\n", ":2: not YAML: "),
+        ("name: tiny\nseed: 7\nname: tiny-2\n", ":3: name stands twice"),
+        ("arms:\n  a: {defense: none}\n  a: {defense: none}\n", ":3: a stands twice"),
+        ("? [a]\n: 1\n", ":1: not YAML: "),
+        ("name: a\n---\nname: b\n", ":2: not YAML: "),
+        ("name: !!python/object:os.system a\n", ":1: not YAML: "),
+        ("name: \x07\n", ": not YAML: "),
+        ("seed: 2026-13-45\n", "month"),  # a date, by the rules of YAML, that is none
+        ("seed: " + 5000 * "9", "digits"),
+        ("arms: &arms {control: *arms}\n", ""),
+        ("name: &name [*name]\n", ""),
+        ("name: " + 3000 * "[", ""),
+    ],
+    ids=[
+        "empty", "list", "no yaml", "key twice", "arm twice", "list as key", "two documents",
+        "object", "bell", "no date", "long number", "arms in arms", "list in itself", "deep",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_protocol_is_one_line_with_the_file(tmp_path, text, words):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    message = complaint(path)
+    assert "\n" not in message
+    assert str(path) in message
+    assert words in message
+
+
+def test_a_binary_file_is_one_line_with_the_file(tmp_path):
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + Random(0).randbytes(1000))
+    message = complaint(path)
+    assert message.startswith(f"cannot read the protocol {path}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["folder", "folder.yaml", "missing.yaml", "orl-rtc", ""])
+def test_what_is_no_file_is_one_line_with_what_there_is(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.yaml").mkdir()
+    message = complaint(name)
+    assert "\n" not in message
+    assert name in message
+    assert "orl-aa, orl-defenses, orl-rct" in message
+
+
+def test_a_near_name_is_offered():
+    assert "did you mean 'orl-rct'" in complaint("orl-rtc")
+
+
+CONTENT = yaml.safe_load((SHIPPED / "orl-rct.yaml").read_text())
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([-1, 0, 10**30, -(10**400), 1e308, -0.5]),
+    st.floats(),
+    st.text(max_size=8),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda values: (
+        st.lists(values, max_size=3)
+        | st.dictionaries(st.text(max_size=8) | st.just("levels"), values, max_size=3)
+    ),
+    max_leaves=4,
+)
+KEYS = st.text(max_size=8) | st.none() | st.integers() | st.sampled_from(["levels", "a\nb"])
+
+
+def places(node, path=()):
+    """List the path of every node below the top."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    found = []
+    for key, value in items:
+        found.append((*path, key))
+        if isinstance(value, (dict, list)):
+            found += places(value, (*path, key))
+    return found
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_one_wrong_node_gives_a_protocol_or_one_line(data):
+    content = deepcopy(CONTENT)
+    *parents, last = data.draw(st.sampled_from(places(content)), label="place")
+    node = content
+    for key in parents:
+        node = node[key]
+    action = data.draw(st.sampled_from(["delete", "replace", "add"]), label="action")
+    if action == "delete":
+        del node[last]
+    elif action == "add" and isinstance(node[last], dict):
+        node[last][data.draw(KEYS, label="key")] = data.draw(VALUES, label="value")
+    else:
+        node[last] = data.draw(VALUES, label="value")
+    try:
+        assert isinstance(check_protocol(content, "mine.yaml"), Protocol)
+    except ValueError as error:
+        message = str(error)
+        assert message.startswith("mine.yaml: ")
+        assert len(message.splitlines()) == 1

@@ -1,0 +1,69 @@
+"""The protocols at the paper's scale: what they say when the files are not there yet."""
+
+import pytest
+import torch
+
+from atat_ray.priors.stylegan2 import StyleGan2Options, StyleGan2Prior
+from atat_ray.priors.stylegan2.networks import Generator, Shape
+from trials.cli import parser as cli
+from trials.config.load import read_protocol, read_sweep
+from trials.execution.resources import need_of
+
+AT_SCALE = {
+    "celeba-rct": ("run", 4),
+    "facescrub-benchmark": ("run", 6),
+    "facescrub-rct": ("run", 4),
+    "lambda-epsilon-sweep": ("sweep", 4),
+}
+
+
+@pytest.mark.parametrize("name", AT_SCALE)
+def test_without_files_one_line_says_all_that_is_missing(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    command, number = AT_SCALE[name]
+    assert cli.main([command, name]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"atat: {number} things are missing: (1) there is no folder ")
+    assert "ImageNet weights inception_v3" in said.err
+    assert f"there is no file {tmp_path}/ffhq.safetensors; `atat prior convert" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def read(name):
+    return (read_sweep if AT_SCALE[name][0] == "sweep" else read_protocol)(name)
+
+
+@pytest.mark.parametrize("name", AT_SCALE)
+def test_one_w_is_searched_for_all_layers_as_in_the_paper(name):
+    """With a w for each of FFHQ's 18 layers it would be another, larger space, W+."""
+    as_deep = Generator(Shape(latent_dim=4, style_dim=6, num_layers=1, channels=(2,) * 9))
+    assert as_deep.shape.num_styles == 18
+    inversion = read(name).inversions["standard"]
+    assert inversion.attack.space == "styles"
+    shortest = StyleGan2Options(path=inversion.prior.path, sha256=inversion.prior.sha256)
+    for prior in (inversion.prior, shortest):
+        (searched,) = StyleGan2Prior(as_deep, prior.settings()).begin(torch.randn(5, 4))
+        assert searched.shape == (5, 1, 6)
+
+
+@pytest.mark.parametrize("name", AT_SCALE)
+def test_a_unit_has_a_gpu_of_its_own(name):
+    settings = read(name)
+    assert need_of(settings, next(iter(settings.blocks)), 1).resources["GPU"] == 1.0
+
+
+def test_a_share_of_a_gpu_that_is_not_given_changes_no_hash(tiny_protocol):
+    plain, whole = tiny_protocol(), tiny_protocol(gpu_share=1.0)
+    assert "gpu_share" not in plain.canonical()
+    assert whole.canonical() == {**plain.canonical(), "gpu_share": 1.0}
+    assert need_of(plain, "split-0", 1).resources["GPU"] == 0.25
+    with pytest.raises(ValueError, match="gpu_share"):
+        tiny_protocol(gpu_share=1.5)
+
+
+def test_the_paper_s_trial_has_its_radius_in_pixel_units():
+    treatment = read_protocol("facescrub-rct").arms["treatment"]
+    assert (treatment.epsilon, treatment.step_size, treatment.steps) == (0.00025, 0.00005, 5)

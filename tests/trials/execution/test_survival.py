@@ -1,0 +1,203 @@
+"""A campaign that loses its driver, a node or its record for a while ends with the same table."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+KILLS = 20
+SEED = 20261124
+
+
+@pytest.fixture
+def protocol(content, write_protocol):
+    """Four units an arm in two blocks, trained for long enough to be met while they run."""
+    training = {**content["training"], "epochs": 20}
+    return write_protocol(content | {"units_per_arm": 4, "training": training})
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What this module has made once."""
+    return {}
+
+
+@pytest.fixture
+def undisturbed(kept, run_whole, protocol, tmp_path, table_of):
+    """The table of a campaign that nothing happened to, and the seconds that it took."""
+    if not kept:
+        start = time.monotonic()
+        run_whole(protocol, tmp_path / "undisturbed", "--at-a-time", "2")
+        kept["seconds"] = time.monotonic() - start
+        kept["table"] = table_of(tmp_path / "undisturbed")
+    return kept["table"], kept["seconds"]
+
+
+def end_by_themselves(one, seconds=60):
+    """Wait until nothing is left of a session whose driver was killed; return the seconds."""
+    start = time.monotonic()
+    while one.family():
+        waited = time.monotonic() - start
+        assert waited < seconds, [process.cmdline()[:3] for process in one.family()]
+        time.sleep(0.2)
+    return time.monotonic() - start
+
+
+def test_a_driver_killed_at_twenty_random_moments_leaves_the_undisturbed_table(
+    driver, protocol, tmp_path, table_of, undisturbed
+):
+    """Moments are uniform over a run, its start included; a campaign that ends makes room for the
+    next. Every other kill leaves Ray's own processes to end by themselves, which may be after the
+    resumed driver has started; the others take the whole session, as a power cut does.
+    """  # fmt: skip
+    expected, whole = undisturbed
+    moments, orphans, kills, campaigns = random.Random(SEED), [], 0, 0
+    while kills < KILLS:
+        folder, over = tmp_path / f"killed-{campaigns}", False
+        campaigns += 1
+        while not over:
+            one = driver("run", protocol, folder, "--at-a-time", "2")
+            moment = moments.uniform(0, 0.8 * whole)
+            end = time.monotonic() + moment if kills < KILLS else float("inf")
+            while one.process.poll() is None and time.monotonic() < end:
+                time.sleep(0.01)
+            over = one.process.poll() is not None
+            if over:
+                assert one.process.returncode == 0, one.said()
+                continue
+            met = f"{len(one.finished())} finished, {len(one.running())} begun"
+            if kills % 2:
+                one.kill()
+            else:
+                os.kill(one.process.pid, signal.SIGKILL)
+                one.process.wait()
+                orphans.append(one)
+            kills += 1
+            print(f"kill {kills} of campaign {campaigns} after {moment:.1f} s: {met}", flush=True)
+        assert table_of(folder) == expected
+    waits = [end_by_themselves(one) for one in orphans]
+    print(f"{kills} kills, {campaigns} campaigns, undisturbed {whole:.1f} s; the last processes of "
+          f"a killed driver ended {max(waits):.1f} s after all was over")  # fmt: skip
+
+
+class Server:
+    """An MLflow server on sqlite that can be stopped and started again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        words = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        words += ["--artifacts-destination", str(self.folder / "artifacts")]
+        words += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *words],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            try:
+                return urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError((self.folder / "server.log").read_text())
+
+    def stop(self):
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path, empty_database, monkeypatch):
+    """A running MLflow server, which campaigns write to."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    one = Server(folder)
+    one.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", one.uri)
+    yield one
+    one.stop()
+
+
+def test_a_record_that_was_away_for_a_while_is_whole(
+    driver, protocol, tmp_path, table_of, undisturbed, server
+):
+    folder = tmp_path / "away"
+    one = driver("run", protocol, folder, "--at-a-time", "1")
+    one.until(lambda: len(one.finished()) >= 2)
+    server.stop()
+    one.until(lambda: len(one.finished()) >= 5)
+    server.start()
+    assert one.wait() == 0, one.said()
+    assert one.said().count("the record is away, the campaign goes on") == 1
+    assert "the record is back" in one.said()
+    assert table_of(folder) == undisturbed[0]
+
+
+def test_a_record_that_was_away_while_the_driver_was_killed_is_whole(
+    driver, protocol, tmp_path, table_of, undisturbed, server
+):
+    folder = tmp_path / "away-and-killed"
+    one = driver("run", protocol, folder, "--at-a-time", "1")
+    one.until(lambda: len(one.finished()) >= 2)
+    server.stop()
+    one.until(lambda: len(one.finished()) >= 4)
+    one.kill()
+    two = driver("resume", "tiny", folder, "--at-a-time", "1")
+    two.until(lambda: len(two.finished()) >= 7)
+    server.start()
+    assert two.wait() == 0, two.said()
+    assert "the record is away and will be written when it is back" in two.said()
+    assert table_of(folder) == undisturbed[0]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray cluster of a head without CPUs and two nodes of one CPU, which campaigns run on."""
+    from ray.cluster_utils import Cluster
+
+    from trials.execution.ray_cluster import RAY_ENVIRONMENT
+
+    for name, value in {**RAY_ENVIRONMENT, "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    nodes = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    whole = Cluster(initialize_head=True, head_node_args=nodes | {"num_cpus": 0})
+    made = [whole.add_node(**nodes) for _ in range(2)]
+    monkeypatch.setenv("RAY_ADDRESS", whole.address)
+    yield whole, made, nodes
+    whole.shutdown()
+
+
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_a_node_that_is_lost_costs_its_unit_another_run(
+    driver, protocol, tmp_path, table_of, undisturbed, cluster
+):
+    whole, nodes, options = cluster
+    folder = tmp_path / "node"
+    one = driver("run", protocol, folder)
+    one.until(lambda: len(one.finished()) >= 2 and len(one.running()) == 2)
+    whole.remove_node(nodes[1], allow_graceful=False)
+    one.until(lambda: "was lost and will run again (1 of 2 times)" in one.said())
+    whole.add_node(**options)
+    assert one.wait() == 0, one.said()
+    assert table_of(folder) == undisturbed[0]

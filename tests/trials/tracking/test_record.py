@@ -1,0 +1,508 @@
+"""What is written to MLflow is what ``analysis`` reads back, and stands there once."""
+
+import io
+import re
+import shlex
+import shutil
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from analysis import schema
+from analysis.record import reader as runs
+from trials.allocation import draw, sha256, to_csv
+from trials.campaign.campaign import enrol, load
+from trials.campaign.folder import local_uri
+from trials.tracking.connection import ANSWER_WITHIN, Unreachable, check_answers, whole_address
+from trials.tracking.record import Record
+
+UNIT_TAGS = {
+    "status": schema.FINISHED,
+    "reason": "",
+    "start_order": "3",
+    "node": "here",
+    "device": "cpu",
+    "times_lost": "0",
+    "failed_before": "",
+    "git_commit": "abc",
+    "evaluation_sha256": "e" * 64,
+    "prior_sha256": "f" * 64,
+}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory, empty_database):
+    """One database for the campaigns of this module."""
+    folder = tmp_path_factory.mktemp("record")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def registered(database, tiny_protocol):
+    """Return a function that registers the small protocol under a name of its own."""
+
+    def register(name, *, nonce="7", again=False, **changes):
+        protocol = tiny_protocol(name=name, **changes)
+        table = draw(protocol, nonce)
+        tags = {
+            "protocol_sha256": protocol.sha256(),
+            "nonce_sha256": sha256(nonce),
+            "allocation_sha256": sha256(to_csv(table)),
+            schema.VERSIONS: Record.text({"python": "3"}),
+        }
+        record = Record(local_uri(database), name)
+        record.register(protocol, table, tags, database / "artifacts", again=again)
+        return record, table
+
+    return register
+
+
+@pytest.fixture
+def outcome(enrolled, finish):
+    """What a finished unit of the small protocol left."""
+    campaign = enrolled()
+    return finish(campaign, campaign.table[0])
+
+
+def tags_of(row, **changes):
+    return {"unit_id": row.unit_id, "block": row.block, "arm": row.arm, **UNIT_TAGS, **changes}
+
+
+def loaded(record):
+    return runs.load(record.uri, record.campaign)
+
+
+def all_runs(record, view="ALL"):
+    from mlflow.entities import ViewType
+
+    return record.client.search_runs([record.experiment_id], run_view_type=getattr(ViewType, view))
+
+
+def test_a_campaign_is_registered_once(registered):
+    record, _ = registered("once")
+    again, table = registered("once")
+    assert again.parent_id == record.parent_id
+    assert len(all_runs(record)) == 1
+    found = loaded(record)
+    assert set(found.units["status"]) == {schema.PENDING}
+    assert [tuple(row) for row in found.allocation.to_numpy()] == [
+        (row.unit_id, row.block, row.arm) for row in table
+    ]
+
+
+def test_a_record_that_was_lost_and_made_anew_says_so(registered, monkeypatch):
+    """Only where the campaign was registered before, and nothing of it is there."""
+    monkeypatch.setattr("trials.tracking.record.time.time", lambda: 1795564799.6)
+    first, _ = registered("lost")
+    assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
+    registered("lost", again=True)  # as every later run does
+    assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
+    first.client.delete_run(first.parent_id)
+    second, _ = registered("lost", again=True)
+    assert second.parent_id != first.parent_id
+    assert loaded(second).tags[schema.REGISTERED_AGAIN] == "1795564799"
+
+
+def test_the_protocol_that_is_recorded_has_the_hash_that_is_recorded(registered, tiny_protocol):
+    record, _ = registered("hashed")
+    found = loaded(record)
+    protocol = tiny_protocol(name="hashed")
+    assert found.protocol == protocol.canonical()
+    assert found.tags["protocol_sha256"] == protocol.sha256()
+
+
+def test_a_registration_that_was_cut_short_is_made_anew(registered, monkeypatch):
+    from mlflow import MlflowClient
+
+    def cut(*words):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_tag", cut)
+        with pytest.raises(KeyboardInterrupt):
+            registered("cut")
+    record, table = registered("cut")
+    assert len(loaded(record).units) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"alpha": 0.01}, "protocol_sha256"),
+        ({"nonce": "8"}, "nonce_sha256"),
+    ],
+)
+def test_another_protocol_or_nonce_under_the_same_name_is_refused(registered, changes, name):
+    registered(f"mine-{name}")
+    with pytest.raises(ValueError, match=f"another {name} .*give the protocol another name"):
+        registered(f"mine-{name}", **changes)
+
+
+def test_all_that_is_written_of_a_unit_is_read_back(registered, outcome):
+    record, table = registered("whole")
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    found = loaded(record)
+    row = found.units.iloc[0]
+    for name, value in tags_of(table[0], start_order=3).items():
+        assert row[name] == value, name
+    expected = {
+        schema.CLEAN_ACC: outcome["clean_acc"],
+        schema.TRAIN_ACC: outcome["train_acc"],
+        schema.DIVERGED: 0.0,
+        **outcome["inversions"],
+        "robust_acc/0.01": outcome["robust_acc"]["0.01"],
+        "seconds/train": outcome["seconds"]["train"],
+        "seconds/score": outcome["seconds"]["score"],
+    }
+    numbers = row.drop([*tags_of(table[0])])
+    assert numbers.to_dict() == expected
+    assert found.classes[list(schema.CLASS_COLUMNS)].to_dict("records") == outcome["classes"]
+    read = np.array(Image.open(io.BytesIO(found.picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+
+
+def test_curves_are_kept_epoch_by_epoch(registered, outcome):
+    record, table = registered("curves")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    run = next(run for run in all_runs(record) if "unit_id" in run.data.tags)
+    history = record.client.get_metric_history(run.info.run_id, "epoch/loss")
+    assert [(point.step, point.value) for point in history] == [
+        (epoch, row["loss"]) for epoch, row in enumerate(outcome["curves"])
+    ]
+
+
+def test_a_picture_in_colour_is_kept(registered, outcome):
+    record, table = registered("colour")
+    picture = np.arange(144, dtype=np.uint8).reshape(4, 12, 3)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    read = np.array(Image.open(io.BytesIO(loaded(record).picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+
+
+def test_a_unit_whose_loss_diverged_is_recorded_as_such(registered, outcome):
+    record, table = registered("diverged")
+    curves = [{"loss": 1.0}, {"loss": float("nan")}]
+    record.write_unit(tags_of(table[0]), outcome | {"diverged": True, "curves": curves}, {})
+    assert loaded(record).units[schema.DIVERGED][0] == 1
+
+
+def test_a_unit_is_written_once(registered, outcome):
+    record, table = registered("twice")
+    for _ in range(2):
+        record.write_unit(tags_of(table[0]), outcome, {})
+    assert len(all_runs(record)) == 2  # with the parent
+
+
+def test_a_unit_that_was_half_written_is_written_anew(registered, outcome):
+    record, table = registered("half")
+    half = record.client.create_run(
+        record.experiment_id,
+        tags={
+            "mlflow.parentRunId": record.parent_id,
+            schema.KIND_TAG: schema.KIND_UNIT,
+            **tags_of(table[0]),
+        },
+    )
+    record.client.log_metric(half.info.run_id, schema.CLEAN_ACC, -1.0)
+    assert record.units() == {}
+    assert loaded(record).units["status"][0] == schema.PENDING
+    record.write_unit(tags_of(table[0]), outcome, {})
+    assert loaded(record).units[schema.CLEAN_ACC][0] == outcome["clean_acc"]
+    assert list(record.units()) == [table[0].unit_id]
+    assert half.info.run_id not in [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
+
+
+def test_what_a_request_left_that_was_answered_too_late_is_removed(registered, outcome):
+    record, table = registered("late")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    tags = {"mlflow.parentRunId": record.parent_id, **tags_of(table[0])}
+    late = record.client.create_run(record.experiment_id, tags=tags)
+    record.write_unit(tags_of(table[0]), outcome, {})
+    found = [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
+    assert late.info.run_id not in found
+    assert len(found) == 2  # with the parent
+
+
+def test_a_unit_that_failed_is_recorded_with_its_reason_until_it_finishes(registered, outcome):
+    record, table = registered("failing")
+    failed = tags_of(table[0], status=schema.FAILED, reason="ValueError: no")
+    record.write_unit(failed, None, {})
+    units = loaded(record).units
+    assert (units["status"][0], units["reason"][0]) == (schema.FAILED, "ValueError: no")
+    record.write_unit(tags_of(table[0]), outcome, {})
+    units = loaded(record).units
+    assert (units["status"][0], units["reason"][0]) == (schema.FINISHED, "")
+
+
+def test_a_unit_that_failed_again_is_recorded_with_both_failures(registered):
+    record, table = registered("failing-twice")
+    record.write_unit(tags_of(table[0], status=schema.FAILED, reason="first"), None, {})
+    again = tags_of(table[0], status=schema.FAILED, reason="second", failed_before="first")
+    for _ in range(2):
+        record.write_unit(again, None, {})
+    units = loaded(record).units
+    assert (units["reason"][0], units["failed_before"][0]) == ("second", "first")
+    assert len(all_runs(record, "ACTIVE_ONLY")) == 2  # with the parent
+
+
+def test_a_unit_whose_name_begins_like_another_is_not_taken_for_it(registered, outcome):
+    record, table = registered("alike", units_per_arm=2)
+    for row in table[:4]:
+        record.write_unit(tags_of(row), outcome, {})
+    assert set(record.units()) == {row.unit_id for row in table[:4]}
+
+
+def test_assets_are_read_back(registered):
+    record, _ = registered("assets")
+    assets = [{"block": "split-0", "asset": "evaluation models", "accuracy": 0.5}]
+    for _ in range(2):
+        record.write_assets(assets)
+    assert loaded(record).assets == assets
+
+
+def test_the_nonce_is_revealed_at_the_end_only(registered):
+    record, _ = registered("secret", nonce="a" * 64)
+    record.close(nonce=None)
+    assert loaded(record).tags["nonce"] == ""
+    assert "a" * 64 not in str(record.client.get_run(record.parent_id).to_dictionary())
+    record.close(nonce="a" * 64)
+    assert loaded(record).tags["nonce"] == "a" * 64
+    assert sha256("a" * 64) == loaded(record).tags["nonce_sha256"]
+
+
+@pytest.fixture
+def kept(tmp_path, tiny_protocol, empty_database):
+    """Return a function that registers the small protocol in a folder of its own."""
+
+    def register(folder, name="tiny"):
+        folder.mkdir(exist_ok=True)
+        if not (folder / "mlflow.db").exists():
+            shutil.copy(empty_database, folder / "mlflow.db")
+        protocol = tiny_protocol(name=name)
+        table = draw(protocol, "7")
+        tags = {
+            "protocol_sha256": protocol.sha256(),
+            "allocation_sha256": sha256(to_csv(table)),
+        }
+        record = Record(local_uri(folder), name)
+        record.register(protocol, table, tags, folder / "artifacts")
+        return record, table
+
+    return register
+
+
+def places(record):
+    """Every path that the record has."""
+    runs = {run.info.artifact_uri for run in all_runs(record)}
+    return {record.client.get_experiment(record.experiment_id).artifact_location, *runs}
+
+
+@pytest.mark.parametrize("name", ["new", "run #1", "50%"])
+def test_a_campaign_goes_on_where_its_folder_was_moved(kept, tmp_path, outcome, name):
+    record, table = kept(tmp_path / "two words")
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
+    record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
+    folder = (tmp_path / "two words").rename(tmp_path / name)
+    command = f"`atat verify tiny --out {shlex.quote(str(folder))}` corrects that"
+    with pytest.raises(ValueError, match=re.escape(command)):
+        runs.load(local_uri(folder), "tiny")
+    again, _ = kept(folder)
+    assert again.parent_id == record.parent_id
+    again.write_unit(tags_of(table[1]), outcome, {})
+    assert all(place.startswith((folder / "artifacts").as_uri()) for place in places(again))
+    found = loaded(again)
+    assert len(found.classes) == 2 * len(outcome["classes"])
+    read = np.array(Image.open(io.BytesIO(found.picture(table[0].unit_id, "standard"))))
+    assert np.array_equal(read, picture)
+    assert not (tmp_path / "two words").exists()
+
+
+def test_a_copy_of_a_campaign_has_artifacts_of_its_own(kept, tmp_path, outcome):
+    first, table = kept(tmp_path / "first")
+    other, _ = kept(tmp_path / "first", "other")
+    before = places(first), places(other)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    second = Record(local_uri(tmp_path / "second"), "tiny")
+    assert second.attach()
+    second.write_unit(tags_of(table[0]), outcome, {})
+    assert all(
+        place.startswith((tmp_path / "second" / "artifacts").as_uri()) for place in places(second)
+    )
+    assert len(loaded(second).classes) == len(outcome["classes"])
+    assert loaded(first).classes.empty
+    assert (places(first), places(other)) == before
+    other = Record(local_uri(tmp_path / "second"), "other")
+    other.experiment_id = first.client.get_experiment_by_name("other").experiment_id
+    assert places(other) == before[1]  # each campaign follows when it is opened
+
+
+def test_a_folder_that_is_reached_by_another_path_was_not_moved(kept, tmp_path):
+    record, _ = kept(tmp_path / "folder")
+    before = places(record)
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    again, _ = kept(tmp_path / "link")
+    assert places(again) == before
+    assert loaded(again).tags["protocol_sha256"]
+
+
+def test_a_record_whose_artifacts_were_left_behind_says_where_they_belong(kept, tmp_path):
+    kept(tmp_path / "old")
+    folder = (tmp_path / "old").rename(tmp_path / "new")
+    (folder / "artifacts").rename(tmp_path / "elsewhere")
+    words = f"neither in {tmp_path}/old/artifacts, as it says, nor in {folder}/artifacts; put them"
+    with pytest.raises(ValueError, match=words):
+        Record(local_uri(folder), "tiny").attach()
+    (tmp_path / "elsewhere").rename(folder / "artifacts")
+    assert Record(local_uri(folder), "tiny").attach()
+
+
+def test_a_moved_record_that_takes_no_writing_is_one_line(kept, tmp_path):
+    record, _ = kept(tmp_path / "old")
+    before = places(record)
+    folder = (tmp_path / "old").rename(tmp_path / "new")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON runs BEGIN DELETE FROM nowhere; END"
+        connection.execute(refuse)
+    moved = Record(local_uri(folder), "tiny")
+    with pytest.raises(ValueError, match="takes no writing .no such table.*; make .* writable$"):
+        moved.attach()
+    assert places(moved) == before  # all of them are corrected, or none
+
+
+@pytest.mark.parametrize("name", ["two words", "run #1", "50%", "ünïcode"])
+def test_a_campaign_may_lie_in_a_folder_of_any_name(tiny_protocol, tmp_path, empty_database, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    protocol = tiny_protocol()
+    table = draw(protocol, "7")
+    tags = {
+        "protocol_sha256": protocol.sha256(),
+        "allocation_sha256": sha256(to_csv(table)),
+    }
+    parents = []
+    for _ in range(2):
+        record = Record(local_uri(folder), "tiny")
+        record.register(protocol, table, tags, folder / "artifacts")
+        parents.append(record.parent_id)
+    assert parents[0] == parents[1]
+    assert len(loaded(record).units) == len(table)
+    assert sorted(path.name for path in folder.iterdir()) == ["artifacts", "mlflow.db"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
+    assert not Record(local_uri(tmp_path), "tiny").attach()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_file_that_is_no_database_is_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(100 * b"no database")
+    with pytest.raises(ValueError, match=r"mlflow\.db|database") as caught:
+        Record(local_uri(tmp_path), "tiny").attach()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "whole"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db"),
+        (
+            "sqlite+pysqlite:///a b/mlflow.db?timeout=9",
+            "sqlite+pysqlite:///{here}/a b/mlflow.db?timeout=9",
+        ),
+        ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite://", "sqlite://"),
+        ("http://server:5000/mlflow", "http://server:5000/mlflow"),
+        ("postgresql:///mlflow", "postgresql:///mlflow"),
+    ],
+)
+def test_the_address_of_a_database_is_written_in_full(tmp_path, given, whole):
+    assert whole_address(given) == whole.format(here=tmp_path)
+
+
+def test_a_campaign_has_the_same_record_from_wherever_it_goes_on(
+    tiny_protocol, tmp_path, monkeypatch
+):
+    begun = enrol(tiny_protocol(), tmp_path / "campaign", "sqlite:///mlflow.db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load(begun.folder).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(ValueError, match=f"{tmp_path}/mlflow.db, got .*/elsewhere/mlflow.db"):
+        enrol(tiny_protocol(), begun.folder, "sqlite:///mlflow.db")
+
+
+def test_the_database_in_the_folder_goes_with_it_though_it_was_named(tiny_protocol, tmp_path):
+    begun = enrol(tiny_protocol(), tmp_path / "old", "sqlite:///old/mlflow.db")
+    moved = begun.folder.rename(tmp_path / "new")
+    assert load(moved).tracking_uri == local_uri(moved)
+
+
+@pytest.fixture
+def dead():
+    """An address where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def test_a_server_that_does_not_answer_is_refused_within_seconds(dead):
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match=f"{dead} does not answer.*start it, correct") as caught:
+        Record(dead, "tiny")
+    assert time.monotonic() - start < 10
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def silent():
+    """An address that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_silent_server_is_refused_within_seconds(silent):
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match=r"does not answer \(nothing within 1 s\)"):
+        check_answers(silent, timeout=1)
+    assert 0.9 < time.monotonic() - start < 10
+    assert ANSWER_WITHIN <= 20  # a campaign asks twice when it starts, which is less than a minute
+
+
+def test_a_gateway_whose_server_is_away_does_not_answer(monkeypatch):
+    answer = requests.Response()
+    answer.status_code = 502
+    monkeypatch.setattr(requests, "get", lambda uri, timeout: answer)
+    with pytest.raises(Unreachable, match=r"does not answer \(HTTP 502\)"):
+        check_answers("http://gateway")
+    answer.status_code = 401  # a server that wants a password is there
+    check_answers("http://gateway")
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:99999", "http://127.0.0.1:port", "http://[::1"])
+def test_an_address_that_cannot_be_is_refused_with_the_address(uri):
+    with pytest.raises(ValueError, match="MLflow") as caught:
+        check_answers(uri)
+    assert uri in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "/tmp/mlruns", "ftp://server", "databricks://x"])
+def test_a_store_of_no_known_kind_is_refused(uri):
+    with pytest.raises(ValueError, match=r"of no known kind; use http://HOST:PORT or sqlite:"):
+        check_answers(uri)
+
+
+def test_a_file_based_store_is_not_asked_over_the_network(tmp_path):
+    check_answers(f"sqlite:///{Path(tmp_path)}/mlflow.db")

@@ -1,0 +1,1 @@
+"""A campaign and its folder: create, load, lock, commit, verify."""

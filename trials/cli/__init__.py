@@ -1,0 +1,5 @@
+"""The command line `atat`."""
+
+from trials.cli.parser import main
+
+__all__ = ["main"]

@@ -1,0 +1,113 @@
+"""Check the machine before a campaign does: one line for each thing that campaigns need."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LEAST_DISK = 2 * 2**30  # bytes; a campaign on the embedded faces takes some 100 MB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    what: str
+    good: bool
+    words: str
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Run every check; none raises.
+
+    Args:
+        folder: that campaigns will go to.
+    """
+    checks: dict[str, Callable[[], str]] = {
+        "python": find_python,
+        "torch": check_torch,
+        "ray": check_ray,
+        "mlflow": check_mlflow,
+        "record": check_record,
+        "disk": lambda: check_disk(folder),
+        "dataset": check_dataset,
+    }
+    for what, check in checks.items():
+        try:
+            yield Finding(what=what, good=True, words=check())
+        except (ValueError, OSError, ImportError) as error:
+            yield Finding(what=what, good=False, words=" ".join(str(error).split()))
+
+
+def find_python() -> str:
+    """Name the Python that runs this."""
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def check_torch() -> str:
+    """Check that torch computes on its device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"{torch.__version__}, no CUDA device: units run on the CPU, {os.cpu_count()} cores"
+    torch.ones(2, device="cuda").sum().item()
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}"
+
+
+def check_ray() -> str:
+    """Start Ray, or join its cluster, and run a task."""
+    from trials.execution.ray_cluster import alive, start_ray
+
+    try:
+        ray = start_ray()
+    except Exception as error:  # Ray raises many kinds
+        raise ValueError(f"Ray does not start: {error}") from error
+    try:
+        nodes = alive(ray)
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        place = os.environ.get("RAY_ADDRESS", "this machine")
+        return f"{ray.__version__} on {place}: {len(nodes)} nodes, {cpus:g} CPU, {gpus:g} GPU"
+    finally:
+        ray.shutdown()
+
+
+def check_mlflow() -> str:
+    """Check that MLflow imports."""
+    import mlflow
+
+    return mlflow.__version__
+
+
+def check_record() -> str:
+    """Check that the tracking server answers, if one is named."""
+    from trials.tracking.connection import check_answers
+
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return "a database in each campaign's folder; MLFLOW_TRACKING_URI names a server"
+    check_answers(uri)
+    return f"{uri} answers"
+
+
+def check_disk(folder: Path) -> str:
+    """Check that the folder can be written and has room."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"{place} cannot be written; choose another folder with --out")
+    free = shutil.disk_usage(place).free
+    if free < LEAST_DISK:
+        raise ValueError(f"{free / 2**30:.1f} GiB free at {place}; 2 GiB are needed")
+    return f"{free / 2**30:.0f} GiB free at {place}"
+
+
+def check_dataset() -> str:
+    """Read the faces that ship."""
+    from atat_ray.data.readers.orl_faces import load_orl_faces
+
+    images, people = load_orl_faces()
+    return f"ORL faces: {len(images)} images of {len(people.unique())} people"

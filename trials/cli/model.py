@@ -1,0 +1,155 @@
+"""One target model outside any campaign: train it, attack it, measure it, look at it."""
+
+import dataclasses
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from atat_ray.data import load_split
+from atat_ray.data.stored_images import to_bytes
+from atat_ray.defenses import DEFENSES, find_defense
+from atat_ray.inversion.cost_estimate import Estimate, estimate
+from atat_ray.unit import UnitSpec, run_unit
+from atat_ray.unit.block_assets import load_block_prior
+from atat_ray.unit.invert_stage import invert_stage
+from atat_ray.unit.train_stage import load_target, train_stage
+from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.stage_files import load_stage
+from trials.config.load import check_protocol, read_protocol
+
+MODEL_FILE = "model.json"
+UNIT = "model"  # unit id, block and arm of a model of its own
+
+
+def list_defenses() -> str:
+    """Describe every defense: name, what it minimises, options, source."""
+    lines = []
+    for name, kind in DEFENSES.items():
+        options = ", ".join(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+        lines += [f"{name:<18}{kind.summary}", f"{'':<18}options: {options or 'none'}"]
+        lines += [f"{'':<18}source: {kind.source}"]
+    return "\n".join(lines)
+
+
+def parse_defense(words: list[str]) -> dict[str, Any]:
+    """Turn ``NAME KEY=VALUE ...`` into what a protocol would say of an arm.
+
+    Raises:
+        ValueError: the name is unknown or a word has no equals sign.
+    """
+    name, *settings = words
+    find_defense(name)
+    for word in settings:
+        if "=" not in word:
+            raise ValueError(f"options of a defense are KEY=VALUE, got {word!r}")
+    try:
+        pairs = [word.split("=", 1) for word in settings]
+        return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
+    except yaml.YAMLError as error:
+        raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
+
+
+def train(options: Namespace, echo: Callable[[str], None]) -> int:
+    """Train a target model into a folder of its own."""
+    folder: Path = options.folder
+    base = read_protocol(options.protocol).canonical()
+    if options.arm is not None and options.arm not in base["arms"]:
+        raise unknown("arm", options.arm, base["arms"])
+    if options.defense:
+        defense = parse_defense(options.defense)
+    else:
+        defense = base["arms"][options.arm or next(iter(base["arms"]))]
+    content = base | {
+        "seed": options.seed,
+        "blocks": {UNIT: {"split": options.split}},
+        "arms": base["arms"] | {UNIT: defense},
+        "design": "blocked",
+        "units_per_arm": 1,
+    }
+    if any(isinstance(value, dict) for value in defense.values()):
+        raise ValueError(f"one model takes one value for each option, not levels: {defense}")
+    protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
+    path = folder / MODEL_FILE
+    if path.exists() and json.loads(path.read_text()) != protocol.canonical():
+        raise ValueError(f"{folder} holds a model of other settings; choose another folder")
+    if not path.exists() and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
+    write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
+    words = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
+    echo(f"training {protocol.architecture} with {defense['defense']} {words}".rstrip())
+    trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
+    echo(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
+    echo(f"next: atat invert {folder}")
+    return 0
+
+
+def load(folder: Path) -> UnitSpec:
+    """Load the specification of a model that ``train`` made.
+
+    Raises:
+        ValueError: there is none in the folder.
+    """
+    path = folder / MODEL_FILE
+    if not path.exists():
+        raise ValueError(f"{folder} holds no model; make one with `atat train {folder}`")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}; make the model again") from error
+    protocol = check_protocol(content, str(path))
+    return protocol.unit_spec(UNIT, UNIT, UNIT)
+
+
+def expect(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
+    """Estimate what an inversion attack on a model will take; its prior is made if missing."""
+    split = load_split(spec.block.data, spec.block.split)
+    target = load_target(spec, split, folder)
+    prior = load_block_prior(spec.block, inversion, folder / "assets")
+    prior = prior.to(next(target.parameters()).device)
+    return estimate(target, prior, split.num_classes, spec.inversions[inversion])
+
+
+def invert(folder: Path, echo: Callable[[str], None]) -> int:
+    """Run every inversion attack on a model and write a picture of each."""
+    from PIL import Image
+
+    spec = load(folder)
+    for inversion, attack in spec.inversions.items():
+        echo(f"inversion {inversion}: {attack.candidates} candidates a class, "
+             f"{attack.steps_of_a_class()} candidate-steps")  # fmt: skip
+        if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
+            echo(str(expect(spec, inversion, folder)))
+        found = invert_stage(spec, inversion, folder / "assets", folder)
+        row = torch.cat(list(found["images"][:: attack.keep]), dim=2)
+        pixels = to_bytes(row).permute(1, 2, 0).squeeze(2).numpy()
+        path = folder / f"{inversion}.png"
+        Image.fromarray(pixels).save(path)
+        confidence = float(found["confidence"].mean())
+        echo(f"target model's confidence {confidence:.3f}, best of each class in "
+             f"{path}")  # fmt: skip
+    echo(f"next: atat evaluate {folder}")
+    return 0
+
+
+def evaluate(folder: Path, echo: Callable[[str], None]) -> int:
+    """Measure a model: accuracies, attack accuracies, robust accuracies."""
+    spec = load(folder)
+    outcome = run_unit(
+        spec,
+        assets=folder / "assets",
+        folder=folder,
+        on_stage=lambda stage: echo(f"stage {stage}"),
+    )
+    echo(f"{'clean accuracy':<36}{outcome['clean_acc']:.3f}")
+    for name, value in outcome["inversions"].items():
+        echo(f"{name:<36}{value:.3f}")
+    for epsilon, value in outcome["robust_acc"].items():
+        echo(f"{f'robust accuracy at epsilon {epsilon}':<36}{value:.3f}")
+    echo(f"all of it in {folder / 'outcome.json'}")
+    return 0

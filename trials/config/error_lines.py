@@ -1,0 +1,144 @@
+"""Turn a validation error of pydantic into one line that names key and line number."""
+
+import dataclasses
+import typing
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from atat_ray.defenses import DEFENSES
+from atat_ray.inversion import ATTACKS
+from atat_ray.priors import PRIORS
+from atat_ray.utils.errors import unknown
+from trials.config.protocol import Protocol, Settings
+from trials.config.sweep import METHODS
+
+TAGGED = {**DEFENSES, **PRIORS}
+
+
+def explain(
+    error: ValidationError, source: str, nodes: Any, root: type[Settings] = Protocol
+) -> str:
+    """Turn pydantic's first complaint into one line with file and line number."""
+    complaints = error.errors()
+    first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
+    problem = first or complaints[0]
+    located = getattr(problem.get("ctx", {}).get("error"), "location", ())
+    location = without_tags(problem["loc"])
+    where = " ".join(".".join(str(part) for part in location).split())
+    lines = location or list(located)
+    place = f"{source}:{line_of(nodes, lines)}" if lines and nodes else source
+    kind, given = problem["type"], problem.get("input")
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        allowed = allowed_keys(problem["loc"][:-1], root)
+        return f"{place}: {unknown('key', where, [prefixed(where, key) for key in allowed])}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{place}: {explain_tag(where, given, kind, problem)}"
+    if kind == "missing":
+        return f"{place}: {where} is missing{near_miss(problem, location)}"
+    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    if kind == "value_error":
+        return f"{place}: {where}: {message}" if where else f"{place}: {message}"
+    if kind == "string_pattern_mismatch":
+        message = "names are made of a-z, 0-9, ., - and _, and start with a letter or digit"
+    return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {given!r}"
+
+
+def without_tags(location: tuple[Any, ...]) -> list[Any]:
+    """Drop what pydantic puts into a location for the members of a union."""
+    parts = list(location)
+    if parts[:1] == ["units_per_arm"]:
+        return parts[:1]
+    if parts[:1] == ["search"] and len(parts) > 1 and parts[1] in METHODS:
+        del parts[1]
+        return [part for part in parts if part not in ("int", "float")]
+    tag = {"arms": 2, "inversions": 3}.get(str(parts[0])) if parts else None
+    if tag is not None and len(parts) > tag and parts[tag] in TAGGED:
+        del parts[tag]
+    return parts
+
+
+def prefixed(where: str, key: str) -> str:
+    """Write an allowed key with the path of the wrong one, so that the nearest can be found."""
+    head, dot, _ = where.rpartition(".")
+    return f"{head}{dot}{key}"
+
+
+def near_miss(problem: Any, location: list[Any]) -> str:
+    """Point to a key beside a missing one that looks like it."""
+    beside = problem.get("input")
+    keys = [str(key) for key in beside] if isinstance(beside, dict) else []
+    close = get_close_matches(str(location[-1]), keys, n=1)
+    return f"; is {close[0]!r} meant to be it?" if close else ""
+
+
+def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
+    """Explain a defense or prior that is not named, or not known."""
+    if where == "search":
+        named = isinstance(given, dict) and given.get("method")
+        return f"{where}: {unknown('method', str(named or 'missing'), METHODS)}"
+    key = "defense" if where.startswith("arms") else "name"
+    kinds = DEFENSES if key == "defense" else PRIORS
+    what = "defense" if key == "defense" else "prior"
+    if kind == "union_tag_invalid":
+        return f"{where}: {unknown(what, str(problem['ctx']['tag']), kinds)}"
+    return f"{where}: needs {key}: NAME, one of {', '.join(sorted(kinds))}; got {given!r}"
+
+
+def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
+    """List the keys that the part of a protocol or sweep at ``location`` may have."""
+    kind: Any = root
+    for part in location:
+        kind = tagged(kind, part) or step_into(kind, part)
+    keys, preset = fields_of(kind), ["preset"] if getattr(kind, "presets", None) else []
+    if kind in DEFENSES.values():
+        return ["defense", *preset, *keys]
+    if kind in ATTACKS.values():
+        return [*preset, *keys]
+    return ["name", *keys] if kind in PRIORS.values() else list(keys)
+
+
+def tagged(kind: Any, part: Any) -> Any:
+    """Find the member of a union that ``part`` stands for; None if it stands for none."""
+    methods = [member for member in typing.get_args(kind) if member in METHODS.values()]
+    return METHODS.get(part) if methods else TAGGED.get(part)
+
+
+def step_into(kind: Any, part: Any) -> Any:
+    """Find the type of a field, or of a mapping's values."""
+    if typing.get_origin(kind) is dict:
+        return typing.get_args(kind)[1]
+    found = fields_of(kind).get(part, kind)
+    plain = [getattr(member, "__origin__", member) for member in typing.get_args(found)]
+    members = [member for member in plain if dataclasses.is_dataclass(member)]
+    return members[0] if members else found  # of ``Data | None``
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """List the fields of a model or dataclass with their types."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {}
+
+
+def line_of(nodes: Any, location: list[Any]) -> int:
+    """Find the line, from 1, of the deepest part of ``location`` that the file has."""
+    line = nodes.start_mark.line
+    for part in location:
+        children = nodes.value if isinstance(nodes, yaml.CollectionNode) else []
+        if isinstance(nodes, yaml.MappingNode):
+            pair = next((pair for pair in children if pair[0].value == str(part)), None)
+            if pair is None:
+                break
+            line, nodes = pair[0].start_mark.line, pair[1]
+        elif isinstance(part, int) and part < len(children):
+            nodes = children[part]
+            line = nodes.start_mark.line
+        else:
+            break
+    return line + 1

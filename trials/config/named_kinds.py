@@ -1,0 +1,111 @@
+"""How a file names a kind of thing and gives its options, which a dataclass there checks."""
+
+import dataclasses
+from typing import Annotated, Any, Optional, Self
+
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    PlainSerializer,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+
+from atat_ray.inversion import ATTACKS, Attack
+from atat_ray.inversion.if_gmi import IfGmi
+from atat_ray.inversion.ppa import Ppa
+from atat_ray.inversion.ppdg import Ppdg
+from atat_ray.priors import PRIORS
+from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import written
+from trials.config.optional_keys import Strict
+
+
+def write_options(options: Any) -> dict[str, Any]:
+    """Write the options of a dataclass, and of those inside it, as JSON holds them."""
+    return {
+        name: write_options(value) if dataclasses.is_dataclass(value) else value
+        for name, value in written(options).items()
+    }
+
+
+def with_preset(kind: Any, value: Any) -> Any:
+    """Put the options of the preset that is named in its place; those beside it come first."""
+    if not isinstance(value, dict) or "preset" not in value:
+        return value
+    presets = getattr(kind, "presets", {})
+    if value["preset"] not in presets:
+        raise unknown("preset", str(value["preset"]), presets)
+    return {**presets[value["preset"]], **{k: v for k, v in value.items() if k != "preset"}}
+
+
+def named(kinds: dict[str, Any], key: str) -> Any:
+    """Make the type of ``{key: NAME, **options}``, where NAME stands for a dataclass of options."""
+    names = {kind: name for name, kind in kinds.items()}
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, dict):
+            return value.get(key) if isinstance(value.get(key), str) else None
+        return names.get(type(value))
+
+    def expand(value: Any) -> Any:
+        """Drop the key that names the kind, and put the options of a preset in its place."""
+        if not isinstance(value, dict):
+            return value
+        return with_preset(kinds[value[key]], {k: v for k, v in value.items() if k != key})
+
+    members = tuple(
+        Annotated[kind, BeforeValidator(expand), Tag(name)] for name, kind in kinds.items()
+    )
+    union: Any = members[0]
+    for member in members[1:]:
+        union = union | member
+
+    def write(value: Any) -> dict[str, Any]:
+        return {key: names[type(value)], **write_options(value)}
+
+    return Annotated[union, Discriminator(tag), PlainSerializer(write)]
+
+
+def attack_options(kind: Any) -> Any:
+    """Make the type of an inversion attack in a protocol; null where it is another one."""
+    reading = BeforeValidator(lambda value: with_preset(kind, value))
+    return Optional[Annotated[kind, reading, PlainSerializer(write_options)]]  # noqa: UP045
+
+
+class Inversion(Strict):
+    """An inversion attack: what it searches, and which of the attacks it is, with its budget."""
+
+    prior: named(PRIORS, "name")  # type: ignore[valid-type]
+    ppa: attack_options(Ppa) = None  # type: ignore[valid-type]
+    if_gmi: attack_options(IfGmi) = None  # type: ignore[valid-type]
+    ppdg: attack_options(Ppdg) = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def check_attack(self) -> Self:
+        """Refuse anything but one attack, and a prior that has not what it needs."""
+        given = [name for name in ATTACKS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"needs one attack beside prior, one of {', '.join(ATTACKS)}; "
+                f"got {' and '.join(given) or 'none'}"
+            )
+        for part in self.attack.needs():
+            if part not in self.prior.offers:
+                having = [name for name, kind in PRIORS.items() if part in kind.offers]
+                raise ValueError(
+                    f"{given[0]} needs a prior with {part}, this one has none; choose one of "
+                    f"{', '.join(having)}"
+                )
+        return self
+
+    @model_serializer(mode="wrap")
+    def write(self, handler: Any) -> dict[str, Any]:
+        """Write the attack that there is, and not those that there are not."""
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @property
+    def attack(self) -> Attack:
+        """Give the attack."""
+        return next(a for name in ATTACKS if (a := getattr(self, name)) is not None)

@@ -1,0 +1,291 @@
+"""What a protocol may say: the trial as data, checked before anything runs.
+
+Settings of the numerics are the dataclasses of ``atat_ray`` themselves, so that a key has one
+definition; this module adds the design (blocks, arms, contrasts) and the reading of files.
+"""
+
+import hashlib
+import json
+from itertools import product
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PlainSerializer, field_validator, model_validator
+
+from analysis.schema.columns import inversion_column
+from analysis.schema.names import EPOCH_PREFIX, INVERSION_OUTCOMES, ROBUST_PREFIX, SECONDS_PREFIX
+from atat_ray.data import Data
+from atat_ray.defenses import DEFENSES
+from atat_ray.evaluation import Evaluation
+from atat_ray.robustness import Robustness
+from atat_ray.robustness.attack_sets import check_classes
+from atat_ray.training import Training
+from atat_ray.training.schedule import check_network, check_precision
+from atat_ray.unit import BlockSpec, UnitSpec
+from atat_ray.utils.errors import at, placed, unknown
+from trials.config.named_kinds import Inversion, named, write_options
+from trials.config.optional_keys import Count, Declarations, Name, Strict
+
+DataOptions = Annotated[Data, PlainSerializer(write_options)]
+TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
+EvaluationOptions = Annotated[Evaluation, PlainSerializer(write_options)]
+
+# What the record's other columns begin with: an inversion of such a name would be taken for them.
+TAKEN = tuple(prefix.removesuffix("/") for prefix in (EPOCH_PREFIX, ROBUST_PREFIX, SECONDS_PREFIX))
+
+
+class Block(Strict):
+    """Units that are alike before treatment; they share people, evaluation models and priors.
+
+    A block may differ from the others in anything that treatment cannot change.
+    """
+
+    split: int = Field(
+        ge=0, lt=2**63, description="number of the identity split, which torch takes as a seed"
+    )
+    data: DataOptions | None = Field(default=None, description="instead of the protocol's")
+    architecture: str | None = Field(default=None, description="instead of the protocol's")
+    node: str | None = Field(
+        default=None, description="custom resource of Ray that a node must have to run its units"
+    )
+
+
+class Contrast(Strict):
+    """A comparison that is stated before the trial."""
+
+    arm: str
+    against: str
+
+
+def expand_levels(arms: Any) -> Any:
+    """Replace an arm with ``{levels: [...]}`` among its options by one arm for each combination.
+
+    ``dose: {weight: {levels: [1, 2]}}`` gives ``dose-weight-1`` and ``dose-weight-2``.
+    """
+    if not isinstance(arms, dict):
+        return arms
+    expanded: dict[str, Any] = {}
+    for name, arm in arms.items():
+        factors = {
+            key: value["levels"]
+            for key, value in (arm.items() if isinstance(arm, dict) else ())
+            if isinstance(value, dict) and isinstance(value.get("levels"), list)
+        }
+        for key, levels in factors.items():
+            if len(arm[key]) > 1:
+                raise ValueError(f"{name}: levels of {key} stand alone, got {', '.join(arm[key])}")
+            if not levels or any(levels.count(level) > 1 for level in levels):
+                raise ValueError(f"{name}: levels of {key} must be different values, got {levels}")
+        for levels in product(*factors.values()):
+            chosen = dict(zip(factors, levels, strict=True))
+            words = "".join(f"-{key}-{value}".lower() for key, value in chosen.items())
+            if f"{name}{words}" in expanded:
+                raise ValueError(f"two arms are named {name}{words}; one is made of levels")
+            expanded[f"{name}{words}"] = {**arm, **chosen} if factors else arm
+    return expanded
+
+
+class Settings(Strict):
+    """What a trial and a sweep both say: the people, the training, the attacks, the measures."""
+
+    name: Name
+    question: str
+    seed: int = Field(ge=0, description="everything random is derived from it, the allocation too")
+    blocks: dict[Name, Block] = Field(min_length=1)
+    outcome: str
+    data: DataOptions
+    architecture: str
+    training: TrainingOptions
+    evaluation: EvaluationOptions
+    inversions: dict[Name, Inversion] = Field(min_length=1)
+    robustness: Annotated[Robustness, PlainSerializer(write_options)]
+    workers: int = Field(default=1, ge=1, description="processes that share a unit's training")
+    gpu_share: float | None = Field(
+        default=None, gt=0, le=1, description="of a GPU, for a unit of one process; None: a quarter"
+    )
+    retries: int = Field(
+        default=2, ge=0, description="times that a unit is run again after a lost process or node"
+    )
+
+    @model_validator(mode="after")
+    def check_settings(self) -> Self:
+        """Refuse names that nothing has, and a batch that its workers cannot share."""
+        with placed("architecture"):
+            check_network(self.architecture, self.training)
+        for name, block in self.blocks.items():
+            if block.architecture is not None:
+                with placed("blocks", name, "architecture"):
+                    check_network(block.architecture, self.training)
+        for name in self.inversions:
+            if name in TAKEN:
+                raise at(
+                    ("inversions", name),
+                    f"an inversion may not be named {name!r}, as columns of the record begin with "
+                    f"{', '.join(TAKEN)}; any other name will do, such as standard",
+                )
+        outcomes = [
+            inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
+        ]
+        if self.outcome not in outcomes:
+            raise at(("outcome",), unknown("outcome", self.outcome, outcomes))
+        if self.training.thresholds and self.workers > 1:
+            raise at(("workers",), f"training.thresholds need workers: 1, got {self.workers}")
+        if self.training.batch_size % self.workers:
+            raise at(
+                ("training", "batch_size"),
+                f"training.batch_size must be a multiple of workers, got "
+                f"{self.training.batch_size} for {self.workers} workers",
+            )
+        for name, block in self.blocks.items():
+            if block.data is None:
+                self.check_people(self.data, "data")
+            else:
+                self.check_people(block.data, "blocks", name, "data")
+        return self
+
+    def check_people(self, data: Data, *place: str) -> None:
+        """Refuse data of which a unit could be trained, but not measured.
+
+        Args:
+            data: of a block.
+            place: where it stands.
+        """
+        if data.at_most is not None and data.at_most < data.num_private:
+            raise at(
+                (*place, "at_most"),
+                f"{'.'.join(place)}.at_most must be num_private or more, so that everybody has an "
+                f"image, got {data.at_most} images of {data.num_private} people",
+            )
+        if self.robustness.epsilons:
+            with placed(*place, "num_private"):
+                check_classes(self.robustness.attacks, data.num_private)
+
+    def canonical(self) -> dict[str, Any]:
+        """Write the settings with every default filled in, as JSON holds them."""
+        later = {"gpu_share"} if self.gpu_share is None else set()  # earlier hashes stay valid
+        return json.loads(json.dumps(self.model_dump(exclude=later)))
+
+    def sha256(self) -> str:
+        """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
+        return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
+
+    def block_spec(self, block: str) -> BlockSpec:
+        """Specify what a block has once: its people, evaluation models and priors."""
+        return BlockSpec(
+            name=block,
+            seed=self.seed,
+            data=self.blocks[block].data or self.data,
+            split=self.blocks[block].split,
+            evaluation=self.evaluation,
+            priors={name: inversion.prior for name, inversion in self.inversions.items()},
+        )
+
+    def specify(self, unit_id: str, block: str, defense: Any, *, seed_name: str) -> UnitSpec:
+        """Specify a unit under a defense, its seeds from ``seed_name``."""
+        return UnitSpec(
+            unit_id=unit_id,
+            seed_name=seed_name,
+            block=self.block_spec(block),
+            architecture=self.blocks[block].architecture or self.architecture,
+            defense=defense,
+            training=self.training,
+            inversions={name: inversion.attack for name, inversion in self.inversions.items()},
+            robustness=self.robustness,
+            workers=self.workers,
+        )
+
+
+class Protocol(Settings, Declarations):
+    """A randomised trial of training runs.
+
+    Units are allocated to arms at random within each block, ``units_per_arm`` to each; one block is
+    a completely randomised design. With ``design: pairs`` a block is cut into as many sets as it
+    has units per arm, each of one unit of every arm, whose members have the same initial weights
+    and see the same images in the same order; the lot falls within the set.
+
+    The contrast named ``primary`` decides; one named ``mechanism``, of the same arm against a
+    second reference, is read beside it. :mod:`trials.config.optional_keys` has what else may be
+    declared.
+    """
+
+    design: Literal["blocked", "pairs"] = "blocked"
+    units_per_arm: Count | dict[Name, Count] = Field(
+        description="in each block; one number, or one for each arm"
+    )
+    nonce: Literal["seed", "secret"] = Field(
+        default="seed",
+        description="what the lot is drawn from: the seed, so that anybody can repeat the trial, "
+        "or a secret of which the record has the hash until the last unit has ended",
+    )
+    arms: dict[Name, named(DEFENSES, "defense")] = Field(min_length=2)  # type: ignore[valid-type]
+    contrasts: dict[Name, Contrast] = Field(min_length=1)
+    alpha: float = Field(gt=0, lt=1)
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def expand(cls, arms: Any) -> Any:
+        """Expand factorial arms before they are checked."""
+        return expand_levels(arms)
+
+    @model_validator(mode="after")
+    def check_names(self) -> "Protocol":
+        """Refuse names that nothing in the protocol has."""
+        self.check_counts()
+        if "primary" not in self.contrasts:
+            raise at(
+                ("contrasts",),
+                f"contrasts needs one named primary, which decides; got "
+                f"{', '.join(self.contrasts)}",
+            )
+        for name, contrast in self.contrasts.items():
+            for key, arm in (("arm", contrast.arm), ("against", contrast.against)):
+                if arm not in self.arms:
+                    place = ("contrasts", name, key)
+                    raise at(place, unknown("arm in contrasts", arm, self.arms))
+            if contrast.arm == contrast.against:
+                place = ("contrasts", name)
+                raise at(place, f"a contrast needs two arms, got {contrast.arm!r} against itself")
+        for name, defense in self.arms.items():
+            with placed("arms", name):
+                check_precision(self.training, defense)
+        self.check_declared(list(self.arms), list(self.robustness.epsilons))
+        if self.looks is not None:
+            from analysis.inference.group_sequential import planned_looks
+
+            with placed("looks"):
+                planned_looks(self.canonical())
+        return self
+
+    def check_counts(self) -> None:
+        """Refuse numbers of units that the arms or the design do not have."""
+        if isinstance(self.units_per_arm, int):
+            return
+        for arm in self.units_per_arm:
+            if arm not in self.arms:
+                raise at(("units_per_arm", arm), unknown("arm in units_per_arm", arm, self.arms))
+        missing = [arm for arm in self.arms if arm not in self.units_per_arm]
+        if missing:
+            raise at(("units_per_arm",), f"units_per_arm has no number for {', '.join(missing)}")
+        if self.design == "pairs":
+            raise at(
+                ("units_per_arm",),
+                "design pairs gives every arm as many units; units_per_arm is one number",
+            )
+
+    def units_of(self, arm: str) -> int:
+        """Count the units of an arm in each block."""
+        if isinstance(self.units_per_arm, int):
+            return self.units_per_arm
+        return self.units_per_arm[arm]
+
+    def canonical(self) -> dict[str, Any]:
+        """Write the protocol with its defaults filled in and what it declares, as JSON holds it."""
+        return self.written(super().canonical())
+
+    def unit_spec(self, unit_id: str, block: str, arm: str, *, seed_name: str = "") -> UnitSpec:
+        """Specify a unit: its defense comes from the arm, its seeds from ``seed_name``."""
+        return self.specify(unit_id, block, self.arms[arm], seed_name=seed_name or unit_id)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Write JSON in the one form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,1 @@
+"""Run pending units on Ray: resources, Tune, workers, failures, signals, progress."""

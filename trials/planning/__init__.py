@@ -1,0 +1,1 @@
+"""What a protocol would do before it runs: units, power, hours, rehearsal."""

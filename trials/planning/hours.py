@@ -1,0 +1,92 @@
+"""How many hours the units of a protocol take, from a step of each kind of unit on this device."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from atat_ray.data import LISTINGS, Data, load_split
+from atat_ray.robustness import ATTACK_SETS, Robustness
+from atat_ray.unit import UnitSpec
+from atat_ray.unit.measured_speed import Rates, probe
+from atat_ray.unit.rehearsal import shrink
+from atat_ray.utils.device import pick_device
+from trials.config.protocol import Protocol, Settings
+from trials.planning.rehearsal import kinds, temporary_folder
+
+# Images of the classes that are used, as PPA gives them; where the files are not there.
+PUBLISHED = {"facescrub": 37_878, "celeba": 30_038, "stanford_dogs": 20_580}
+
+
+def count_images(data: Data, split: int) -> tuple[int, int]:
+    """Count training and test images, from the files or, where they are not there, as published.
+
+    Raises:
+        ValueError: they are not there and nobody knows how many there are.
+    """
+    if data.name in LISTINGS and not Path(data.root or "").expanduser().exists():
+        if data.name not in PUBLISHED or data.train_share is None:
+            raise ValueError(
+                f"there is no folder {data.root}, so that its images cannot be counted; hours need "
+                "the dataset, or --like"
+            )
+        train = round(PUBLISHED[data.name] * data.train_share)
+        return train, PUBLISHED[data.name] - train
+    found = load_split(data, split)
+    return len(found.train), len(found.test)
+
+
+def attack_seconds(robustness: Robustness, rates: Rates) -> float:
+    """Give the seconds that the attacks of robust accuracy take on an image that resists."""
+    settings = ATTACK_SETS[robustness.attacks]
+    step = rates.gradient * settings.iterations * robustness.eot
+    costs = {
+        "apgd-ce": step,
+        "apgd-dlr": step,
+        "apgd-t": step * settings.target_classes,
+        "fab-t": 2 * step * settings.target_classes,  # a step takes the gradient of two logits
+        "square": settings.queries * rates.forward,
+    }
+    return sum(costs[attack] for attack in settings.attacks) * len(robustness.epsilons)
+
+
+def unit_seconds(spec: UnitSpec, rates: Rates) -> float:
+    """Scale the seconds of an image to a unit; scoring and the reading of files are left out."""
+    train, test = count_images(spec.block.data, spec.block.split)
+    seconds = spec.training.epochs * train * rates.train
+    seconds += test * attack_seconds(spec.robustness, rates)
+    seconds += sum(rates.inversions.values())
+    return seconds
+
+
+def describe_probe(settings: Settings, echo: Callable[[str], None]) -> list[str]:
+    """Measure each kind of unit and say how many hours all units take, and what was assumed.
+
+    Args:
+        settings: of a protocol or sweep.
+        echo: told a line for each kind, as it is measured.
+    """
+    found, lines, total, count = kinds(settings), [], 0.0, 0
+    notes: list[str] = []
+    with temporary_folder("probe") as folder:
+        for number, kind in enumerate(found, 1):
+            echo(f"[{number}/{len(found)}] measuring {kind.name}")
+            small, differing = shrink(kind.spec, folder, narrow=False)
+            notes += [note for note in differing if note not in notes]
+            hours = unit_seconds(kind.spec, probe(kind.spec, small, folder / "assets")) / 3600
+            units = count_units(settings, [kind.name, *kind.alike])
+            lines.append(f"  {kind.name}: {hours:.2g} hours a unit, {units} units")
+            total, count = total + units * hours, count + units
+    device = "GPU" if pick_device().type == "cuda" else "CPU"
+    return [
+        f"hours: {total:.2g} {device} hours for {count} units, each alone on this device "
+        "(seconds an image of one step of each kind, times the images of the protocol)",
+        *lines,
+        "  not counted: evaluation models and priors, scoring, reading files",
+        *(f"  measured with: {note}" for note in notes),
+    ]
+
+
+def count_units(settings: Settings, names: list[str]) -> int:
+    """Count the units that a kind stands for; all points of a sweep are counted as alike."""
+    if not isinstance(settings, Protocol):
+        return settings.total() // len(kinds(settings))  # type: ignore[attr-defined]
+    return sum(settings.units_of(name.rpartition(" in ")[0]) for name in names)

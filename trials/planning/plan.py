@@ -1,0 +1,195 @@
+"""What a protocol would do, before anything runs: its units, its smallest p, its power, its hours.
+
+Nothing is written. Power comes from :func:`analysis.planning.power.simulate`, which draws outcomes
+and lets the estimators of the report judge them.
+"""
+
+from argparse import Namespace
+from math import comb
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from trials.allocation import Stratum, strata
+from trials.config.load import (
+    SHIPPED,
+    SHIPPED_SWEEPS,
+    find,
+    read_mapping,
+    read_protocol,
+    read_sweep,
+    shipped,
+)
+from trials.config.protocol import Contrast, Protocol
+from trials.config.sweep import SweepSettings
+
+
+def plan(options: Namespace) -> int:
+    """Print what a protocol would do."""
+    if says_sweep(options.protocol):
+        sweep = read_sweep(options.protocol)
+        lines, units, settings = describe_sweep(sweep), sweep.total(), sweep
+    else:
+        protocol = settings = read_protocol(options.protocol)
+        groups = strata(protocol)
+        lines = [*describe(protocol, groups), *describe_power(protocol, groups, options)]
+        units = sum(len(group.unit_ids) for group in groups)
+    for line in lines:
+        print(line)
+    if options.probe:
+        from trials.planning.hours import describe_probe
+
+        for line in describe_probe(settings, lambda words: print(words, flush=True)):
+            print(line)
+    else:
+        print(describe_hours(units, options.like))
+    return 0
+
+
+def says_sweep(name: str) -> bool:
+    """Tell whether a name or file is of a sweep: it ships as one, or says what is searched."""
+    if name in shipped(SHIPPED) or name in shipped(SHIPPED_SWEEPS):
+        return name in shipped(SHIPPED_SWEEPS)
+    path = find(name, "protocol", SHIPPED)
+    return "search" in read_mapping(path, "protocol")[0]
+
+
+def describe_sweep(sweep: SweepSettings) -> list[str]:
+    """Say which points there are."""
+    spaces = (f"{name} {space.ends()}" for name, space in sweep.search.options.items())
+    return [
+        f"{sweep.name}: {sweep.question}",
+        f"sweep {sweep.sha256()}",
+        f"{sweep.total()} points by {sweep.search.method}: {'; '.join(spaces)}",
+        "nothing is randomised, so there is no p and no power",
+    ]
+
+
+def describe(protocol: Protocol, groups: list[Stratum]) -> list[str]:
+    """Say which units there are, and what each contrast can show at best."""
+    from analysis.inference.reallocation import counted, smallest_p
+
+    units = sum(len(group.unit_ids) for group in groups)
+    kind = "blocks" if protocol.design == "blocked" else "matched sets"
+    lines = [
+        f"{protocol.name}: {protocol.question}",
+        f"protocol {protocol.sha256()}",
+        f"{units} units in {len(groups)} {kind}; the lot falls within each",
+    ]
+    for name, arm in protocol.canonical()["arms"].items():
+        words = " ".join(f"{key}={value}" for key, value in arm.items() if key != "defense")
+        number = sum(group.arms.count(name) for group in groups)
+        lines.append(f"  {name:<12}{number:>4} units  {arm['defense']} {words}".rstrip())
+    for name, contrast in protocol.contrasts.items():
+        role = "primary" if name == "primary" else "secondary"
+        pairs = [sizes(group, contrast) for group in groups]
+        floor, allocations = smallest_p(pairs), 1
+        for one, other in pairs:
+            allocations *= comb(one + other, one)
+        lines += [
+            f"contrast {name} ({role}): {contrast.arm} against {contrast.against}, "
+            f"{protocol.outcome}",
+            f"  smallest two-sided exact p: {floor:.2g} ({counted(allocations)} allocations)",
+        ]
+        if floor > protocol.alpha:
+            lines.append(
+                f"  warning: it cannot be below alpha = {protocol.alpha:g}; add units or blocks"
+            )
+    return lines
+
+
+def sizes(group: Stratum, contrast: Contrast) -> tuple[int, int]:
+    """Count the units of the two arms of a contrast in a stratum."""
+    return group.arms.count(contrast.arm), group.arms.count(contrast.against)
+
+
+def describe_power(protocol: Protocol, groups: list[Stratum], options: Namespace) -> list[str]:
+    """Say how likely the primary contrast is shown if what the options assume is true."""
+    from analysis.planning.power import simulate
+    from analysis.schema.columns import unit_of
+
+    if unit_of(protocol.outcome).name != "pp":
+        return [f"power: not simulated, {protocol.outcome} is a distance and not a fraction"]
+    per_arm = sizes(groups[0], protocol.contrasts["primary"])  # as in every other stratum
+    if len(groups) * min(per_arm) < 2:
+        return ["power: none, a comparison needs two units of each arm or more"]
+    assumed = assumptions(options)
+    found = simulate(
+        blocks=len(groups),
+        per_arm=per_arm,
+        outcome=protocol.outcome,
+        alpha=protocol.alpha,
+        trials=options.trials,
+        seed=protocol.seed,
+        control=assumed["control"],
+        treatment=assumed["treatment"],
+        precision=assumed["precision"],
+        treatment_precision=assumed["treatment_precision"],
+    )
+    return [
+        f"power of primary: {found.power:.0%} ({found.power_se:.1%}) at alpha = "
+        f"{protocol.alpha:g}; {1 - protocol.alpha:.0%} interval {found.width:.1f} points wide",
+        f"  if {options.control:.0%} becomes {assumed['treatment']:.0%} and runs have an SD of "
+        f"{options.sd:g} points ({options.trials} simulated trials; see atat plan --help)",
+    ]
+
+
+def assumptions(options: Namespace) -> dict[str, float]:
+    """Turn means and standard deviation into the Beta distributions that are simulated.
+
+    Raises:
+        ValueError: no fraction has that mean, or that spread around it.
+    """
+    control, treatment = options.control, options.control + options.effect / 100
+    if options.trials < 10:
+        raise ValueError(f"--trials must be 10 or more, got {options.trials}")
+    for option, mean in (("--control", control), ("--control plus --effect", treatment)):
+        if not 0 < mean < 1:
+            raise ValueError(f"{option} must lie between 0 and 1, got {mean:g}; --effect is in "
+                             "percentage points")  # fmt: skip
+    if options.effect == 0:
+        raise ValueError("--effect must not be 0; power is for an effect that there is")
+    # Var = mean (1 - mean) / (1 + precision), and a Beta of precision 1 piles up at 0 and 1
+    most = 100 * min((m * (1 - m) / 2) ** 0.5 for m in (control, treatment))
+    if not 0 < options.sd <= most:
+        raise ValueError(f"--sd must lie between 0 and {most:.1f} points for these means, got "
+                         f"{options.sd:g}")  # fmt: skip
+    spread = (options.sd / 100) ** 2
+    return {
+        "control": control,
+        "treatment": treatment,
+        "precision": control * (1 - control) / spread - 1,
+        "treatment_precision": treatment * (1 - treatment) / spread - 1,
+    }
+
+
+def describe_hours(units: int, like: Path | None) -> str:
+    """Say how many hours the units take, if they take what those of another campaign took.
+
+    Raises:
+        ValueError: there is no campaign in ``like``, or none of its units has finished.
+    """
+    if like is None:
+        return (
+            "hours: unknown; --like DIR takes them from a campaign that ran, such as runs/NAME, "
+            "and --probe from a step of each kind of unit on this device"
+        )
+    from trials.campaign.campaign import load
+
+    campaign = load(like)
+    outcomes = {row.unit_id: campaign.outcome(row) for row in campaign.table}
+    seconds = [total(outcome) for outcome in outcomes.values() if outcome is not None]
+    if not seconds:
+        raise ValueError(f"--like {like}: none of its {len(outcomes)} units has finished yet")
+    devices = {campaign.note(u, "place").get("device") for u, o in outcomes.items() if o}
+    kinds = " and ".join(sorted({"GPU" if "cuda" in str(d) else "CPU" for d in devices}))
+    return (
+        f"hours: {units * fmean(seconds) / 3600:.2g} {kinds} hours for {units} units, as a unit of "
+        f"{campaign.protocol.name} takes {fmean(seconds):.0f} s (mean of {len(seconds)}); "
+        "evaluation models and priors come on top, once a block"
+    )
+
+
+def total(outcome: dict[str, Any]) -> float:
+    """Add up the seconds of the stages of a unit."""
+    return sum(outcome["seconds"].values())

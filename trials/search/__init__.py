@@ -1,0 +1,1 @@
+"""Sweeps over the options of a defense: folder, proposals, early stopping, run."""
