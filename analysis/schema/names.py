@@ -52,6 +52,10 @@ CAMPAIGN_TAGS = (
 REGISTERED_AGAIN = "registered_again"
 VERSIONS = "versions"
 
+# Version of the record's layout; a record of another version is refused.
+RECORD_VERSION = "1"
+RECORD_VERSION_TAG = "record_version"
+
 # JSON, of units whose training kept models at accuracy thresholds. It is none of UNIT_TAGS, and no
 # table has it: when a model was kept was decided after treatment.
 SELECTED_TAG = "selected_after_treatment"
