@@ -21,7 +21,7 @@ from analysis.inference.difference import difference_in_means
 from atat_ray.defenses import DEFENSES, defense_name
 from atat_ray.unit import read_outcome
 from atat_ray.unit.measure_stage import measure_stage
-from trials.campaign.campaign import Campaign, load
+from trials.campaign.campaign import Campaign
 
 matplotlib.use("Agg")
 ROBUST = 0.0025  # the epsilon of the second figure, pixel units
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    campaign = load(options.folder)
+    campaign = Campaign.load(options.folder)
     units = pd.DataFrame(rows_of(campaign))
     if not units.empty:
         place = units["defense"].map(list(DEFENSES).index)
@@ -214,7 +214,7 @@ def main() -> None:
     if units.empty:
         parser.error(f"no unit in {options.folder} is finished; run `atat run orl-defenses`")
     options.out.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^a-z0-9-]", "-", campaign.protocol.name)
+    name = re.sub(r"[^a-z0-9-]", "-", campaign.settings.name)
     units.to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
     images = []
     for key, (column, label) in FIGURES.items():
@@ -223,11 +223,11 @@ def main() -> None:
     unfinished = len(campaign.table) - len(units)
     text = f"""# Every defense on the ORL faces
 
-Protocol `{campaign.protocol.name}`, {len(units)} finished units of {len(campaign.table)}
-({unfinished} unfinished), {len(campaign.protocol.blocks)} blocks. Made by
+Protocol `{campaign.settings.name}`, {len(units)} finished units of {len(campaign.table)}
+({unfinished} unfinished), {len(campaign.settings.blocks)} blocks. Made by
 
-    .venv/bin/atat run {campaign.protocol.name}
-    .venv/bin/python benchmarks/orl_defenses.py runs/{campaign.protocol.name}
+    .venv/bin/atat run {campaign.settings.name}
+    .venv/bin/python benchmarks/orl_defenses.py runs/{campaign.settings.name}
 
 {findings(units)}
 

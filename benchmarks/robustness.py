@@ -16,7 +16,7 @@ from atat_ray.data import load_split
 from atat_ray.robustness.autoattack import resists
 from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.precision import true_float32
-from trials.campaign.campaign import load
+from trials.campaign.campaign import Campaign
 
 COMPARED = ("apgd-10", "standard")
 
@@ -28,11 +28,11 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="of a finished campaign")
     parser.add_argument("--arm", action="append", help="only these arms")
-    campaign = load(parser.parse_args().folder)
+    campaign = Campaign.load(parser.parse_args().folder)
     torch.set_num_threads(1)
     print("| arm | epsilon | " + " | ".join(COMPARED) + " | images that differ | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
-    for arm in parser.parse_args().arm or campaign.protocol.arms:
+    for arm in parser.parse_args().arm or campaign.settings.arms:
         row = next(row for row in campaign.table if row.arm == arm)
         spec = campaign.spec(row)
         split = load_split(spec.block.data, spec.block.split)

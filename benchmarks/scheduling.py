@@ -28,10 +28,10 @@ from atat_ray.unit import UnitSpec
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.stage_files import save_stage
 from trials.allocation import Assignment
-from trials.campaign.campaign import Campaign, enrol
+from trials.campaign.campaign import Campaign
 from trials.config.load import check_protocol, read_protocol
+from trials.execution.display import Lines
 from trials.execution.events import Writer
-from trials.execution.progress import Lines
 
 AT_A_TIME = 2
 
@@ -41,7 +41,7 @@ def enrolled(units: int, folder: Path) -> Campaign:
     content = read_protocol("orl-rct").canonical()
     cells = len(content["arms"]) * len(content["blocks"])
     content |= {"units_per_arm": -(-units // cells), "name": "benchmark"}
-    return enrol(check_protocol(content, "benchmark"), folder, None)
+    return Campaign.create_or_resume(check_protocol(content, "benchmark"), folder, None)
 
 
 def made_up(spec: UnitSpec) -> dict[str, Any]:
@@ -95,12 +95,12 @@ class Unrecorded(Writer):
 def schedule(units: int) -> dict[str, float]:
     """Run so many units that compute nothing; measure this process, which is the driver."""
     from trials.execution.ray_cluster import start_ray
-    from trials.execution.resources import Need
+    from trials.execution.resources import Resources
     from trials.execution.tune import run_units
 
     with TemporaryDirectory() as name:
         campaign = enrolled(units, Path(name) / "campaign")
-        events, need = Unrecorded(campaign), Need(resources={"CPU": 1.0}, processes=1)
+        events, need = Unrecorded(campaign), Resources(resources={"CPU": 1.0}, processes=1)
         specs = {row.unit_id: campaign.spec(row) for row in campaign.table}
         ray = start_ray()
         run_units(

@@ -120,18 +120,18 @@ def table_of() -> Callable[..., str]:
 
         from analysis import schema
         from analysis.record import reader as runs
-        from trials.campaign.campaign import load
+        from trials.campaign.campaign import Campaign
 
-        campaign = load(folder)
+        campaign = Campaign.load(folder)
         uri = uri or campaign.tracking_uri
         client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(campaign.protocol.name)
+        experiment = client.get_experiment_by_name(campaign.settings.name)
         assert experiment is not None
         query = f"tags.`{schema.KIND_TAG}` = 'unit'"
         found = client.search_runs([experiment.experiment_id], query)
         ids = [run.data.tags["unit_id"] for run in found]
         assert sorted(ids) == sorted(row.unit_id for row in campaign.table)  # none stands twice
-        record = runs.load_record(uri, campaign.protocol.name)
+        record = runs.load_record(uri, campaign.settings.name)
         assert set(record.units["status"]) == {schema.FINISHED}
         times = record.units.filter(regex=f"^{schema.SECONDS_PREFIX}").columns
         units = record.units.drop(columns=[*OF_THE_RUN, *times])

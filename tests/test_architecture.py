@@ -47,20 +47,24 @@ ALLOWED = {"atat_ray": ATAT_RAY, "analysis": ANALYSIS, "trials": TRIALS}
 
 # What modules of ``trials`` use of ``analysis``, beside its schema.
 OF_ANALYSIS = {
-    "cli/commands.py": {"report"},
+    "campaign/folder.py": {"record"},
+    "campaign/verify.py": {"record"},
+    "cli/commands.py": {"record", "report"},
+    "cli/doctor.py": {"record"},
     "config/protocol.py": {"inference"},
+    "execution/recorder.py": {"record"},
     "planning/plan.py": {"inference", "planning"},
+    "tracking/record.py": {"record"},
 }
 # Who alone imports a library.
 ALONE = {
     "ray": {
         "atat_ray/unit/distributed.py",
-        "trials/cli/doctor.py",
         "trials/execution/ray_cluster.py",
         "trials/execution/run.py",
         "trials/execution/tune.py",
         "trials/search/asha.py",
-        "trials/search/run.py",
+        "trials/search/sweep.py",
     },
     "pyautoattack": {"atat_ray/robustness/autoattack.py"},
     "mlflow": {
@@ -68,7 +72,6 @@ ALONE = {
         "analysis/record/reader.py",
         "analysis/record/store.py",
         "trials/cli/doctor.py",
-        "trials/tracking/connection.py",
         "trials/tracking/record.py",
     },
     "optuna": {"trials/search/proposals.py"},

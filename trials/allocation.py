@@ -21,10 +21,17 @@ from trials.config.protocol import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """One row of the allocation table; ``block`` is the stratum within which the lot fell."""
+    """One row of the allocation table.
+
+    Attributes:
+        unit_id: of the unit.
+        stratum: within which arms were assigned at random: a block, or a matched set of it. The
+            CSV column is called ``block``.
+        arm: of the unit.
+    """
 
     unit_id: str
-    block: str
+    stratum: str
     arm: str
 
 
@@ -91,7 +98,7 @@ def draw(protocol: Protocol, nonce: str) -> list[Assignment]:
         order = sorted(stratum.unit_ids, key=digest)
         arms = dict(zip(order, stratum.arms, strict=True))
         table += [
-            Assignment(unit_id=unit_id, block=stratum.name, arm=arms[unit_id])
+            Assignment(unit_id=unit_id, stratum=stratum.name, arm=arms[unit_id])
             for unit_id in stratum.unit_ids
         ]
     return table
@@ -102,7 +109,7 @@ def to_csv(table: list[Assignment]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(ALLOCATION_COLUMNS)
-    writer.writerows([row.unit_id, row.block, row.arm] for row in table)
+    writer.writerows([row.unit_id, row.stratum, row.arm] for row in table)
     return buffer.getvalue()
 
 
@@ -121,7 +128,9 @@ def from_csv(text: str) -> list[Assignment]:
     broken = [row for row in table if None in row or None in row.values()]
     if broken:
         raise ValueError(f"a row of an allocation has three fields, got {broken[0]}")
-    return [Assignment(**row) for row in table]
+    return [
+        Assignment(unit_id=row["unit_id"], stratum=row["block"], arm=row["arm"]) for row in table
+    ]
 
 
 def sha256(text: str) -> str:
@@ -144,8 +153,8 @@ def differences(recorded: list[Assignment], drawn: list[Assignment]) -> list[str
             words.append(f"unit {row.unit_id} is missing")
         elif other != row:
             words.append(
-                f"unit {row.unit_id}: recorded {other.arm} in {other.block}, "
-                f"drawn {row.arm} in {row.block}"
+                f"unit {row.unit_id}: recorded {other.arm} in {other.stratum}, "
+                f"drawn {row.arm} in {row.stratum}"
             )
     words += [f"unit {unit_id} is recorded and was never drawn" for unit_id in mine]
     return words

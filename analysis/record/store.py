@@ -123,7 +123,7 @@ class Store:
                 f"found {len(runs)}; it is not a {kind} of this platform, or two were recorded "
                 "under one name"
             )
-        _check_version(runs[0], name, kind)
+        check_version(runs[0], name, kind)
         _check_place(self.uri, runs[0], name, kind)
         return runs[0]
 
@@ -173,7 +173,12 @@ class Store:
         self.client.log_artifact(run_id, str(file), folder)
 
 
-def _check_version(parent: Run, name: str, kind: str) -> None:
+def check_version(parent: Run, name: str, kind: str) -> None:
+    """Refuse a record of another version than this program reads.
+
+    Raises:
+        ValueError: the message names both versions.
+    """
     found = parent.data.tags.get(schema.RECORD_VERSION_TAG, "none")
     if found != schema.RECORD_VERSION:
         raise ValueError(

@@ -77,7 +77,7 @@ def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]
     }
 
 
-def make_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
+def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
     """Make what a block has once, unless it is there; describe it."""
     priors = [make_prior(block, name, folder) for name in block.priors]
     return [make_evaluation(block, folder), *priors]

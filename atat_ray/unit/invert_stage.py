@@ -15,7 +15,7 @@ from atat_ray.inversion import invert
 from atat_ray.inversion.interface import Reconstructions
 from atat_ray.models.bottleneck import draws_noise, reseed
 from atat_ray.unit.block_assets import load_block_prior
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.device import pick_device
@@ -72,7 +72,7 @@ def invert_part(
 
 
 def invert_stage(
-    spec: UnitSpec, inversion: str, assets: Path, folder: Path, perform: Perform = one_by_one
+    spec: UnitSpec, inversion: str, assets: Path, folder: Path, perform: RunJobs = run_serially
 ) -> dict[str, Any]:
     """Run one inversion attack on the target model, unless that is done.
 

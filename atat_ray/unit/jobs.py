@@ -5,10 +5,10 @@ from typing import Any
 
 Job = Callable[[], Any]
 """Keeps what is large in a file and returns the rest; done twice, it gives the same."""
-Perform = Callable[[Sequence[Job]], list[Any]]
+RunJobs = Callable[[Sequence[Job]], list[Any]]
 """Does jobs, in any order, and lists what they return in theirs."""
 
 
-def one_by_one(jobs: Sequence[Job]) -> list[Any]:
+def run_serially(jobs: Sequence[Job]) -> list[Any]:
     """Do jobs in this process."""
     return [job() for job in jobs]

@@ -10,7 +10,7 @@ from typing import Any
 from atat_ray.data import load_split
 from atat_ray.robustness import robust_accuracies
 from atat_ray.robustness.autoattack import resisting
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.device import pick_device
@@ -34,7 +34,9 @@ def robustness_part(spec: UnitSpec, folder: Path, number: int) -> dict[str, Any]
     return {"resist": resist, "seconds": time.perf_counter() - start}
 
 
-def robustness_stage(spec: UnitSpec, folder: Path, perform: Perform = one_by_one) -> dict[str, Any]:
+def robustness_stage(
+    spec: UnitSpec, folder: Path, perform: RunJobs = run_serially
+) -> dict[str, Any]:
     """Measure robust accuracy on the private test images, unless that is done."""
     path, specification = folder / "robustness.pt", spec.robustness_hash()
     payload = load_stage(path, specification)

@@ -12,7 +12,7 @@ from typing import Any
 
 from atat_ray.training.threshold_checkpoints import kept_at_thresholds
 from atat_ray.unit.invert_stage import invert_stage
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
 from atat_ray.unit.score_stage import score_stage
 from atat_ray.unit.spec import UnitSpec
@@ -38,7 +38,7 @@ def run_unit(
     assets: Path,
     folder: Path,
     trainer: Trainer = train_here,
-    perform: Perform = one_by_one,
+    perform: RunJobs = run_serially,
     on_stage: OnStage = lambda stage: None,
 ) -> dict[str, Any]:
     """Run what is left of a unit and return its outcome.

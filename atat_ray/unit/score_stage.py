@@ -9,7 +9,7 @@ from atat_ray.data import load_split
 from atat_ray.evaluation.scoring import reported, score
 from atat_ray.unit.block_assets import load_evaluation
 from atat_ray.unit.invert_stage import invert_stage
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
@@ -33,7 +33,7 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
 
 
 def score_stage(
-    spec: UnitSpec, assets: Path, folder: Path, perform: Perform = one_by_one
+    spec: UnitSpec, assets: Path, folder: Path, perform: RunJobs = run_serially
 ) -> dict[str, Any]:
     """Score the reconstructions of every inversion attack, unless that is done."""
     path, specification = folder / "score.pt", spec.score_hash()

@@ -18,7 +18,7 @@ from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.interface import prepare
 from atat_ray.training.loop import Epoch
 from atat_ray.training.threshold_checkpoints import keep_at_thresholds
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
@@ -129,7 +129,7 @@ def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, flo
 
 
 def train_stage(
-    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, perform: Perform = one_by_one
+    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, perform: RunJobs = run_serially
 ) -> dict[str, Any]:
     """Train the target model and measure its accuracies, unless that is done."""
     path, specification = folder / "train.pt", spec.train_hash()

@@ -19,7 +19,7 @@ import yaml
 from analysis import schema
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.stage_files import save_stage
-from trials.campaign.campaign import enrol
+from trials.campaign.campaign import Campaign
 
 
 def pytest_configure(config):
@@ -76,7 +76,7 @@ def enrolled(tmp_path, tiny_protocol, empty_database):
     """Return a function that enrols the small protocol in a folder, where a database is ready."""
 
     def start(folder="campaign", **changes):
-        campaign = enrol(tiny_protocol(**changes), tmp_path / folder, None)
+        campaign = Campaign.create_or_resume(tiny_protocol(**changes), tmp_path / folder, None)
         shutil.copy(empty_database, campaign.folder / "mlflow.db")
         return campaign
 

@@ -58,12 +58,12 @@ def draw_again(protocol_hash, nonce, name, unit_ids, arms):
         for unit_id in unit_ids
     }
     dealt = dict(zip(sorted(digests, key=digests.__getitem__), arms, strict=True))
-    return [Assignment(unit_id=unit_id, block=name, arm=dealt[unit_id]) for unit_id in unit_ids]
+    return [Assignment(unit_id=unit_id, stratum=name, arm=dealt[unit_id]) for unit_id in unit_ids]
 
 
 def test_every_block_has_each_arm_as_often_as_the_protocol_says(three_arms):
     table = draw(three_arms(), "7")
-    assert Counter((row.block, row.arm) for row in table) == {
+    assert Counter((row.stratum, row.arm) for row in table) == {
         (block, arm): 4 for block in BLOCKS for arm in ("control", "treatment", "placebo")
     }
     assert len({row.unit_id for row in table}) == len(table)
@@ -73,7 +73,7 @@ def test_unequal_arms_have_their_own_numbers_in_every_block(three_arms):
     sizes = {"control": 5, "treatment": 1, "placebo": 2}
     table = draw(three_arms(units_per_arm=sizes), "7")
     for block in BLOCKS:
-        assert Counter(row.arm for row in table if row.block == block) == sizes
+        assert Counter(row.arm for row in table if row.stratum == block) == sizes
 
 
 def test_a_matched_set_has_one_unit_of_every_arm_and_one_seed_name(three_arms):
@@ -82,7 +82,7 @@ def test_a_matched_set_has_one_unit_of_every_arm_and_one_seed_name(three_arms):
     assert Counter(stratum.block for stratum in groups.values()) == dict.fromkeys(BLOCKS, 4)
     table = draw(protocol, "7")
     for name, stratum in groups.items():
-        rows = [row for row in table if row.block == name]
+        rows = [row for row in table if row.stratum == name]
         assert sorted(row.arm for row in rows) == ["control", "placebo", "treatment"]
         assert tuple(row.unit_id for row in rows) == stratum.unit_ids
         assert stratum.seed_name == name
@@ -204,7 +204,7 @@ def test_ten_thousand_draws_are_balanced_and_as_frequent_as_their_probability(
     counts = Counter()
     for nonce in range(draws):
         table = draw(protocol, str(nonce))
-        assert Counter((row.block, row.arm) for row in table) == balance
+        assert Counter((row.stratum, row.arm) for row in table) == balance
         counts.update((row.unit_id, row.arm) for row in table)
     errors = []
     for group in groups:
@@ -220,7 +220,7 @@ def test_ten_thousand_draws_are_balanced_and_as_frequent_as_their_probability(
 def test_blocks_are_drawn_apart(three_arms):
     """Two blocks that are alike but for their name do not get the same order of arms."""
     table = draw(three_arms(), "7")
-    orders = {tuple(row.arm for row in table if row.block == block) for block in BLOCKS}
+    orders = {tuple(row.arm for row in table if row.stratum == block) for block in BLOCKS}
     assert len(orders) == 3
 
 
@@ -250,12 +250,12 @@ def test_differences_are_named(three_arms):
     drawn = draw(three_arms(), "7")
     assert differences(drawn, drawn) == []
     first, second, *others = drawn
-    moved = Assignment(unit_id=first.unit_id, block=first.block, arm="elsewhere")
+    moved = Assignment(unit_id=first.unit_id, stratum=first.stratum, arm="elsewhere")
     assert differences([moved, second, *others], drawn) == [
         f"unit split-0-01: recorded elsewhere in split-0, drawn {first.arm} in split-0"
     ]
     assert differences([second, *others], drawn) == ["unit split-0-01 is missing"]
-    stranger = Assignment(unit_id="stranger", block="split-0", arm="control")
+    stranger = Assignment(unit_id="stranger", stratum="split-0", arm="control")
     assert differences([*drawn, stranger], drawn) == [
         "unit stranger is recorded and was never drawn"
     ]

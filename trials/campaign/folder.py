@@ -1,54 +1,147 @@
-"""Units that lie in a folder: what a campaign and a sweep have in common."""
+"""Run folder of a campaign or sweep: settings, units, status files and notes."""
 
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from analysis import schema
+from analysis.record.address import full_address
 from atat_ray.unit import BlockSpec, UnitSpec, read_outcome
+from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
 from trials.allocation import Assignment
+from trials.campaign.layout import FolderLayout
+from trials.campaign.notes import read_note, write_note
 from trials.config.protocol import Settings
-from trials.tracking.connection import whole_address
-from trials.tracking.record import Kind
+from trials.tracking.record import RecordKind
 
-
-def changed(old: Any, new: Any, path: str = "") -> list[str]:
-    """Name the keys in which two canonical protocols differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            words
-            for key in keys
-            for words in changed(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if old == new else [f"{path} from {old!r} to {new!r}"]
-
-
-COMMITTED_FILE = "committed.json"
+if TYPE_CHECKING:
+    from trials.campaign.verify import Check
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept(ABC):
-    """Units in a folder, and how far each of them is.
+class RunFolder(FolderLayout, ABC):
+    """Units in a folder, and the status of each.
+
+    :class:`~trials.campaign.campaign.Campaign` and :class:`~trials.search.sweep.Sweep` fill it in;
+    :func:`trials.execution.run.run` runs either.
 
     Attributes:
-        kind: of record that it leaves.
-        protocol: what was registered.
+        kind: of the record in MLflow.
+        file_name: of the JSON file that holds the settings.
+        settings_type: class of the settings.
+        settings: what was registered.
         nonce: what the allocation was drawn from; empty where nothing was allocated.
-        table: the units.
-        folder: of stages, assets and, unless a server keeps it, the record.
-        tracking_uri: of MLflow.
+        table: the units, in order; a sweep appends to it.
+        tracking_uri: address of the record.
     """
 
-    kind: ClassVar[Kind]
-    protocol: Settings
+    kind: ClassVar[RecordKind]
+    file_name: ClassVar[str]
+    settings_type: ClassVar[type[Settings]]
+    settings: Settings
     nonce: str
     table: list[Assignment]
-    folder: Path
     tracking_uri: str
+
+    # Create and load.
+
+    @classmethod
+    def create_or_resume(cls, settings: Settings, folder: Path, tracking_uri: str | None) -> Self:
+        """Register settings in a folder, or load the folder if it holds the same settings.
+
+        Args:
+            settings: of the campaign or sweep.
+            folder: empty, absent, or made by an earlier call.
+            tracking_uri: of MLflow; None for a database in ``folder``.
+
+        Raises:
+            ValueError: the folder holds other settings, another record address or other files.
+        """
+        tracking_uri = external_uri(tracking_uri, folder)
+        if not cls.is_in(folder):
+            check_new_folder(folder, cls.kind.parent, tracking_uri)
+            content = {
+                "record_version": schema.RECORD_VERSION,
+                "settings": settings.canonical(),
+                "nonce": cls.new_nonce(settings),
+                "tracking_uri": tracking_uri,
+            }
+            write_whole(folder / cls.file_name, json.dumps(content, indent=1).encode())
+        found = cls.load(folder)
+        changes = changed_keys(found.settings.canonical(), settings.canonical())
+        if changes:
+            raise ValueError(
+                f"{folder} holds a {cls.kind.parent} with other settings; changed: "
+                f"{'; '.join(changes)}. Undo the change, or start another {cls.kind.parent} "
+                "with --out"
+            )
+        if tracking_uri not in (None, found.tracking_uri):
+            raise ValueError(
+                f"the record of {folder} is kept at {found.tracking_uri}, got {tracking_uri}; "
+                "leave the address out to resume"
+            )
+        found.check()
+        return found
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Tell whether a folder holds a campaign (or a sweep)."""
+        return (folder / cls.file_name).exists()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Load from a folder.
+
+        Raises:
+            ValueError: there is nothing to load, another version wrote it, or it is damaged.
+        """
+        kind = cls.kind.parent
+        try:
+            content = json.loads((folder / cls.file_name).read_text())
+            if not isinstance(content, dict):
+                raise ValueError(f"{cls.file_name} holds no JSON object")
+            if content.get("record_version") == schema.RECORD_VERSION:
+                settings, nonce = content["settings"], content["nonce"]
+                uri = content["tracking_uri"]
+                if not isinstance(nonce, str) or not isinstance(uri, str | None):
+                    raise ValueError("nonce and tracking_uri must be strings")
+                checked = cls.settings_type.model_validate(settings)
+                table = cls.load_table(checked, nonce, FolderLayout(folder=folder))
+                return cls(
+                    settings=checked,
+                    nonce=nonce,
+                    table=table,
+                    folder=folder.absolute(),
+                    tracking_uri=uri or local_uri(folder),
+                )
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"there is no {kind} in {folder} ({error.filename} is missing); "
+                f"start one with `atat {cls.kind.command}`, or name its folder with --out"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            detail = " ".join(str(error).split())
+            raise ValueError(f"the {kind} in {folder} cannot be read: {detail}") from error
+        raise ValueError(
+            f"the {kind} in {folder} has record version {content.get('record_version', 'none')}, "
+            f"this program reads version {schema.RECORD_VERSION}; use the version of atat-ray that "
+            f"made it, or start again with --out"
+        )
+
+    @classmethod
+    def new_nonce(cls, settings: Any) -> str:
+        """Choose what the allocation is drawn from; empty where nothing is allocated."""
+        return ""
+
+    @classmethod
+    @abstractmethod
+    def load_table(cls, settings: Any, nonce: str, layout: FolderLayout) -> list[Assignment]:
+        """Read the units from the folder."""
+
+    # What differs between a campaign and a sweep.
 
     @abstractmethod
     def hashes(self) -> dict[str, str]:
@@ -58,51 +151,77 @@ class Kept(ABC):
     def spec(self, row: Assignment) -> UnitSpec:
         """Specify a unit."""
 
-    @property
-    def assets(self) -> Path:
-        """Folder of the evaluation models and priors."""
-        return self.folder / "assets"
+    def check(self) -> None:
+        """Refuse a table that is not what was drawn and committed.
 
-    def unit_folder(self, unit_id: str) -> Path:
-        """Folder of the stages of a unit."""
-        return self.folder / "units" / unit_id
+        Raises:
+            ValueError: the message names the first difference.
+        """
 
-    def blocks(self) -> list[BlockSpec]:
-        """Specify what each block has once."""
-        return [self.protocol.block_spec(block) for block in self.protocol.blocks]
+    def verify(self) -> "list[Check]":
+        """Recompute the allocation and compare it with folder and record.
 
-    @property
-    def stop_file(self) -> Path:
-        """While it is there, no unit starts and running ones end after their present stage."""
-        return self.folder / "stop"
-
-    def pending(self) -> list[Assignment]:
-        """List the units that have not ended."""
-        return [row for row in self.table if self.status(row) == schema.PENDING]
+        Raises:
+            ValueError: nothing was allocated, or the record cannot be read.
+        """
+        raise ValueError(
+            f"{self.folder} holds a {self.kind.parent}: nothing was randomised, so there is no "
+            "allocation to verify; `atat report` shows what it found"
+        )
 
     def total(self) -> int:
         """Count the units that there will be."""
         return len(self.table)
 
-    def groups(self) -> list[str]:
-        """List the arms, in the order in which they are shown."""
+    def arms(self) -> list[str]:
+        """List the arms in the order in which they are shown."""
         return sorted({row.arm for row in self.table})
 
-    def over(self) -> bool:
-        """Tell whether every unit has ended."""
-        return not self.pending()
+    def options(self, row: Assignment) -> dict[str, float]:
+        """List the options that a unit has beside those of its arm."""
+        return {}
 
-    def committed(self) -> bool:
-        """Tell whether the record has had the hashes of what was registered."""
-        return (self.folder / COMMITTED_FILE).exists()
+    def trainer(self, row: Assignment) -> Trainer:
+        """Return what trains a unit of one process."""
+        return train_here
+
+    def learns(self) -> bool:
+        """Tell whether new units depend on the outcomes of earlier ones."""
+        return False
+
+    def scheduler(self) -> Any:
+        """Make the Tune scheduler that stops units early; None in a randomised campaign."""
+        return None
+
+    def propose(self) -> Assignment:
+        """Append a unit to the table while it has fewer than :meth:`total`."""
+        raise NotImplementedError
+
+    # Status of the units.
+
+    def blocks(self) -> list[BlockSpec]:
+        """Specify the blocks."""
+        return [self.settings.block_spec(block) for block in self.settings.blocks]
+
+    def pending(self) -> list[Assignment]:
+        """List the units that have not ended."""
+        return [row for row in self.table if self.status(row) == schema.PENDING]
+
+    def is_over(self) -> bool:
+        """Tell whether all units are known and have ended."""
+        return len(self.table) == self.total() and not self.pending()
+
+    def is_committed(self) -> bool:
+        """Tell whether the record holds the hashes of what was registered."""
+        return self.committed_file.exists()
 
     def note_committed(self) -> None:
-        """Note that the record has the hashes of what was registered."""
-        if not self.committed():
-            write_whole(self.folder / COMMITTED_FILE, json.dumps(self.hashes()).encode())
+        """Note that the record holds the hashes of what was registered."""
+        if not self.is_committed():
+            write_whole(self.committed_file, json.dumps(self.hashes()).encode())
 
     def retry_failures(self) -> None:
-        """Let failed units run again; that they failed, and why, stays noted of each."""
+        """Set failed units back to pending; the failures and their reasons stay noted."""
         for row in self.table:
             failed = self.note(row.unit_id, schema.FAILED)
             if not failed:
@@ -114,28 +233,21 @@ class Kept(ABC):
                 (folder / f"{name}.json").unlink(missing_ok=True)
 
     def failed_before(self, unit_id: str) -> list[dict[str, Any]]:
-        """List the failures of a unit that was then run again on request."""
+        """List the failures of a unit after which it was retried on request."""
         return self.note(unit_id, "failed-before").get("failures", [])
 
     def times_lost(self, unit_id: str) -> int:
-        """Count how often a unit was lost, in all its tries."""
+        """Count how often the process of a unit was lost, in all its tries."""
         notes = [self.note(unit_id, "lost"), *self.failed_before(unit_id)]
         return sum(len(note.get("reasons", [])) for note in notes)
-
-    def options(self, row: Assignment) -> dict[str, float]:
-        """List the options that a unit alone has; none in a campaign, whose arms have them."""
-        return {}
 
     def outcome(self, row: Assignment) -> dict[str, Any] | None:
         """Read the outcome of a unit; None if it is not finished."""
         return read_outcome(self.spec(row), self.unit_folder(row.unit_id))
 
     def note(self, unit_id: str, name: str) -> dict[str, Any]:
-        """Read a note of a unit: ``start``, ``place``, ``lost``, ``failed``, ``failed-before``."""
-        try:
-            return json.loads((self.unit_folder(unit_id) / f"{name}.json").read_text())
-        except (OSError, ValueError):
-            return {}
+        """Read a note of a unit; empty if there is none."""
+        return read_note(self.unit_folder(unit_id), name)
 
     def reason(self, row: Assignment) -> str:
         """Say why a unit ended without an outcome; empty if it did not."""
@@ -148,37 +260,56 @@ class Kept(ABC):
         return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
 
 
-def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
-    """Note something of a unit in its folder."""
-    write_whole(folder / f"{name}.json", json.dumps(content).encode())
+def default_folder(name: str) -> Path:
+    """Folder of a campaign or sweep without ``--out``."""
+    return Path("runs") / name
 
 
 def local_uri(folder: Path) -> str:
-    """Address of the record that is kept in the folder itself."""
+    """Address of the database in the folder itself."""
     return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
 
 
-def kept_elsewhere(tracking_uri: str | None, folder: Path) -> str | None:
-    """Write the address of a record in full; None if the folder keeps it, so that it goes along."""
-    whole = tracking_uri and whole_address(tracking_uri)
-    return None if whole == local_uri(folder) else whole
+def external_uri(tracking_uri: str | None, folder: Path) -> str | None:
+    """Write the address of a record in full; None if it is the database in the folder.
+
+    A folder with its own record stores no address, so that it can be moved.
+    """
+    full = tracking_uri and full_address(tracking_uri)
+    return None if full == local_uri(folder) else full
 
 
-def check_folder(folder: Path, what: str, tracking_uri: str | None) -> None:
-    """Refuse a folder in which nothing new can be begun.
+def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
+    """Refuse a folder in which nothing new can be started.
 
     Args:
-        folder: of a campaign or a sweep that is not there yet.
-        what: which of them.
+        folder: of a campaign or sweep that does not exist yet.
+        kind: "campaign" or "sweep".
         tracking_uri: of MLflow; None for a database in ``folder``.
 
     Raises:
-        ValueError: it has other content, or a name that no database's address can have.
+        ValueError: it holds other files, or its name cannot stand in a database address.
     """
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no {what}; choose another with --out")
+        raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with --out")
     if "?" in str(folder.absolute()) and tracking_uri is None:
         raise ValueError(
-            f"the database of a record cannot lie in {folder.absolute()}: its address ends at the "
-            "'?'; choose another folder with --out"
+            f"a database cannot lie in {folder.absolute()}: its address would end at the '?'; "
+            "choose another folder with --out"
         )
+
+
+def changed_keys(old: Any, new: Any, path: str = "") -> list[str]:
+    """Name the keys in which two canonical settings differ, with both values.
+
+    >>> changed_keys({"alpha": 0.05, "data": {"size": 64}}, {"alpha": 0.05, "data": {"size": 32}})
+    ['data.size from 64 to 32']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            change
+            for key in keys
+            for change in changed_keys(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [f"{path} from {old!r} to {new!r}"]

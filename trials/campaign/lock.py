@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep every other process from running what is in a folder, until this one ends.
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from running the same folder while the block runs.
 
-    The lock is the system's, so that it goes with its process, however that ends; a file system
-    that has no locks is gone on without.
+    The lock is the operating system's, which releases it when the process ends in any way. On a
+    file system without locks there is none.
 
     Raises:
-        ValueError: another process runs it, which is named.
+        ValueError: another process holds the lock; the message names it.
     """
     me = f"process {os.getpid()} on {platform.node()}"
     file = os.open(folder / "running", os.O_RDWR | os.O_CREAT)
@@ -26,7 +26,7 @@ def alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             other = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
             raise ValueError(
-                f"{folder} is being run by {other}; `atat status` shows how far it is, `atat stop` "
+                f"{folder} is being run by {other}; `atat status` shows its progress, `atat stop` "
                 "ends it after the present stages"
             ) from None
         except OSError:

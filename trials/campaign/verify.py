@@ -7,9 +7,10 @@ from math import isfinite
 from typing import Any
 
 from analysis import schema
+from analysis.record.store import COMPLETE
 from trials import allocation
 from trials.campaign.campaign import Campaign
-from trials.tracking.record import WHOLE, Record, classes_of, metrics_of
+from trials.tracking.record import MlflowRecord, classes_of, metrics_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +27,8 @@ def verify(campaign: Campaign) -> list[Check]:
     Raises:
         ValueError: the record cannot be read.
     """
-    drawn = allocation.draw(campaign.protocol, campaign.nonce)
-    promised = campaign.protocol.nonce == "secret" or campaign.nonce == str(campaign.protocol.seed)
+    drawn = allocation.draw(campaign.settings, campaign.nonce)
+    promised = campaign.settings.nonce == "secret" or campaign.nonce == str(campaign.settings.seed)
     checks = [
         Check(
             what="the nonce is what the protocol says",
@@ -70,13 +71,13 @@ def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) ->
 
 def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[Check]:
     """Compare the record in MLflow with what was drawn and with the folders of the units."""
-    record = Record(campaign.tracking_uri, campaign.protocol.name)
+    record = MlflowRecord(campaign.tracking_uri, campaign.settings.name)
     if not record.attach():
         return [Check(what="the record", problems=[f"there is none at {campaign.tracking_uri}"])]
     tags, table = record.registered()
     # Before the folders are read: a unit that ends meanwhile is not recorded yet.
     runs = sorted(record.runs(), key=unit_of)
-    whole = [run for run in runs if run.info.status in WHOLE]
+    whole = [run for run in runs if run.info.status in COMPLETE]
     recorded = {unit_of(run) for run in whole}
     rows = {row.unit_id: row for row in drawn}
     states = {row.unit_id: campaign.status(row) for row in drawn}
@@ -149,7 +150,7 @@ def placed_otherwise(row: allocation.Assignment, run: Any) -> list[str]:
     """Name the block and the arm of a unit that the record has otherwise."""
     return [
         f"unit {row.unit_id}: {name} is recorded as {run.data.tags.get(name)}, drawn was {value}"
-        for name, value in (("block", row.block), ("arm", row.arm))
+        for name, value in (("block", row.stratum), ("arm", row.arm))
         if run.data.tags.get(name) != value
     ]
 
@@ -170,7 +171,7 @@ def ended_otherwise(campaign: Campaign, row: allocation.Assignment, run: Any) ->
     return [f"unit {row.unit_id}: status is recorded as {recorded}, its folder has {status}"]
 
 
-def recorded_otherwise(record: Record, run: Any, outcome: dict[str, Any]) -> list[str]:
+def recorded_otherwise(record: MlflowRecord, run: Any, outcome: dict[str, Any]) -> list[str]:
     """Name the outcomes of a unit that the record has otherwise, those by class included."""
     unit_id, metrics = unit_of(run), run.data.metrics
     if run.data.tags.get("status") != schema.FINISHED:

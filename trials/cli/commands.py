@@ -1,4 +1,7 @@
-"""What the commands of ``atat`` do; ``trials.cli`` says how they are called."""
+"""Commands of ``atat``; ``trials.cli.parser`` parses their options.
+
+A command imports what it needs when it is called, so that ``atat --help`` is fast.
+"""
 
 import json
 import os
@@ -10,214 +13,198 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from trials.campaign.campaign import Campaign
-    from trials.campaign.folder import Kept
+    from trials.campaign.folder import RunFolder
     from trials.config.protocol import Settings
     from trials.execution.events import Summary
 
 
 def plan(options: Namespace) -> int:
     """Print what a protocol would do."""
-    from trials.planning import plan as planning
+    from trials.planning.plan import describe_plan
 
-    return planning.plan(options)
-
-
-def folder_of(options: Namespace) -> Path:
-    """Find the folder of a campaign or sweep from its name and ``--out``."""
-    from trials.campaign.campaign import default_folder
-
-    return options.out or default_folder(Path(options.campaign).stem)
-
-
-def kept_in(folder: Path) -> "Kept":
-    """Load the campaign or the sweep that lies in a folder."""
-    from trials.campaign.campaign import load
-    from trials.search.sweep import SWEEP_FILE
-    from trials.search.sweep import load as load_sweep
-
-    return load_sweep(folder) if (folder / SWEEP_FILE).exists() else load(folder)
+    for line in describe_plan(options):
+        print(line, flush=True)
+    return 0
 
 
 def run(options: Namespace) -> int:
-    """Run a campaign, or go on with it, and say how to read it."""
-    from trials.campaign.campaign import default_folder, enrol
+    """Run a campaign, or resume it."""
+    from trials.campaign.campaign import Campaign
     from trials.config.load import read_protocol
 
-    check_at_a_time(options)
-    protocol = read_protocol(options.protocol)
-    folder = options.out or default_folder(protocol.name)
-    if options.rehearse:
-        return rehearse(protocol, options)
-    return go_on(enrol(protocol, folder, check_can_run(protocol, folder, options)), options)
-
-
-def rehearse(settings: "Settings", options: Namespace) -> int:
-    """Take one step of everything that a protocol or sweep would do; 0 if all of it passes."""
-    from trials.execution.progress import Lines
-    from trials.planning import rehearsal as rehearsing
-
-    lines = Lines(sys.stderr if options.json else None)
-    return rehearsing.run(settings, lines.say, as_json=options.json)
-
-
-def check_can_run(protocol: "Settings", folder: Path, options: Namespace) -> str | None:
-    """Check what must be there before anything is written; return the address of MLflow, if any."""
-    from trials.campaign.folder import COMMITTED_FILE
-    from trials.execution.preflight import read_data
-    from trials.tracking.connection import check_answers
-
-    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not (folder / COMMITTED_FILE).exists():
-        if uri:
-            check_answers(uri)
-        read_data(protocol)
-    return uri
+    return start(Campaign, read_protocol(options.protocol), options)
 
 
 def sweep(options: Namespace) -> int:
-    """Run a sweep, or go on with it, and show what it found."""
-    from trials.campaign.campaign import default_folder
+    """Run a sweep, or resume it, and show what it found."""
     from trials.config.load import read_sweep
-    from trials.search.sweep import begin
+    from trials.search.sweep import Sweep
+
+    return start(Sweep, read_sweep(options.sweep), options)
+
+
+def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> int:
+    """Rehearse, or register the settings in a folder and run it."""
+    from trials.campaign.folder import default_folder
 
     check_at_a_time(options)
-    settings = read_sweep(options.sweep)
     if options.rehearse:
         return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
-    return go_on(begin(settings, folder, check_can_run(settings, folder, options)), options)
+    uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    found = kind.load(folder) if kind.is_in(folder) else None
+    if found is None or not found.is_over():
+        check_inputs(settings, found, uri)
+    return execute(kind.create_or_resume(settings, folder, uri), options)
+
+
+def check_inputs(settings: "Settings", found: "RunFolder | None", uri: str | None) -> None:
+    """Check what a run reads before anything is written.
+
+    Args:
+        settings: of the campaign or sweep.
+        found: what the folder holds already.
+        uri: of MLflow, if one was given.
+
+    Raises:
+        ValueError: data, weights or the file of a prior are missing, or the server does not answer.
+    """
+    from analysis.record.address import check_address
+    from trials.execution import preflight
+
+    if uri and (found is None or not found.is_committed()):
+        check_address(uri, must_exist=False)
+    preflight.check_data(settings)
+
+
+def rehearse(settings: "Settings", options: Namespace) -> int:
+    """Take one step of every stage of every kind of unit; return 0 if all of them pass."""
+    from trials.execution.display import Lines
+    from trials.planning import rehearsal
+
+    lines = Lines(sys.stderr if options.json else None)
+    return rehearsal.run(settings, lines.say, as_json=options.json)
 
 
 def resume(options: Namespace) -> int:
-    """Go on with a campaign or sweep from its folder alone."""
+    """Resume a campaign or sweep from its folder alone."""
     check_at_a_time(options)
-    return go_on(checked(kept_in(folder_of(options))), options)
+    found = load(options)
+    found.check()
+    if not found.is_over() or options.retry_failed:
+        check_inputs(found.settings, found, None)
+    return execute(found, options)
 
 
-def checked(kept: "Kept") -> "Kept":
-    """Refuse a campaign whose table is not what was drawn and committed."""
+def load(options: Namespace) -> "RunFolder":
+    """Load the campaign or the sweep whose name and ``--out`` were given."""
     from trials.campaign.campaign import Campaign
+    from trials.campaign.folder import default_folder
+    from trials.search.sweep import Sweep
 
-    if isinstance(kept, Campaign):
-        kept.check_table()
-    return kept
+    folder = options.out or default_folder(Path(options.campaign).stem)
+    return Sweep.load(folder) if Sweep.is_in(folder) else Campaign.load(folder)
 
 
 def check_at_a_time(options: Namespace) -> None:
-    """Refuse a number of units at a time that is none."""
+    """Refuse a number of units at a time below 1."""
     if options.at_a_time is not None and options.at_a_time < 1:
         raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
 
 
-def go_on(kept: "Kept", options: Namespace) -> int:
-    """Run what is left of a campaign or sweep and say how it ended.
+def execute(run_folder: "RunFolder", options: Namespace) -> int:
+    """Run the pending units and say how the run ended.
 
     Returns:
-        0 if it is over and recorded, 130 if a signal stopped it before, else 1.
+        0 if all units have ended and are recorded, 130 if a signal stopped the run, else 1.
     """
-    from trials.campaign.lock import alone
-    from trials.execution.progress import clock, screen
-    from trials.execution.run import run as run_campaign
-    from trials.search.run import run as run_sweep
-    from trials.search.sweep import Sweep
+    from trials.campaign.lock import exclusive_lock
+    from trials.execution.display import open_display
+    from trials.execution.run import run as run_units
 
-    again = again_words(kept, options)
-    run_it: Callable[..., Summary] = run_sweep if isinstance(kept, Sweep) else run_campaign
-    with alone(kept.folder), screen(plain=options.json) as shown:
+    with exclusive_lock(run_folder.folder), open_display(plain=options.json) as display:
         if options.retry_failed:
-            kept.retry_failures()
-        summary = run_it(kept, at_a_time=options.at_a_time, screen=shown)
+            run_folder.retry_failures()
+        summary = run_units(run_folder, at_a_time=options.at_a_time, display=display)
+    print_summary(run_folder, summary, options)
+    if not (options.json or run_folder.kind.randomised) and summary.finished:
+        print_sweep(run_folder)
+    if not run_folder.is_over():
+        print(f"{resume_command(run_folder, options)} resumes it", file=sys.stderr)
+        if run_folder.stop_file.exists() and run_folder.stop_file.read_text():
+            return 130
+    incomplete = summary.failed or summary.lost or summary.unrecorded or not run_folder.is_over()
+    return 1 if incomplete else 0
+
+
+def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespace) -> None:
+    """Print how many units finished, and what happened to the others."""
+    from trials.execution.display import format_duration
+
     if options.json:
-        print(json.dumps({**asdict(summary), "record": kept.tracking_uri}))
+        print(json.dumps({**asdict(summary), "record": run_folder.tracking_uri}))
     else:
-        print(f"{summary.finished} of {summary.total} units finished in {clock(summary.seconds)}; "
-              f"the record is at {kept.tracking_uri}")  # fmt: skip
+        print(f"{summary.finished} of {summary.total} units finished in "
+              f"{format_duration(summary.seconds)}; "
+              f"the record is at {run_folder.tracking_uri}")  # fmt: skip
     for unit_id, reason in summary.failed.items():
         print(f"{unit_id} failed: {reason}", file=sys.stderr)
     for unit_id, reason in summary.lost.items():
         print(f"{unit_id} is not done: {reason}", file=sys.stderr)
-    if summary.owed:
-        print(f"the record is owed {summary.owed} units; {again} writes them", file=sys.stderr)
-    if isinstance(kept, Sweep) and not options.json and any(map(kept.outcome, kept.table)):
-        show_sweep(kept)
-    if not kept.over():
-        print(f"{again} goes on", file=sys.stderr)
-        if kept.stop_file.exists() and kept.stop_file.read_text():
-            return 130
-    return 1 if summary.failed or summary.lost or summary.owed or not kept.over() else 0
+    if summary.unrecorded:
+        print(f"{summary.unrecorded} units are missing in the record; "
+              f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
 
 
-def again_words(kept: "Kept", options: Namespace) -> str:
-    """Name the command that goes on with a campaign or sweep."""
-    return f"`atat resume {kept.protocol.name} --out {options.out or kept.folder}`"
-
-
-def show_sweep(sweep: "Kept") -> None:
-    """Show what a sweep found, from its record."""
-    from analysis.report.sweep import conclude
-
-    found = conclude(sweep.tracking_uri, sweep.protocol.name, sweep.folder / "report")
-    print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
+def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
+    """Write the command that resumes a campaign or sweep."""
+    return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
 
 
 def stop(options: Namespace) -> int:
     """Ask a running campaign or sweep to stop after the present stages of its units."""
-    kept = kept_in(folder_of(options))
-    kept.stop_file.touch()
-    again = again_words(kept, options)
-    print(f"{kept.protocol.name} stops after the present stages of its units; {again} goes on")
+    run_folder = load(options)
+    run_folder.stop_file.touch()
+    print(f"{run_folder.settings.name} stops after the present stages of its units; "
+          f"{resume_command(run_folder, options)} resumes it")  # fmt: skip
     return 0
 
 
 def status(options: Namespace) -> int:
     """Print units by arm and status."""
-    from analysis.schema.names import FAILED, STATUSES
+    from analysis.schema import FAILED, STATUSES
 
-    kept = checked(kept_in(folder_of(options)))
-    states = {row.unit_id: kept.status(row) for row in kept.table}
-    counts = Counter((row.arm, states[row.unit_id]) for row in kept.table)
+    run_folder = load(options)
+    run_folder.check()
+    states = {row.unit_id: run_folder.status(row) for row in run_folder.table}
+    counts = Counter((row.arm, states[row.unit_id]) for row in run_folder.table)
     shown = list(dict.fromkeys([*STATUSES, *states.values()]))
+    arms = {arm: {name: counts[arm, name] for name in shown} for arm in run_folder.arms()}
     reasons = {
-        unit_id: kept.note(unit_id, FAILED)["reason"]
+        unit_id: run_folder.note(unit_id, FAILED)["reason"]
         for unit_id, state in states.items()
         if state == FAILED
     }
+    name, total = run_folder.settings.name, run_folder.total()
     if options.json:
-        arms = {arm: {s: counts[arm, s] for s in shown} for arm in kept.groups()}
-        print(json.dumps({"campaign": kept.protocol.name, "folder": str(kept.folder),
-                          "record": kept.tracking_uri, "total": kept.total(), "arms": arms,
+        print(json.dumps({"campaign": name, "folder": str(run_folder.folder),
+                          "record": run_folder.tracking_uri, "total": total, "arms": arms,
                           "units": states, "failed": reasons}))  # fmt: skip
         return 0
-    print(f"{kept.protocol.name} in {kept.folder}")
+    print(f"{name} in {run_folder.folder}")
     print(f"{'arm':<16}" + "".join(f"{name:>10}" for name in shown))
-    for arm in kept.groups():
-        print(f"{arm:<16}" + "".join(f"{counts[arm, name]:>10}" for name in shown))
-    if len(kept.table) < kept.total():
-        print(f"{kept.total() - len(kept.table)} of {kept.total()} points are not proposed yet")
+    for arm, row in arms.items():
+        print(f"{arm:<16}" + "".join(f"{count:>10}" for count in row.values()))
+    if len(run_folder.table) < total:
+        print(f"{total - len(run_folder.table)} of {total} points are not proposed yet")
     for unit_id, reason in reasons.items():
         print(f"{unit_id} failed: {reason}")
     return 0
 
 
-def doctor(options: Namespace) -> int:
-    """Check what campaigns need, in one screen."""
-    from trials.cli.doctor import examine
-
-    healthy = True
-    for finding in examine(options.out or Path()):
-        healthy &= finding.good
-        print(f"{'ok  ' if finding.good else 'BAD '} {finding.what:<10} {finding.words}")
-    return 0 if healthy else 1
-
-
 def verify(options: Namespace) -> int:
-    """Recompute the allocation and compare it with all that was recorded."""
-    from trials.campaign.verify import verify as verify_campaign
-
-    checks = verify_campaign(randomised(kept_in(folder_of(options))))
+    """Recompute the allocation and compare it with folder and record."""
+    checks = load(options).verify()
     agree = not any(check.problems for check in checks)
     if options.json:
         print(json.dumps({"agrees": agree, "checks": [asdict(check) for check in checks]}))
@@ -229,77 +216,82 @@ def verify(options: Namespace) -> int:
     return 0 if agree else 1
 
 
-def randomised(kept: "Kept") -> "Campaign":
-    """Refuse a sweep, in which nothing was allocated."""
-    from trials.campaign.campaign import Campaign
-
-    if not isinstance(kept, Campaign):
-        raise ValueError(
-            f"{kept.folder} holds a sweep: nothing was randomised, so there is no allocation to "
-            "verify; `atat report` shows what it found"
-        )
-    return kept
-
-
 def report(options: Namespace) -> int:
-    """Conclude from the record."""
+    """Write the report of a campaign, or the table and picture of a sweep."""
     from analysis.report.page import conclude
-    from trials.search.sweep import Sweep
 
-    kept = kept_in(folder_of(options))
-    if isinstance(kept, Sweep):
-        show_sweep(kept)
+    run_folder = load(options)
+    if not run_folder.kind.randomised:
+        print_sweep(run_folder)
         return 0
-    made = conclude(kept.tracking_uri, kept.protocol.name, kept.folder / "report")
-    print(f"\n{made.verdict}\n")
-    print(f"report     {made.page}")
-    print(f"dashboard  {mlflow_command(kept)}")
+    name = run_folder.settings.name
+    written = conclude(run_folder.tracking_uri, name, run_folder.folder / "report")
+    print(f"\n{written.verdict}\n")
+    print(f"report     {written.page}")
+    print(f"dashboard  {dashboard_command(run_folder)}")
     return 0
 
 
-def mlflow_command(kept: "Kept") -> str:
-    """Say how to open the record in MLflow's dashboard."""
-    if kept.tracking_uri.startswith("http"):
-        return kept.tracking_uri
+def print_sweep(run_folder: "RunFolder") -> None:
+    """Write the table and picture of a sweep, and print what it found."""
+    from analysis.report.sweep import conclude
+
+    name = run_folder.settings.name
+    found = conclude(run_folder.tracking_uri, name, run_folder.folder / "report")
+    print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
+
+
+def dashboard_command(run_folder: "RunFolder") -> str:
+    """Write the address or command that opens the record in MLflow's dashboard."""
+    if run_folder.tracking_uri.startswith("http"):
+        return run_folder.tracking_uri
     mlflow = Path(sys.executable).with_name("mlflow")
     if mlflow.is_relative_to(Path.cwd()):
         mlflow = mlflow.relative_to(Path.cwd())
-    return f"{mlflow} ui --backend-store-uri {kept.tracking_uri}"
+    return f"{mlflow} ui --backend-store-uri {run_folder.tracking_uri}"
 
 
-def prior(options: Namespace) -> int:
-    """Convert a generator."""
+def doctor(options: Namespace) -> int:
+    """Check this machine, a line a check; return 0 if all pass."""
+    from trials.cli.doctor import examine
+
+    healthy = True
+    for finding in examine(options.out or Path()):
+        healthy &= finding.good
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<10} {finding.result}")
+    return 0 if healthy else 1
+
+
+def train(options: Namespace) -> int:
+    """Train one target model."""
+    from trials.cli import model
+
+    return model.train(options)
+
+
+def invert(options: Namespace) -> int:
+    """Attack one target model."""
+    from trials.cli import model
+
+    return model.invert(options.folder)
+
+
+def evaluate(options: Namespace) -> int:
+    """Measure one target model."""
+    from trials.cli import model
+
+    return model.evaluate(options.folder)
+
+
+def convert_prior(options: Namespace) -> int:
+    """Convert a StyleGAN2 generator to a file that protocols can name."""
     from trials.cli.prior import convert
 
     return convert(options.source, options.target)
 
 
-def train(options: Namespace) -> int:
-    """Train one target model."""
-    from trials.cli import model as single
-    from trials.execution.progress import Lines
-
-    return single.train(options, Lines().say)
-
-
-def invert(options: Namespace) -> int:
-    """Attack one target model."""
-    from trials.cli import model as single
-    from trials.execution.progress import Lines
-
-    return single.invert(options.folder, Lines().say)
-
-
-def evaluate(options: Namespace) -> int:
-    """Measure one target model."""
-    from trials.cli import model as single
-    from trials.execution.progress import Lines
-
-    return single.evaluate(options.folder, Lines().say)
-
-
-def data(options: Namespace) -> int:
+def check_data(options: Namespace) -> int:
     """Check a dataset in files."""
-    from trials.cli import data as data_check
+    from trials.cli.data import check
 
-    return data_check.check(options)
+    return check(options)

@@ -1,4 +1,4 @@
-"""``atat data check``: what a dataset in files holds, what it lacks, and what to do about it."""
+"""``atat data check``: list a dataset in files, what is missing and what to do about it."""
 
 import json
 from argparse import Namespace
@@ -11,11 +11,11 @@ from atat_ray.data.decoding import Corrupt, decode_all
 from atat_ray.data.listing import Problem, some
 from atat_ray.utils.errors import unknown
 
-SIDE = 32  # pixels; a file is decoded whole whatever is made of it
+SIDE = 32  # pixels; decoding reads a whole file at any size
 
 
 def check(options: Namespace) -> int:
-    """Check a dataset and print what was found; 0 if it can be used, else 1.
+    """Check a dataset and print the result; return 0 if it can be used, else 1.
 
     Raises:
         ValueError: there is no dataset of this name.

@@ -1,4 +1,4 @@
-"""Check the machine before a campaign does: one line for each thing that campaigns need."""
+"""``atat doctor``: check what campaigns need of a machine, a line a check."""
 
 import os
 import shutil
@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LEAST_DISK = 2 * 2**30  # bytes; a campaign on the embedded faces takes some 100 MB
+MIN_DISK = 2 * 2**30  # bytes; a campaign on the embedded faces takes some 100 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What one check found."""
+    """Result of one check."""
 
-    what: str
+    check: str
     good: bool
-    words: str
+    result: str
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Run every check; none raises.
+    """Run every check; failures are findings and not exceptions.
 
     Args:
-        folder: that campaigns will go to.
+        folder: of future campaigns.
     """
     checks: dict[str, Callable[[], str]] = {
         "python": find_python,
@@ -34,15 +34,15 @@ def examine(folder: Path) -> Iterator[Finding]:
         "disk": lambda: check_disk(folder),
         "dataset": check_dataset,
     }
-    for what, check in checks.items():
+    for name, check in checks.items():
         try:
-            yield Finding(what=what, good=True, words=check())
+            yield Finding(check=name, good=True, result=check())
         except (ValueError, OSError, ImportError) as error:
-            yield Finding(what=what, good=False, words=" ".join(str(error).split()))
+            yield Finding(check=name, good=False, result=" ".join(str(error).split()))
 
 
 def find_python() -> str:
-    """Name the Python that runs this."""
+    """Return version and path of the running Python."""
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
@@ -59,14 +59,14 @@ def check_torch() -> str:
 
 def check_ray() -> str:
     """Start Ray, or join its cluster, and run a task."""
-    from trials.execution.ray_cluster import alive, start_ray
+    from trials.execution.ray_cluster import alive_nodes, start_ray
 
     try:
         ray = start_ray()
     except Exception as error:  # Ray raises many kinds
         raise ValueError(f"Ray does not start: {error}") from error
     try:
-        nodes = alive(ray)
+        nodes = alive_nodes(ray)
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         place = os.environ.get("RAY_ADDRESS", "this machine")
         return f"{ray.__version__} on {place}: {len(nodes)} nodes, {cpus:g} CPU, {gpus:g} GPU"
@@ -82,13 +82,13 @@ def check_mlflow() -> str:
 
 
 def check_record() -> str:
-    """Check that the tracking server answers, if one is named."""
-    from trials.tracking.connection import check_answers
+    """Check that the tracking server answers, if one is set."""
+    from analysis.record.address import check_address
 
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return "a database in each campaign's folder; MLFLOW_TRACKING_URI names a server"
-    check_answers(uri)
+    check_address(uri, must_exist=False)
     return f"{uri} answers"
 
 
@@ -100,13 +100,13 @@ def check_disk(folder: Path) -> str:
     if not os.access(place, os.W_OK):
         raise ValueError(f"{place} cannot be written; choose another folder with --out")
     free = shutil.disk_usage(place).free
-    if free < LEAST_DISK:
+    if free < MIN_DISK:
         raise ValueError(f"{free / 2**30:.1f} GiB free at {place}; 2 GiB are needed")
     return f"{free / 2**30:.0f} GiB free at {place}"
 
 
 def check_dataset() -> str:
-    """Read the faces that ship."""
+    """Read the ORL faces, which an installed package ships."""
     from atat_ray.data.readers.orl_faces import load_orl_faces
 
     images, people = load_orl_faces()

@@ -1,9 +1,8 @@
-"""One target model outside any campaign: train it, attack it, measure it, look at it."""
+"""``atat train``, ``invert`` and ``evaluate``: one target model outside any campaign."""
 
 import dataclasses
 import json
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,12 @@ from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.stage_files import load_stage
 from trials.config.load import check_protocol, read_protocol
+from trials.execution.display import Lines
 
 MODEL_FILE = "model.json"
-UNIT = "model"  # unit id, block and arm of a model of its own
+UNIT = "model"  # unit id, block and arm of a single model
+
+say = Lines().say
 
 
 def list_defenses() -> str:
@@ -38,7 +40,7 @@ def list_defenses() -> str:
 
 
 def parse_defense(words: list[str]) -> dict[str, Any]:
-    """Turn ``NAME KEY=VALUE ...`` into what a protocol would say of an arm.
+    """Turn ``NAME KEY=VALUE ...`` into an arm of a protocol.
 
     Raises:
         ValueError: the name is unknown or a word has no equals sign.
@@ -55,8 +57,8 @@ def parse_defense(words: list[str]) -> dict[str, Any]:
         raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
 
 
-def train(options: Namespace, echo: Callable[[str], None]) -> int:
-    """Train a target model into a folder of its own."""
+def train(options: Namespace) -> int:
+    """Train a target model and write it to a folder."""
     folder: Path = options.folder
     base = read_protocol(options.protocol).canonical()
     if options.arm is not None and options.arm not in base["arms"]:
@@ -82,32 +84,32 @@ def train(options: Namespace, echo: Callable[[str], None]) -> int:
         raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
     write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
     words = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
-    echo(f"training {protocol.architecture} with {defense['defense']} {words}".rstrip())
+    say(f"training {protocol.architecture} with {defense['defense']} {words}".rstrip())
     trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
-    echo(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
-    echo(f"next: atat invert {folder}")
+    say(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
+    say(f"next: atat invert {folder}")
     return 0
 
 
 def load(folder: Path) -> UnitSpec:
-    """Load the specification of a model that ``train`` made.
+    """Load the specification of a model that ``train`` wrote.
 
     Raises:
         ValueError: there is none in the folder.
     """
     path = folder / MODEL_FILE
     if not path.exists():
-        raise ValueError(f"{folder} holds no model; make one with `atat train {folder}`")
+        raise ValueError(f"{folder} holds no model; train one with `atat train {folder}`")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}; make the model again") from error
+        raise ValueError(f"{path} cannot be read: {error}; train the model again") from error
     protocol = check_protocol(content, str(path))
     return protocol.unit_spec(UNIT, UNIT, UNIT)
 
 
-def expect(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
-    """Estimate what an inversion attack on a model will take; its prior is made if missing."""
+def estimate_cost(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
+    """Estimate the time of an inversion attack; fit its prior if that was not done."""
     split = load_split(spec.block.data, spec.block.split)
     target = load_target(spec, split, folder)
     prior = load_block_prior(spec.block, inversion, folder / "assets")
@@ -115,41 +117,41 @@ def expect(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
     return estimate(target, prior, split.num_classes, spec.inversions[inversion])
 
 
-def invert(folder: Path, echo: Callable[[str], None]) -> int:
+def invert(folder: Path) -> int:
     """Run every inversion attack on a model and write a picture of each."""
     from PIL import Image
 
     spec = load(folder)
     for inversion, attack in spec.inversions.items():
-        echo(f"inversion {inversion}: {attack.candidates} candidates a class, "
+        say(f"inversion {inversion}: {attack.candidates} candidates a class, "
              f"{attack.steps_of_a_class()} candidate-steps")  # fmt: skip
         if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
-            echo(str(expect(spec, inversion, folder)))
+            say(str(estimate_cost(spec, inversion, folder)))
         found = invert_stage(spec, inversion, folder / "assets", folder)
         row = torch.cat(list(found["images"][:: attack.keep]), dim=2)
         pixels = to_bytes(row).permute(1, 2, 0).squeeze(2).numpy()
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)
         confidence = float(found["confidence"].mean())
-        echo(f"target model's confidence {confidence:.3f}, best of each class in "
+        say(f"target model's confidence {confidence:.3f}, best of each class in "
              f"{path}")  # fmt: skip
-    echo(f"next: atat evaluate {folder}")
+    say(f"next: atat evaluate {folder}")
     return 0
 
 
-def evaluate(folder: Path, echo: Callable[[str], None]) -> int:
+def evaluate(folder: Path) -> int:
     """Measure a model: accuracies, attack accuracies, robust accuracies."""
     spec = load(folder)
     outcome = run_unit(
         spec,
         assets=folder / "assets",
         folder=folder,
-        on_stage=lambda stage: echo(f"stage {stage}"),
+        on_stage=lambda stage: say(f"stage {stage}"),
     )
-    echo(f"{'clean accuracy':<36}{outcome['clean_acc']:.3f}")
+    say(f"{'clean accuracy':<36}{outcome['clean_acc']:.3f}")
     for name, value in outcome["inversions"].items():
-        echo(f"{name:<36}{value:.3f}")
+        say(f"{name:<36}{value:.3f}")
     for epsilon, value in outcome["robust_acc"].items():
-        echo(f"{f'robust accuracy at epsilon {epsilon}':<36}{value:.3f}")
-    echo(f"all of it in {folder / 'outcome.json'}")
+        say(f"{f'robust accuracy at epsilon {epsilon}':<36}{value:.3f}")
+    say(f"all values are in {folder / 'outcome.json'}")
     return 0

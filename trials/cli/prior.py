@@ -1,4 +1,4 @@
-"""Generators that somebody else trained, made into files that priors read."""
+"""``atat prior convert``: convert a StyleGAN2 generator to a file that protocols can name."""
 
 from pathlib import Path
 
@@ -6,15 +6,16 @@ from atat_ray.priors.stylegan2.files import file_hash, read_generator, write_gen
 
 
 def convert(source: Path, target: Path) -> int:
-    """Write the generator of a file as safetensors, and say what it is.
+    """Write the generator of a file as safetensors and print its shape and sha256.
 
     Raises:
-        ValueError: the target exists or is named otherwise, or the source is no generator.
+        ValueError: the target exists or does not end in .safetensors, or the source holds no
+            generator.
     """
     if target.suffix != ".safetensors":
         raise ValueError(f"{target} must end in .safetensors")
     if target.exists():
-        raise ValueError(f"{target} is there already; choose another name, or move it away")
+        raise ValueError(f"{target} exists already; choose another name, or move the file")
     generator = read_generator(source)
     write_generator(generator, target)
     shape, sha256 = generator.shape, file_hash(target)

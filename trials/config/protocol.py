@@ -6,8 +6,9 @@ definition; this module adds the design (blocks, arms, contrasts) and the readin
 
 import hashlib
 import json
+from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, PlainSerializer, field_validator, model_validator
 
@@ -82,6 +83,20 @@ def expand_levels(arms: Any) -> Any:
                 raise ValueError(f"two arms are named {name}{words}; one is made of levels")
             expanded[f"{name}{words}"] = {**arm, **chosen} if factors else arm
     return expanded
+
+
+class SampleUnit(NamedTuple):
+    """A unit that stands for others, for rehearsals and estimates of hours.
+
+    Attributes:
+        name: for the user.
+        spec: of the unit.
+        units: that it stands for, itself included.
+    """
+
+    name: str
+    spec: UnitSpec
+    units: float
 
 
 class Settings(Strict):
@@ -167,6 +182,10 @@ class Settings(Strict):
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
         return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
+
+    def sample_units(self) -> Iterator[SampleUnit]:
+        """Generate units that stand for all units."""
+        raise NotImplementedError
 
     def block_spec(self, block: str) -> BlockSpec:
         """Specify what a block has once: its people, evaluation models and priors."""
@@ -280,6 +299,13 @@ class Protocol(Settings, Declarations):
     def canonical(self) -> dict[str, Any]:
         """Write the protocol with its defaults filled in and what it declares, as JSON holds it."""
         return self.written(super().canonical())
+
+    def sample_units(self) -> Iterator[SampleUnit]:
+        """Generate one unit of every arm in every block."""
+        for block in self.blocks:
+            for arm in self.arms:
+                spec = self.unit_spec("rehearsal", block, arm)
+                yield SampleUnit(f"{arm} in {block}", spec, self.units_of(arm))
 
     def unit_spec(self, unit_id: str, block: str, arm: str, *, seed_name: str = "") -> UnitSpec:
         """Specify a unit: its defense comes from the arm, its seeds from ``seed_name``."""

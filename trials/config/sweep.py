@@ -6,6 +6,7 @@ finds is tried in a trial on other people.
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +25,7 @@ from atat_ray.training.interface import Defense
 from atat_ray.utils.errors import at, placed, unknown
 from trials.config.named_kinds import named
 from trials.config.optional_keys import Count, Strict
-from trials.config.protocol import Settings
+from trials.config.protocol import SampleUnit, Settings
 
 MOST_POINTS = 10_000
 Number = int | float
@@ -240,6 +241,17 @@ class SweepSettings(Settings):
         if isinstance(self.search, Grid):
             return self.size() or 0
         return self.search.points
+
+    def sample_units(self) -> Iterator[SampleUnit]:
+        """Generate the points at the ends of the options' ranges."""
+        (block,) = self.blocks
+        options = self.search.options
+        corners = list(product(*(space.ends() for space in options.values())))
+        for corner in corners:
+            point = dict(zip(options, corner, strict=True))
+            name = " ".join(f"{option}={value:g}" for option, value in point.items())
+            spec = self.specify("rehearsal", block, self.defense(point), seed_name=block)
+            yield SampleUnit(name, spec, self.total() / len(corners))
 
     def defense(self, options: Options) -> Defense:
         """Give the arm the options of a point.

@@ -1,4 +1,4 @@
-"""What a protocol needs and a machine may lack: data, ImageNet weights, files of priors."""
+"""Check before a run what it reads: data, ImageNet weights, files of priors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,32 +9,32 @@ from atat_ray.models.backbones import find_weights
 from trials.config.protocol import Settings
 
 
-def read_data(protocol: Settings) -> None:
-    """Read the data of every block, so that what cannot be read ends a run before it begins.
+def check_data(settings: Settings) -> None:
+    """Read the data of every block, and look for the files that the settings name.
 
     Raises:
         ValueError: a file cannot be read, a dataset is too small, ImageNet weights or the file of a
-            prior are missing; one line for all of it.
+            prior are missing; one line names all of it.
     """
-    found = missing(protocol)
+    found = missing(settings)
     if len(found) == 1:
         raise ValueError(found[0])
     if found:
-        words = " ".join(f"({number}) {what}" for number, what in enumerate(found, 1))
-        raise ValueError(f"{len(found)} things are missing: {words}")
+        numbered = " ".join(f"({number}) {what}" for number, what in enumerate(found, 1))
+        raise ValueError(f"{len(found)} things are missing: {numbered}")
 
 
-def missing(protocol: Settings) -> list[str]:
-    """Say what a protocol needs and this machine lacks, and what to do about each."""
+def missing(settings: Settings) -> list[str]:
+    """List what this machine lacks and what to do about each, a line each."""
     checks: list[Callable[[], Any]] = []
-    for name, block in protocol.blocks.items():
-        spec = protocol.block_spec(name)
+    for name, block in settings.blocks.items():
+        spec = settings.block_spec(name)
         checks.append(partial(load_split, spec.data, spec.split))
-        if protocol.training.weights == "imagenet":
-            checks.append(partial(find_weights, block.architecture or protocol.architecture))
-    if protocol.evaluation.training.weights == "imagenet":
-        checks.append(partial(find_weights, protocol.evaluation.architecture))
-    for inversion in protocol.inversions.values():
+        if settings.training.weights == "imagenet":
+            checks.append(partial(find_weights, block.architecture or settings.architecture))
+    if settings.evaluation.training.weights == "imagenet":
+        checks.append(partial(find_weights, settings.evaluation.architecture))
+    for inversion in settings.inversions.values():
         if hasattr(inversion.prior, "check"):  # it is in a file
             checks.append(inversion.prior.check)
     found = []

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from trials.config.protocol import Settings
-from trials.execution.resources import lacking, needs
+from trials.execution.resources import missing_resources, resources_by_block
 
-# Set before ray is imported: no usage statistics, no dashboard, no logger files of each Tune trial,
-# no snapshots (a campaign resumes from its own files), no handler of Ctrl-C but ours.
+# Set before ray is imported. They switch off usage statistics, Tune's output, its log files, its
+# snapshots (a campaign resumes from its own files) and its handler of Ctrl-C.
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -22,7 +22,7 @@ RAY_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # Tune runs each unit in a new thread; an arena each is never reused
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-PATIENCE = 60.0  # seconds between two words on what a cluster lacks
+REMINDER_SECONDS = 60.0  # between two lines on what a cluster lacks
 
 
 def start_ray() -> Any:
@@ -42,39 +42,39 @@ def start_ray() -> Any:
     return ray
 
 
-def alive(ray: Any) -> list[dict[str, float]]:
+def alive_nodes(ray: Any) -> list[dict[str, float]]:
     """List the total resources of the nodes that are alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def wait_for_room(ray: Any, protocol: Settings, echo: Callable[[str], None]) -> None:
-    """Return once every kind of unit fits; ask a cluster's autoscaler for what is missing.
+def wait_for_room(ray: Any, settings: Settings, say: Callable[[str], None]) -> None:
+    """Return once a unit of every block fits; ask the autoscaler of a cluster for nodes.
 
     Raises:
-        ValueError: Ray runs on this machine alone, which does not grow.
+        ValueError: Ray runs on this machine alone, and a unit does not fit.
     """
-    missing, said = lacking(protocol, alive(ray)), 0.0
+    missing, last_said = missing_resources(settings, alive_nodes(ray)), 0.0
     try:
         while missing:
             if "RAY_ADDRESS" not in os.environ:
                 raise ValueError(
-                    f"{missing[0]}; lower `workers` or mend `node` in the protocol, "
+                    f"{missing[0]}; lower `workers` or correct `node` in the protocol, "
                     "or use a larger machine or a cluster"
                 )
-            if time.monotonic() - said > PATIENCE or not said:
-                wanted = needs(protocol, [{"GPU": protocol.workers}]).values()
-                ask_for([n.resources for n in wanted for _ in range(n.processes)])
-                echo(f"waiting for the cluster: {'; '.join(missing)} (Ctrl-C ends the wait)")
-                said = time.monotonic()
+            if time.monotonic() - last_said > REMINDER_SECONDS or not last_said:
+                wanted = resources_by_block(settings, [{"GPU": settings.workers}]).values()
+                request_nodes([one.amounts for one in wanted for _ in range(one.processes)])
+                say(f"waiting for the cluster: {'; '.join(missing)} (Ctrl-C ends the wait)")
+                last_said = time.monotonic()
             time.sleep(2)
-            missing = lacking(protocol, alive(ray))
+            missing = missing_resources(settings, alive_nodes(ray))
     finally:
-        if said:
-            ask_for([])
+        if last_said:
+            request_nodes([])
 
 
-def ask_for(bundles: list[dict[str, float]]) -> None:
-    """Ask a cluster's autoscaler to hold room for bundles until it is asked for others."""
+def request_nodes(bundles: list[dict[str, float]]) -> None:
+    """Ask the autoscaler of a cluster to hold room for these bundles, instead of earlier ones."""
     from ray.autoscaler.sdk import request_resources
 
     request_resources(bundles=bundles)

@@ -1,135 +1,141 @@
-"""One pass of Ray Tune over units: first in, first out; in a campaign nothing looks at results."""
+"""Run tasks on Ray Tune, in their order; in a campaign nothing looks at results."""
 
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trials.execution.resources import Need
+from trials.execution.resources import Resources
+from trials.execution.tasks import AssetTask, UnitTask
 
 
-def run_units(
-    work: Callable[[str], None],
-    queue: Iterable[str],
+class Events(Protocol):
+    """What is called as tasks start and end."""
+
+    def unit_started(self, unit_id: str) -> None:
+        """A unit starts."""
+
+    def unit_ended(self, unit_id: str) -> None:
+        """A unit ended: it is finished, failed or stopped."""
+
+    def unit_lost(self, unit_id: str, error: Any) -> None:
+        """A unit's task raised an error or its process was lost."""
+
+    def assets_built(self) -> None:
+        """The assets of all blocks are built."""
+
+    def assets_failed(self, name: str, error: Any) -> None:
+        """The assets of a block cannot be built; no unit starts any more."""
+
+
+def run_tasks(
+    assets: Sequence[AssetTask],
+    units: Iterable[UnitTask],
     *,
-    first: Sequence[str] = (),
-    waits_for: Callable[[str], str] = str,
-    need_of: Callable[[str], Need],
     at_a_time: int,
     storage: Path,
-    stop: Path,
-    events: Any,
+    stop_file: Path,
+    events: Events,
     scheduler: Any = None,
 ) -> None:
-    """Run ``work(unit_id)`` for each unit of a queue, in its order, on reused Tune actors.
+    """Run the assets of the blocks, then units in their order, on reused Tune actors.
 
     Args:
-        work: runs in a Tune trial's process; raises what is no fault of the unit.
-        queue: unit ids; one that is not reached before ``stop`` appears is not started. Each is
-            taken when there is room for it, so that a search may think of it then.
-        first: what units wait for, by names that are no unit ids; done like a unit.
-        waits_for: names that of ``first`` which a unit waits for.
-        need_of: what a unit or a name of ``first`` needs.
+        assets: run first.
+        units: each starts once the task it names in ``after`` is done. A unit is taken from the
+            iterable when there is room for it, so that a search can propose it then.
         at_a_time: Tune trials at a time.
         storage: folder for what Tune writes.
-        stop: a file; while it is there, nothing new starts.
-        events: its ``started(unit_id)``, ``ended(unit_id)`` and ``lost(unit_id, error)`` are told;
-            and ``prepared()`` when all of ``first`` is done, or ``unprepared(name, error)``, after
-            which no unit starts.
+        stop_file: while it exists, nothing new starts.
+        events: called in this process.
         scheduler: of Tune, where it may stop units early; never in a randomised campaign.
     """
-    import ray
     from ray import tune
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # ``events`` is told, and says it
-    kept = ray.put(work)  # Tune unpickles what a trial runs for every trial: that must stay small
-
-    def unit(config: dict[str, Any]) -> None:
-        fetched(kept)(config["unit_id"])
-        tune.report({"done": 1})
-
-    def resources(config: dict[str, Any]) -> Any:
-        return tune.PlacementGroupFactory([own_share(need_of(config["unit_id"]))])
-
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # ``events`` reports errors
     tune.Tuner(
-        tune.with_resources(unit, resources),
+        tune.with_resources(run_task, placement),
         tune_config=tune.TuneConfig(
-            search_alg=queue_of(queue, stop, first, waits_for),
-            num_samples=-1,  # as many as the queue has
+            search_alg=make_searcher(assets, iter(units), stop_file),
+            num_samples=-1,  # as many as the searcher has
             scheduler=scheduler,
             reuse_actors=True,
             max_concurrent_trials=at_a_time,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(storage), callbacks=[tell(events, stop, first)], verbose=0
+            name="tune",
+            storage_path=str(storage),
+            callbacks=[make_callback(assets, stop_file, events)],
+            verbose=0,
         ),
     ).fit()
 
 
-@lru_cache(maxsize=1)
-def fetched(kept: Any) -> Callable[[str], None]:
-    """Fetch what units run into this process, once for all that it runs."""
-    import ray
+def run_task(config: dict[str, Any]) -> None:
+    """Run the task of a Tune trial, in its process."""
+    from ray import tune
 
-    return ray.get(kept)
+    config["task"].run()
+    tune.report({"done": 1})
 
 
-def own_share(need: Need) -> dict[str, float]:
-    """Say what a Tune trial's own process takes.
+def placement(config: dict[str, Any]) -> Any:
+    """Return the resources of a Tune trial's own process."""
+    from ray import tune
 
-    A unit of several workers only waits for them: its process takes next to nothing, and no more
-    of them start than all their workers have room for, or they would wait for ever.
+    return tune.PlacementGroupFactory([own_share(config["task"].resources)])
+
+
+def own_share(resources: Resources) -> dict[str, float]:
+    """Return what a task's own process takes.
+
+    The process of a unit of several workers only waits for them and takes next to nothing.
+    ``at_a_time`` keeps more units from starting than have room for all their workers, or they would
+    wait for ever.
     """
     from atat_ray.unit.distributed import WAITER_CPU
 
-    return need.resources if need.processes == 1 else {"CPU": WAITER_CPU}
+    return resources.amounts if resources.processes == 1 else {"CPU": WAITER_CPU}
 
 
-def queue_of(
-    queue: Iterable[str],
-    stop: Path,
-    first: Sequence[str] = (),
-    waits_for: Callable[[str], str] = str,
-) -> Any:
-    """Make the searcher that hands out names in their order and learns nothing from results.
+def make_searcher(assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_file: Path) -> Any:
+    """Make the searcher that hands out tasks in their order and learns nothing from results.
 
-    All of ``first`` comes first. A unit is held back until what it waits for is done, and the queue
-    ends if some of it failed; a process that has nothing to do meanwhile would be given up, so no
-    unit waits for more than that.
+    A unit is held back until the task it waits for is done, and no unit overtakes another. The
+    queue ends if assets fail.
     """
     from ray.tune.search import Searcher
 
-    class Queue(Searcher):
+    class TaskQueue(Searcher):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.queue = iter(first), iter(queue)
-            self.undone: dict[str, str] = {}  # names of what is first, by the trial that makes it
-            self.held: str | None = None
+            self.assets = iter(assets)
+            self.building: dict[str, str] = {}  # name of the task, by Tune trial
+            self.held: UnitTask | None = None
             self.broken = False
 
         def __reduce__(self) -> Any:
             return Searcher, ()  # Tune saves its searcher; a campaign resumes without it
 
         def suggest(self, trial_id: str) -> Any:
-            if self.broken or stop.exists():
+            if self.broken or stop_file.exists():
                 return Searcher.FINISHED
-            name = next(self.first, None)
-            if name is not None:
-                self.undone[trial_id] = name
-                return {"unit_id": name}
-            self.held = self.held or next(self.queue, None)
+            task = next(self.assets, None)
+            if task is not None:
+                self.building[trial_id] = task.name
+                return {"task": task}
+            self.held = self.held or next(units, None)
             if self.held is None:
                 return Searcher.FINISHED
-            if waits_for(self.held) in self.undone.values():
-                return None  # ask again later
-            name, self.held = self.held, None
-            return {"unit_id": name}
+            if self.held.after in self.building.values():
+                return None  # Tune asks again
+            unit, self.held = self.held, None
+            return {"task": unit}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            self.broken |= error and trial_id in self.undone
-            self.undone.pop(trial_id, None)
+            self.broken |= error and trial_id in self.building
+            self.building.pop(trial_id, None)
 
         def save(self, checkpoint_path: str) -> None:
             Path(checkpoint_path).touch()
@@ -137,53 +143,56 @@ def queue_of(
         def restore(self, checkpoint_path: str) -> None:
             pass
 
-    return Queue()
+    return TaskQueue()
 
 
-def error_of(trial: Any) -> Any:
-    """Read the error of a Tune trial from its folder; ``get_error`` knows it only later."""
-    try:
-        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except (OSError, TypeError, pickle.UnpicklingError):
-        return trial.get_error()
+def make_callback(assets: Sequence[AssetTask], stop_file: Path, events: Events) -> Any:
+    """Make the Tune callback that calls ``events`` as tasks start and end.
 
-
-def tell(events: Any, stop: Path, first: Sequence[str] = ()) -> Any:
-    """Make the Tune callback that tells ``events`` of every unit that starts and ends.
-
-    Units that Ray was given before ``stop`` appeared and that get their turn after it do nothing,
-    and nothing is told of them.
+    Tasks that Ray was given before the stop file appeared, and that get their turn after it, do
+    nothing; no event is called for them.
     """
     from ray import tune
 
-    passed: set[str] = set()
-    undone = set(first)
+    skipped: set[str] = set()
+    first = {task.name for task in assets}
+    unbuilt = set(first)
 
-    class Tell(tune.Callback):
+    class TaskCallback(tune.Callback):
         def __reduce__(self) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            name = trial.config["unit_id"]
-            if stop.exists():
-                passed.add(name)
+            name = trial.config["task"].name
+            if stop_file.exists():
+                skipped.add(name)
             elif name not in first:
-                events.started(name)
+                events.unit_started(name)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            name = trial.config["unit_id"]
-            if name in passed:
+            name = trial.config["task"].name
+            if name in skipped:
                 return
             if name not in first:
-                events.ended(name)
+                events.unit_ended(name)
                 return
-            undone.discard(name)
-            if not undone and not stop.exists():
-                events.prepared()
+            unbuilt.discard(name)
+            if not unbuilt and not stop_file.exists():
+                events.assets_built()
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            name = trial.config["unit_id"]
-            told = events.unprepared if name in first else events.lost
-            told(name, error_of(trial))
+            name, error = trial.config["task"].name, error_of(trial)
+            if name in first:
+                events.assets_failed(name, error)
+            else:
+                events.unit_lost(name, error)
 
-    return Tell()
+    return TaskCallback()
+
+
+def error_of(trial: Any) -> Any:
+    """Read the error of a Tune trial from its folder; ``get_error`` has it only later."""
+    try:
+        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except (OSError, TypeError, pickle.UnpicklingError):
+        return trial.get_error()

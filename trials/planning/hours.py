@@ -1,6 +1,6 @@
 """How many hours the units of a protocol take, from a step of each kind of unit on this device."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from atat_ray.data import LISTINGS, Data, load_split
@@ -9,8 +9,8 @@ from atat_ray.unit import UnitSpec
 from atat_ray.unit.measured_speed import Rates, probe
 from atat_ray.unit.rehearsal import shrink
 from atat_ray.utils.device import pick_device
-from trials.config.protocol import Protocol, Settings
-from trials.planning.rehearsal import kinds, temporary_folder
+from trials.config.protocol import Settings
+from trials.planning.rehearsal import temporary_folder, unit_kinds
 
 # Images of the classes that are used, as PPA gives them; where the files are not there.
 PUBLISHED = {"facescrub": 37_878, "celeba": 30_038, "stanford_dogs": 20_580}
@@ -57,36 +57,28 @@ def unit_seconds(spec: UnitSpec, rates: Rates) -> float:
     return seconds
 
 
-def describe_probe(settings: Settings, echo: Callable[[str], None]) -> list[str]:
-    """Measure each kind of unit and say how many hours all units take, and what was assumed.
+def describe_probe(settings: Settings) -> Iterator[str]:
+    """Measure each kind of unit; generate lines on progress, hours and what was assumed.
 
     Args:
         settings: of a protocol or sweep.
-        echo: told a line for each kind, as it is measured.
     """
-    found, lines, total, count = kinds(settings), [], 0.0, 0
+    found, lines, total, count = unit_kinds(settings), [], 0.0, 0
     notes: list[str] = []
     with temporary_folder("probe") as folder:
         for number, kind in enumerate(found, 1):
-            echo(f"[{number}/{len(found)}] measuring {kind.name}")
+            yield f"[{number}/{len(found)}] measuring {kind.name}"
             small, differing = shrink(kind.spec, folder, narrow=False)
             notes += [note for note in differing if note not in notes]
             hours = unit_seconds(kind.spec, probe(kind.spec, small, folder / "assets")) / 3600
-            units = count_units(settings, [kind.name, *kind.alike])
+            units = round(kind.units)
             lines.append(f"  {kind.name}: {hours:.2g} hours a unit, {units} units")
             total, count = total + units * hours, count + units
     device = "GPU" if pick_device().type == "cuda" else "CPU"
-    return [
+    yield (
         f"hours: {total:.2g} {device} hours for {count} units, each alone on this device "
-        "(seconds an image of one step of each kind, times the images of the protocol)",
-        *lines,
-        "  not counted: evaluation models and priors, scoring, reading files",
-        *(f"  measured with: {note}" for note in notes),
-    ]
-
-
-def count_units(settings: Settings, names: list[str]) -> int:
-    """Count the units that a kind stands for; all points of a sweep are counted as alike."""
-    if not isinstance(settings, Protocol):
-        return settings.total() // len(kinds(settings))  # type: ignore[attr-defined]
-    return sum(settings.units_of(name.rpartition(" in ")[0]) for name in names)
+        "(seconds an image of one step of each kind, times the images of the protocol)"
+    )
+    yield from lines
+    yield "  not counted: evaluation models and priors, scoring, reading files"
+    yield from (f"  measured with: {note}" for note in notes)

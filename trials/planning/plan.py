@@ -5,6 +5,7 @@ and lets the estimators of the report judge them.
 """
 
 from argparse import Namespace
+from collections.abc import Iterator
 from math import comb
 from pathlib import Path
 from statistics import fmean
@@ -24,8 +25,8 @@ from trials.config.protocol import Contrast, Protocol
 from trials.config.sweep import SweepSettings
 
 
-def plan(options: Namespace) -> int:
-    """Print what a protocol would do."""
+def describe_plan(options: Namespace) -> Iterator[str]:
+    """Generate the lines of ``atat plan``; a simulation or measurement runs before its line."""
     if says_sweep(options.protocol):
         sweep = read_sweep(options.protocol)
         lines, units, settings = describe_sweep(sweep), sweep.total(), sweep
@@ -34,16 +35,13 @@ def plan(options: Namespace) -> int:
         groups = strata(protocol)
         lines = [*describe(protocol, groups), *describe_power(protocol, groups, options)]
         units = sum(len(group.unit_ids) for group in groups)
-    for line in lines:
-        print(line)
+    yield from lines
     if options.probe:
         from trials.planning.hours import describe_probe
 
-        for line in describe_probe(settings, lambda words: print(words, flush=True)):
-            print(line)
+        yield from describe_probe(settings)
     else:
-        print(describe_hours(units, options.like))
-    return 0
+        yield describe_hours(units, options.like)
 
 
 def says_sweep(name: str) -> bool:
@@ -174,9 +172,9 @@ def describe_hours(units: int, like: Path | None) -> str:
             "hours: unknown; --like DIR takes them from a campaign that ran, such as runs/NAME, "
             "and --probe from a step of each kind of unit on this device"
         )
-    from trials.campaign.campaign import load
+    from trials.campaign.campaign import Campaign
 
-    campaign = load(like)
+    campaign = Campaign.load(like)
     outcomes = {row.unit_id: campaign.outcome(row) for row in campaign.table}
     seconds = [total(outcome) for outcome in outcomes.values() if outcome is not None]
     if not seconds:
@@ -185,7 +183,7 @@ def describe_hours(units: int, like: Path | None) -> str:
     kinds = " and ".join(sorted({"GPU" if "cuda" in str(d) else "CPU" for d in devices}))
     return (
         f"hours: {units * fmean(seconds) / 3600:.2g} {kinds} hours for {units} units, as a unit of "
-        f"{campaign.protocol.name} takes {fmean(seconds):.0f} s (mean of {len(seconds)}); "
+        f"{campaign.settings.name} takes {fmean(seconds):.0f} s (mean of {len(seconds)}); "
         "evaluation models and priors come on top, once a block"
     )
 

@@ -14,56 +14,40 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.rehearsal import Step, rehearse, shrink
 from atat_ray.utils.device import pick_device
-from trials.config.protocol import Protocol, Settings
-from trials.config.sweep import SweepSettings
+from trials.config.protocol import Settings
 from trials.execution.resources import GPU_SHARE
 
 GIB = 2**30
 
 
 @dataclass(kw_only=True)
-class Kind:
+class UnitKind:
     """Units that run the same code on tensors of the same shapes.
 
     Attributes:
         name: of its arm and block.
         spec: of one of its units.
-        alike: names of the other units that it stands for.
+        alike: names of the other sample units that it stands for.
+        units: of the campaign that it stands for.
         steps: how its stages went, once they have.
     """
 
     name: str
     spec: UnitSpec
     alike: list[str] = dataclasses.field(default_factory=list)
+    units: float = 0
     steps: list[Step] = dataclasses.field(default_factory=list)
 
     @property
     def problem(self) -> str:
         """Say which stage failed and why; empty if none did."""
         return next((f"{step.stage}: {step.problem}" for step in self.steps if step.problem), "")
-
-
-def units(settings: Settings) -> Iterator[tuple[str, UnitSpec]]:
-    """Specify one unit of every arm in every block, or of every end of a sweep's options."""
-    if isinstance(settings, Protocol):
-        for block in settings.blocks:
-            for arm in settings.arms:
-                yield f"{arm} in {block}", settings.unit_spec("rehearsal", block, arm)
-    elif isinstance(settings, SweepSettings):
-        (block,) = settings.blocks
-        options = settings.search.options
-        for ends in product(*(space.ends() for space in options.values())):
-            point = dict(zip(options, ends, strict=True))
-            words = " ".join(f"{name}={value:g}" for name, value in point.items())
-            defense = settings.defense(point)
-            yield words, settings.specify("rehearsal", block, defense, seed_name=block)
 
 
 def outline(value: Any) -> Any:
@@ -76,20 +60,21 @@ def outline(value: Any) -> Any:
     return "real" if isinstance(value, float) and value not in (0.0, 1.0) else value
 
 
-def kinds(settings: Settings) -> list[Kind]:
+def unit_kinds(settings: Settings) -> list[UnitKind]:
     """List the kinds of unit that a protocol or sweep has.
 
     Units are of one kind if architecture, data and workers are the same, and their defenses too but
     for the size of real numbers, which changes neither a shape nor a path through the code.
     """
-    found: dict[str, Kind] = {}
-    for name, spec in units(settings):
+    found: dict[str, UnitKind] = {}
+    for name, spec, units in settings.sample_units():
         parts = (spec.architecture, spec.block.data, spec.workers, spec.defense)
         key = json.dumps([outline(part) for part in parts], default=str)
-        if key in found:
-            found[key].alike.append(name)
+        if key not in found:
+            found[key] = UnitKind(name=name, spec=spec)
         else:
-            found[key] = Kind(name=name, spec=spec)
+            found[key].alike.append(name)
+        found[key].units += units
     return list(found.values())
 
 
@@ -104,7 +89,7 @@ def run(settings: Settings, echo: Callable[[str], None], *, as_json: bool) -> in
     Returns:
         0 if every stage of every kind passed, else 1.
     """
-    found = kinds(settings)
+    found = unit_kinds(settings)
     notes: list[str] = []
     with temporary_folder("rehearsal") as folder:
         for number, kind in enumerate(found, 1):
@@ -133,7 +118,7 @@ def temporary_folder(name: str) -> Iterator[Path]:
 
 
 def rehearse_kind(
-    kind: Kind, folder: Path, place: str, echo: Callable[[str], None], notes: list[str]
+    kind: UnitKind, folder: Path, place: str, echo: Callable[[str], None], notes: list[str]
 ) -> None:
     """Rehearse one kind of unit in a folder whose assets it shares with the others."""
     own = folder / "unit"
@@ -149,7 +134,7 @@ def rehearse_kind(
     shutil.rmtree(own, ignore_errors=True)
 
 
-def share_notes(settings: Settings, found: list[Kind]) -> list[str]:
+def share_notes(settings: Settings, found: list[UnitKind]) -> list[str]:
     """Warn of kinds whose units take more memory than their share of the GPU."""
     if pick_device().type == "cpu":
         return []
@@ -166,7 +151,7 @@ def share_notes(settings: Settings, found: list[Kind]) -> list[str]:
 
 
 def as_object(
-    settings: Settings, found: list[Kind], notes: list[str], good: bool
+    settings: Settings, found: list[UnitKind], notes: list[str], good: bool
 ) -> dict[str, Any]:
     """Say how it went, as JSON holds it."""
     rows = [
@@ -178,7 +163,7 @@ def as_object(
             "notes": notes, "kinds": rows}  # fmt: skip
 
 
-def show(settings: Settings, found: list[Kind], notes: list[str]) -> None:
+def show(settings: Settings, found: list[UnitKind], notes: list[str]) -> None:
     """Print a table of the stages of each kind, what stood for what, and the verdict."""
     from rich.console import Console
     from rich.markup import escape

@@ -56,12 +56,12 @@ class Halving:
 
         class ByName(FIFOScheduler):
             def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-                add(trial.config["unit_id"])
+                add(trial.config["task"].name)
 
             def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
-                action = decide(trial.config["unit_id"], result)
+                action = decide(trial.config["task"].name, result)
                 if action == TrialScheduler.STOP:
-                    on_stop(trial.config["unit_id"], result["epoch"], result["clean_acc"])
+                    on_stop(trial.config["task"].name, result["epoch"], result["clean_acc"])
                 return action
 
         return ByName()

@@ -1,49 +1,66 @@
-"""A sweep in its folder, and how it runs: points are units, proposed one after the other."""
+"""A sweep in its folder: its points are units, proposed one at a time."""
 
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis import schema
 from atat_ray.unit import UnitSpec
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.unit.train_stage import Trainer, train_here
 from trials.allocation import Assignment
-from trials.campaign.folder import (
-    Kept,
-    changed,
-    check_folder,
-    kept_elsewhere,
-    local_uri,
-    write_note,
-)
-from trials.config.sweep import Grid, Options, SweepSettings
+from trials.campaign.folder import RunFolder
+from trials.campaign.layout import FolderLayout
+from trials.campaign.notes import read_note, write_note
+from trials.config.sweep import Asha, Grid, Options, SweepSettings
+from trials.search.asha import Halving
 from trials.search.proposals import Point, combination, propose
 from trials.tracking.record import SWEEP
 
-SWEEP_FILE = "sweep.json"
 OPTIONS_NOTE = "options"  # of each point, written before it starts
+EPOCHS_NOTE = "epochs"  # clean accuracy by epoch, which ASHA compares
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Kept):
-    """A sweep; its table grows by a row whenever a point is proposed."""
+class Sweep(RunFolder):
+    """A sweep; its table grows by a row whenever a point is proposed.
+
+    Attributes:
+        ended: the points that have ended, by unit id; each is read from its folder once.
+    """
 
     kind = SWEEP
-    protocol: SweepSettings
-    ended: dict[str, Point] = field(default_factory=dict)  # by unit id, what ``point`` has read
+    file_name = "sweep.json"
+    settings_type = SweepSettings
+    settings: SweepSettings
+    ended: dict[str, Point] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def load_table(
+        cls, settings: SweepSettings, nonce: str, layout: FolderLayout
+    ) -> list[Assignment]:
+        """List the points that were proposed: those with a note of their options."""
+        table = []
+        for number in range(1, settings.total() + 1):
+            row = point_row(settings, number)
+            if not read_note(layout.unit_folder(row.unit_id), OPTIONS_NOTE):
+                break
+            table.append(row)
+        return table
 
     def hashes(self) -> dict[str, str]:
-        """Hash what was registered."""
-        return {"protocol_sha256": self.protocol.sha256()}
+        """Hash the settings."""
+        return {"protocol_sha256": self.settings.sha256()}
+
+    def spec(self, row: Assignment) -> UnitSpec:
+        """Specify a point; all of them have the same seeds."""
+        defense = self.settings.defense(self.options(row))
+        return self.settings.specify(row.unit_id, row.stratum, defense, seed_name=row.stratum)
 
     def options(self, row: Assignment) -> Options:
         """Read the options of a point."""
         return self.note(row.unit_id, OPTIONS_NOTE)
-
-    def spec(self, row: Assignment) -> UnitSpec:
-        """Specify a point; all of them have the same seeds."""
-        defense = self.protocol.defense(self.options(row))
-        return self.protocol.specify(row.unit_id, row.block, defense, seed_name=row.block)
 
     def status(self, row: Assignment) -> str:
         """Tell whether a point is finished, failed, stopped by ASHA, or pending."""
@@ -53,96 +70,80 @@ class Sweep(Kept):
 
     def total(self) -> int:
         """Count the points that there will be."""
-        return self.protocol.total()
+        return self.settings.total()
 
-    def over(self) -> bool:
-        """Tell whether every point was proposed and has ended."""
-        return len(self.table) == self.total() and not self.pending()
+    def trainer(self, row: Assignment) -> Trainer:
+        """Report the accuracy after each epoch to ASHA, if it may stop the point."""
+        if not isinstance(self.settings.search, Asha):
+            return train_here
+        return partial(train_here, on_epoch=partial(report_epoch, self.unit_folder(row.unit_id)))
 
-    def row(self, number: int) -> Assignment:
-        """Name the point of a number, from 1; its arm is the name of the defense."""
-        (block,) = self.protocol.blocks
-        width = len(str(self.total()))
-        unit_id = f"point-{number:0{width}}"
-        return Assignment(unit_id=unit_id, block=block, arm=self.protocol.arm["defense"])
+    def learns(self) -> bool:
+        """Tell whether a proposal depends on earlier points: not in a grid."""
+        return not isinstance(self.settings.search, Grid)
+
+    def scheduler(self) -> Any:
+        """Make the scheduler of ASHA, which knows what every point has reported; else None."""
+        search = self.settings.search
+        if not isinstance(search, Asha):
+            return None
+        return Halving(
+            epochs=self.settings.training.epochs,
+            grace=search.grace,
+            reduction=search.reduction,
+            curves={row.unit_id: self.curve(row) for row in self.table},
+            on_stop=self.note_stopped,
+        ).scheduler()
+
+    def curve(self, row: Assignment) -> dict[int, float]:
+        """Read the clean accuracy that a point reported after each epoch."""
+        reported = self.note(row.unit_id, EPOCHS_NOTE)
+        return {int(epoch): value for epoch, value in reported.items()}
+
+    def note_stopped(self, unit_id: str, epoch: int, clean_acc: float) -> None:
+        """Note that ASHA stopped a point."""
+        reason = f"stopped by ASHA after epoch {epoch} at clean accuracy {clean_acc:.3f}"
+        write_note(self.unit_folder(unit_id), schema.STOPPED, {"reason": reason})
 
     def point(self, row: Assignment) -> Point:
-        """Show a point as a search sees it; one that has ended is read once."""
+        """Return a point as a search sees it; one that has ended is read once."""
         if row.unit_id in self.ended:
             return self.ended[row.unit_id]
         status, options = self.status(row), self.options(row)
         outcome = self.outcome(row) if status == schema.FINISHED else None
         point = Point(options=options, status=status)
         if outcome is not None:
-            leakage = outcome["inversions"][self.protocol.outcome]
+            leakage = outcome["inversions"][self.settings.outcome]
             point = replace(point, leakage=leakage, clean_acc=outcome["clean_acc"])
         if status != schema.PENDING:
             self.ended[row.unit_id] = point
         return point
 
-    def add_point(self) -> Assignment:
-        """Propose the next point, write it down and take it up."""
-        if isinstance(self.protocol.search, Grid):
-            options = combination(self.protocol.search, len(self.table))
+    def propose(self) -> Assignment:
+        """Propose the next point, write its options and append it to the table."""
+        if isinstance(self.settings.search, Grid):
+            options = combination(self.settings.search, len(self.table))
         else:
-            options = propose(self.protocol, [self.point(row) for row in self.table])
-        row = self.row(len(self.table) + 1)
+            options = propose(self.settings, [self.point(row) for row in self.table])
+        row = point_row(self.settings, len(self.table) + 1)
         write_note(self.unit_folder(row.unit_id), OPTIONS_NOTE, options)
         self.table.append(row)
         return row
 
 
-def begin(settings: SweepSettings, folder: Path, tracking_uri: str | None) -> Sweep:
-    """Write a sweep down, or go on with the one that is written.
-
-    Raises:
-        ValueError: the folder holds another sweep, naming what differs, or something else.
-    """
-    tracking_uri = kept_elsewhere(tracking_uri, folder)
-    path = folder / SWEEP_FILE
-    if not path.exists():
-        check_folder(folder, "sweep", tracking_uri)
-        content = {"sweep": settings.canonical(), "tracking_uri": tracking_uri}
-        write_whole(path, json.dumps(content, indent=1).encode())
-    sweep = load(folder)
-    changes = changed(sweep.protocol.canonical(), settings.canonical())
-    if changes:
-        raise ValueError(
-            f"{folder} holds another sweep; changed: {'; '.join(changes)}. "
-            "Go on with the file as it was, or start another sweep with --out"
-        )
-    if tracking_uri not in (None, sweep.tracking_uri):
-        raise ValueError(
-            f"the record of {folder} is kept at {sweep.tracking_uri}, got {tracking_uri}; "
-            "leave the address out to go on"
-        )
-    return sweep
+def point_row(settings: SweepSettings, number: int) -> Assignment:
+    """Name the point of a number, from 1; its arm is the name of the defense."""
+    (block,) = settings.blocks
+    width = len(str(settings.total()))
+    unit_id = f"point-{number:0{width}}"
+    return Assignment(unit_id=unit_id, stratum=block, arm=settings.arm["defense"])
 
 
-def load(folder: Path) -> Sweep:
-    """Load a sweep from its folder, with the points that were proposed.
+def report_epoch(folder: Path, epoch: int, clean_acc: float) -> None:
+    """Report the clean accuracy after an epoch to ASHA and note it; ASHA may end the point."""
+    from ray import tune
 
-    Raises:
-        ValueError: its file cannot be read.
-    """
-    path = folder / SWEEP_FILE
-    try:
-        content = json.loads(path.read_text())
-        settings, uri = SweepSettings.model_validate(content["sweep"]), content["tracking_uri"]
-        if not isinstance(uri, str | None):
-            raise ValueError("tracking_uri is a text")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    sweep = Sweep(
-        protocol=settings,
-        nonce="",
-        table=[],
-        folder=folder.absolute(),
-        tracking_uri=uri or local_uri(folder),
-    )
-    for number in range(1, sweep.total() + 1):
-        row = sweep.row(number)
-        if not sweep.options(row):
-            break
-        sweep.table.append(row)
-    return sweep
+    path = folder / f"{EPOCHS_NOTE}.json"
+    reported = json.loads(path.read_text()) if path.exists() else {}
+    write_note(folder, EPOCHS_NOTE, {**reported, str(epoch): clean_acc})
+    tune.report({"epoch": epoch, "clean_acc": clean_acc})

@@ -1,218 +1,200 @@
-"""The record in MLflow; nothing else writes there, but for the report that is logged to it.
+"""Write the record of a campaign or sweep to MLflow.
 
-One experiment a campaign, one parent run, one child run a unit, found by its ``unit_id`` and
-created if absent. A child run that was being written when the process died is written anew, so
-that a unit has one run and every value in it stands once.
+A record is one experiment with one parent run and one child run a unit. A child run is found by its
+``unit_id`` and created if absent. One that was being written when the process died is written anew,
+so that a unit has one run and every value in it stands once. The report adds its own artifacts and
+tags of looks; nothing else writes to a record.
 """
 
 import json
-import logging
-import os
 import time
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from analysis import schema
+from analysis.record.address import translate_mlflow_errors
+from analysis.record.store import COMPLETE, PARENT_TAG, Store, check_version
 from trials.allocation import Assignment, to_csv
 from trials.config.protocol import Settings, canonical_json
-from trials.tracking.connection import check_answers, reaching
-from trials.tracking.relocate import follow
+from trials.tracking.relocate import rewrite_artifact_paths
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# A campaign tries again by itself and looks first at what came through; MLflow would send a request
-# that timed out a second time, and a unit would have two runs.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
-WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
-END = ("status", "reason", "failed_before")  # tags that say how a unit ended
-BATCH = 1000  # what MLflow takes in one log_batch
+END_TAGS = ("status", "reason", "failed_before")  # they say how a unit ended
+BATCH = 1000  # metrics that MLflow takes in one call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
-    """What is recorded: the kinds of its parent run and child runs, and tags that all of them have.
+class RecordKind:
+    """What is recorded: a campaign of units, or a sweep of points.
 
-    Only a trial has an allocation.
+    Attributes:
+        parent: kind of the parent run.
+        child: kind of the child runs.
+        command: of ``atat``, which starts one.
+        randomised: whether units were allocated at random; only then is there an allocation.
     """
 
     parent: str
     child: str
-    marks: dict[str, str] = field(default_factory=dict)
+    command: str
+    randomised: bool
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags that all runs of this kind have."""
+        return {} if self.randomised else {schema.RANDOMISED_TAG: schema.NOT_RANDOMISED}
 
 
-TRIAL = Kind(parent=schema.KIND_CAMPAIGN, child=schema.KIND_UNIT)
-SWEEP = Kind(
-    parent=schema.KIND_SWEEP,
-    child=schema.KIND_POINT,
-    marks={schema.RANDOMISED_TAG: schema.NOT_RANDOMISED},
+TRIAL = RecordKind(
+    parent=schema.KIND_CAMPAIGN, child=schema.KIND_UNIT, command="run PROTOCOL", randomised=True
+)
+SWEEP = RecordKind(
+    parent=schema.KIND_SWEEP, child=schema.KIND_POINT, command="sweep SWEEP", randomised=False
 )
 
 
-class Record:
+class MlflowRecord:
     """The record of one campaign or sweep.
 
     Args:
-        uri: of the MLflow tracking store.
-        campaign: name of the experiment.
+        uri: address of the MLflow tracking store.
+        name: of the experiment.
         kind: of what is recorded.
     """
 
-    def __init__(self, uri: str, campaign: str, kind: Kind = TRIAL) -> None:
-        check_answers(uri)
+    def __init__(self, uri: str, name: str, kind: RecordKind = TRIAL) -> None:
+        self.store = Store(uri, must_exist=False)
+        self.uri = self.store.uri
+        self.name = name
         self.kind = kind
-        self.uri = uri
-        self.campaign = campaign
         self.experiment_id = ""
         self.parent_id = ""
 
-    @cached_property
-    def client(self) -> "MlflowClient":
-        """Open the store; where it is a file that is not there, MLflow makes it."""
-        from mlflow import MlflowClient
-
-        for name in ("alembic", "mlflow"):  # what they say of each database and run
-            logging.getLogger(name).setLevel(logging.ERROR)
-        return MlflowClient(tracking_uri=self.uri)
-
-    @reaching
+    @translate_mlflow_errors
     def attach(self) -> bool:
-        """Find the campaign's experiment and parent run; tell whether they are there.
+        """Find experiment and parent run; return whether they exist.
 
-        A record that was moved or copied with its campaign's folder has its paths corrected.
+        The artifact paths of a record that was moved or copied with its folder are corrected.
+
+        Raises:
+            ValueError: the record has another version.
         """
         path = Path(self.uri.removeprefix("sqlite:///"))
         if self.uri.startswith("sqlite:///") and not path.exists():
-            return False  # MLflow would make it
-        experiment = self.client.get_experiment_by_name(self.campaign)
-        if experiment is None:
+            return False  # MLflow would create it
+        experiment_id = self.store.experiment(self.name)
+        if experiment_id is None:
             return False
-        self.experiment_id = experiment.experiment_id
-        parents = self.find(f"tags.`{schema.KIND_TAG}` = '{self.kind.parent}'")
-        self.parent_id = parents[0].info.run_id if parents else ""
-        if parents:
-            follow(self.uri, parents[0])
-        return bool(self.parent_id)
+        self.experiment_id = experiment_id
+        parents = self.store.parents(experiment_id, self.kind.parent)
+        if not parents:
+            return False
+        check_version(parents[0], self.name, self.kind.parent)
+        self.parent_id = parents[0].info.run_id
+        rewrite_artifact_paths(self.uri, parents[0])
+        return True
 
     @staticmethod
     def text(value: dict[str, str]) -> str:
         """Write a mapping as the text of a tag."""
         return json.dumps(value, sort_keys=True)
 
-    def find(self, filter_string: str) -> list[Any]:
-        """Find runs of this experiment that are not deleted."""
-        found, token = [], None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], filter_string, max_results=BATCH, page_token=token
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
-
-    @reaching
+    @translate_mlflow_errors
     def register(
         self,
-        protocol: Settings,
+        settings: Settings,
         allocation: list[Assignment],
         tags: dict[str, str],
         artifacts: Path | None,
         *,
         again: bool = False,
     ) -> None:
-        """Write protocol and allocation before any unit starts, once; find them afterwards.
+        """Write settings and allocation once, before any unit starts; later calls find them.
 
         Args:
-            protocol: of the campaign or sweep.
-            allocation: its table; a sweep has none, and none is written.
-            tags: hashes that are committed, and what it runs on.
-            artifacts: where a new experiment keeps files; the store's own place if None.
-            again: the campaign was registered before; a record made now says that one was lost.
+            settings: of the campaign or sweep.
+            allocation: its table; not written for a sweep, which has none.
+            tags: hashes that are committed, and versions.
+            artifacts: folder of the files of a new experiment; the store's own place if None.
+            again: the campaign was registered before; a record that is created now gets a tag that
+                says that an earlier one was lost.
 
         Raises:
-            ValueError: the experiment holds a campaign of another protocol, nonce or allocation.
+            ValueError: the experiment holds another campaign, a sweep or another version.
         """
         if self.attach():
-            recorded = self.client.get_run(self.parent_id).data.tags
-            for name, value in tags.items():
-                if name.endswith("_sha256") and recorded.get(name) != value:
-                    raise ValueError(
-                        f"the MLflow experiment {self.campaign!r} holds a campaign with another "
-                        f"{name} ({recorded.get(name)}); give the protocol another name"
-                    )
+            self.check_hashes(tags)
             return
-        other = SWEEP if self.kind is TRIAL else TRIAL
-        if self.experiment_id and self.find(f"tags.`{schema.KIND_TAG}` = '{other.parent}'"):
+        other = SWEEP if self.kind.randomised else TRIAL
+        if self.experiment_id and self.store.parents(self.experiment_id, other.parent):
             raise ValueError(
-                f"the MLflow experiment {self.campaign!r} holds a {other.parent}, this is a "
+                f"the MLflow experiment {self.name!r} holds a {other.parent}, this is a "
                 f"{self.kind.parent}; give it another name"
             )
+        client = self.store.client
         if not self.experiment_id:
-            self.experiment_id = self.client.create_experiment(
-                self.campaign, artifact_location=artifacts.as_uri() if artifacts else None
+            self.experiment_id = client.create_experiment(
+                self.name, artifact_location=artifacts.as_uri() if artifacts else None
             )
-        run = self.client.create_run(
-            self.experiment_id, run_name=f"{self.kind.parent} {self.campaign}"
-        )
+        run = client.create_run(self.experiment_id, run_name=f"{self.kind.parent} {self.name}")
         self.parent_id = run.info.run_id
-        log = partial(self.client.log_text, self.parent_id)
-        log(canonical_json(protocol.canonical()).decode(), schema.PROTOCOL_FILE)
-        if self.kind is TRIAL:
+        log = partial(client.log_text, self.parent_id)
+        log(canonical_json(settings.canonical()).decode(), schema.PROTOCOL_FILE)
+        if self.kind.randomised:
             log(to_csv(allocation), schema.ALLOCATION_FILE)
         lost = {schema.REGISTERED_AGAIN: str(int(time.time()))} if again else {}
-        marks = {"campaign": self.campaign} | self.kind.marks | lost
-        whole = {schema.KIND_TAG: self.kind.parent}  # last: only then is it whole
-        for name, value in (marks | tags | whole).items():
-            self.client.set_tag(self.parent_id, name, value)
+        version = {schema.RECORD_VERSION_TAG: schema.RECORD_VERSION}
+        complete = {schema.KIND_TAG: self.kind.parent}  # last: a run with it is complete
+        every = {"campaign": self.name} | self.kind.tags() | lost | tags | version | complete
+        for name, value in every.items():
+            client.set_tag(self.parent_id, name, value)
 
-    @reaching
+    def check_hashes(self, tags: dict[str, str]) -> None:
+        """Refuse a record that was committed to other hashes.
+
+        Raises:
+            ValueError: the message names the hash.
+        """
+        recorded = self.store.client.get_run(self.parent_id).data.tags
+        for name, value in tags.items():
+            if name.endswith("_sha256") and recorded.get(name) != value:
+                raise ValueError(
+                    f"the MLflow experiment {self.name!r} holds a {self.kind.parent} with another "
+                    f"{name} ({recorded.get(name)}); give this one another name"
+                )
+
+    @translate_mlflow_errors
     def write_assets(self, assets: list[dict[str, Any]]) -> None:
         """Record the evaluation models and priors of every block."""
-        self.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
+        self.store.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
 
-    @reaching
     def runs(self) -> list[Any]:
-        """Read the runs of the units, as MLflow's ``Run``; a unit should have one, and it be whole.
-
-        They are those that the analysis reads.
-        """
-        kind = f"tags.`{schema.KIND_TAG}` = '{self.kind.child}'"
-        return self.find(f"tags.`mlflow.parentRunId` = '{self.parent_id}' and {kind}")
+        """Return the runs of the units, as MLflow's ``Run``; the analysis reads the same."""
+        return self.store.children(self.experiment_id, self.parent_id, self.kind.child)
 
     def units(self) -> dict[str, Any]:
-        """Read every unit whose run is whole: MLflow's ``RunData``, with its tags and metrics."""
-        runs = self.runs()
-        return {r.data.tags.get("unit_id", ""): r.data for r in runs if r.info.status in WHOLE}
+        """Return MLflow's ``RunData`` of every unit whose run is complete, by unit id."""
+        return {
+            run.data.tags.get("unit_id", ""): run.data
+            for run in self.runs()
+            if run.info.status in COMPLETE
+        }
 
-    @reaching
+    @translate_mlflow_errors
     def registered(self) -> tuple[dict[str, str], str]:
         """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
-        tags = self.client.get_run(self.parent_id).data.tags
-        return dict(tags), self.text_of(self.parent_id, schema.ALLOCATION_FILE)
+        tags = self.store.client.get_run(self.parent_id).data.tags
+        return dict(tags), self.store.read_text(self.parent_id, schema.ALLOCATION_FILE)
 
-    @reaching
     def classes(self, run_id: str) -> str:
         """Read the class table of a unit's run, as CSV; empty if it has none."""
-        there = schema.CLASSES_FILE in [file.path for file in self.client.list_artifacts(run_id)]
-        return self.text_of(run_id, schema.CLASSES_FILE) if there else ""
+        if not self.store.has_artifact(run_id, schema.CLASSES_FILE):
+            return ""
+        return self.store.read_text(run_id, schema.CLASSES_FILE)
 
-    def text_of(self, run_id: str, name: str) -> str:
-        """Read a file of a run."""
-        with TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
-
-    @reaching
+    @translate_mlflow_errors
     def write_unit(
         self,
         tags: dict[str, str],
@@ -220,62 +202,78 @@ class Record:
         pictures: dict[str, Any],
         options: dict[str, float] | None = None,
     ) -> None:
-        """Write one unit; a no-op where it is recorded as it ended.
+        """Write one unit, unless it is recorded as it ended.
 
         Args:
             tags: those of ``schema.UNIT_TAGS``.
             outcome: of ``atat_ray.unit.run_unit``; None for a unit that failed.
             pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
-            options: that the unit alone has, written as MLflow's parameters.
+            options: of this unit beside those of its arm, written as MLflow's parameters.
         """
-        from mlflow.entities import Param
-
-        query = f"tags.`mlflow.parentRunId` = '{self.parent_id}' and tags.unit_id = "
-        there = False
-        for run in self.find(f"{query}'{tags['unit_id']}'"):
-            alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END)
-            if run.info.status in WHOLE and alike:
-                there = True
-            else:
-                self.client.delete_run(run.info.run_id)
-        if there:
+        if self.has_unit(tags):
             return
-        run_id = self.client.create_run(
+        client = self.store.client
+        run_id = client.create_run(
             self.experiment_id,
             run_name=tags["unit_id"],
             tags={
-                "mlflow.parentRunId": self.parent_id,
+                PARENT_TAG: self.parent_id,
                 schema.KIND_TAG: self.kind.child,
-                "campaign": self.campaign,
-                **self.kind.marks,
+                "campaign": self.name,
+                **self.kind.tags(),
                 **tags,
             },
         ).info.run_id
+        self.log_options(run_id, options or {})
+        if outcome is not None:
+            self.log_outcome(run_id, outcome, pictures)
+        failed = tags["status"] == schema.FAILED
+        client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def has_unit(self, tags: dict[str, str]) -> bool:
+        """Tell whether a unit is recorded with these tags; delete other runs of it."""
+        query = f"tags.`{PARENT_TAG}` = '{self.parent_id}' and tags.unit_id = "
+        found = False
+        for run in self.store.search(self.experiment_id, f"{query}'{tags['unit_id']}'"):
+            alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END_TAGS)
+            if run.info.status in COMPLETE and alike:
+                found = True
+            else:
+                self.store.client.delete_run(run.info.run_id)
+        return found
+
+    def log_options(self, run_id: str, options: dict[str, float]) -> None:
+        """Write options of a unit as MLflow's parameters."""
+        from mlflow.entities import Param
+
         if options:
             params = [Param(name, repr(value)) for name, value in options.items()]
-            self.client.log_batch(run_id, params=params)
-        if outcome is None:
-            failed = tags["status"] == schema.FAILED
-            self.client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-            return
-        metrics = metrics_of(outcome)
+            self.store.client.log_batch(run_id, params=params)
+
+    def log_outcome(self, run_id: str, outcome: dict[str, Any], pictures: dict[str, Any]) -> None:
+        """Write the metrics, the class table and the pictures of a finished unit."""
+        client, metrics = self.store.client, metrics_of(outcome)
         for start in range(0, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        self.client.log_text(run_id, classes_of(outcome), schema.CLASSES_FILE)
+            client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        client.log_text(run_id, classes_of(outcome), schema.CLASSES_FILE)
         for inversion, picture in pictures.items():
             name = f"{schema.PICTURES_FOLDER}/{inversion}.png"
-            self.client.log_image(run_id, picture, artifact_file=name)
-        self.client.set_terminated(run_id, "FINISHED")
+            client.log_image(run_id, picture, artifact_file=name)
 
-    @reaching
+    @translate_mlflow_errors
     def close(self, *, nonce: str | None) -> None:
-        """Mark the parent run: finished, with the nonce revealed if any, or going on if None."""
+        """Set the status of the parent run.
+
+        Args:
+            nonce: None while units are pending; at the end, what the allocation was drawn from,
+                which is revealed, or empty where nothing was allocated.
+        """
         if nonce is None:
-            self.client.update_run(self.parent_id, status="RUNNING")
-        else:
-            if nonce:
-                self.client.set_tag(self.parent_id, "nonce", nonce)
-            self.client.set_terminated(self.parent_id, "FINISHED")
+            self.store.client.update_run(self.parent_id, status="RUNNING")
+            return
+        if nonce:
+            self.store.client.set_tag(self.parent_id, "nonce", nonce)
+        self.store.client.set_terminated(self.parent_id, "FINISHED")
 
 
 def classes_of(outcome: dict[str, Any]) -> str:

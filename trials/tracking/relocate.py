@@ -7,7 +7,7 @@ from typing import Any
 from analysis import schema
 
 
-def follow(uri: str, parent: Any) -> None:
+def rewrite_artifact_paths(uri: str, parent: Any) -> None:
     """Let a record that a campaign keeps in its folder say where its artifacts are now.
 
     MLflow keeps whole paths and has no call that changes them, so its tables are written to, all of

@@ -12,7 +12,7 @@ from atat_ray.unit.distributed import (
     share_batch_norm,
     train_on_workers,
 )
-from atat_ray.unit.jobs import one_by_one
+from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import train_here
 from atat_ray.utils.seeding import generator
 
@@ -107,7 +107,7 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
     spec = protocol.unit_spec("split-0-01", "split-0", "treatment")
     on_workers = partial(perform_on_workers, workers=WORKERS, share=CPU)
     outcomes = []
-    for name, perform in [("one", one_by_one), ("two", on_workers)]:
+    for name, perform in [("one", run_serially), ("two", on_workers)]:
         found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, perform=perform)
         outcomes.append({key: value for key, value in found.items() if key != "seconds"})
     assert outcomes[0] == outcomes[1]

@@ -14,7 +14,7 @@ from atat_ray.robustness.autoattack import resisting
 from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import train_stage as target
-from atat_ray.unit.jobs import one_by_one
+from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import load_target, train_here, train_stage
 
 
@@ -55,7 +55,7 @@ def test_parts_are_the_same_whoever_does_them(spec, tmp_path):
         return done
 
     found = []
-    for name, perform in (("here", one_by_one), ("apart", apart)):
+    for name, perform in (("here", run_serially), ("apart", apart)):
         train_stage(spec, tmp_path / name)
         found.append(
             stage.invert_stage(spec, "standard", tmp_path / "assets", tmp_path / name, perform)

@@ -8,8 +8,11 @@ import pytest
 from analysis import schema
 from atat_ray.utils.atomic_files import write_whole
 from trials import allocation
-from trials.campaign.campaign import enrol, load
-from trials.campaign.folder import changed, local_uri, write_note
+from trials.campaign.campaign import Campaign
+from trials.campaign.folder import changed_keys, local_uri
+from trials.campaign.notes import write_note
+
+VERSION = f'"record_version": "{schema.RECORD_VERSION}"'
 
 
 def files(folder):
@@ -24,7 +27,7 @@ def edit(path, old, new):
 
 @pytest.fixture
 def campaign(tiny_protocol, tmp_path):
-    return enrol(tiny_protocol(), tmp_path / "tiny", None)
+    return Campaign.create_or_resume(tiny_protocol(), tmp_path / "tiny", None)
 
 
 def test_enrolling_writes_protocol_and_allocation_and_nothing_else(campaign, tiny_protocol):
@@ -36,17 +39,22 @@ def test_enrolling_writes_protocol_and_allocation_and_nothing_else(campaign, tin
 
 def test_enrolling_again_is_the_same_campaign(campaign, tiny_protocol):
     before = files(campaign.folder)
-    assert enrol(tiny_protocol(), campaign.folder, None) == campaign
-    assert load(campaign.folder) == campaign
+    assert Campaign.create_or_resume(tiny_protocol(), campaign.folder, None) == campaign
+    assert Campaign.load(campaign.folder) == campaign
     assert files(campaign.folder) == before
 
 
 def test_the_nonce_is_the_seed_or_a_secret(campaign, tiny_protocol, tmp_path):
     assert campaign.nonce == "7"
-    secrets = [enrol(tiny_protocol(nonce="secret"), tmp_path / name, None) for name in "ab"]
+    secrets = [
+        Campaign.create_or_resume(tiny_protocol(nonce="secret"), tmp_path / name, None)
+        for name in "ab"
+    ]
     for secret in secrets:
         assert re.fullmatch("[0-9a-f]{64}", secret.nonce)
-        assert enrol(tiny_protocol(nonce="secret"), secret.folder, None) == secret
+        assert (
+            Campaign.create_or_resume(tiny_protocol(nonce="secret"), secret.folder, None) == secret
+        )
     assert secrets[0].nonce != secrets[1].nonce
 
 
@@ -54,7 +62,7 @@ def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
     """The campaign file is written first; a table that is not there was not drawn yet."""
     before = files(campaign.folder)
     (campaign.folder / "allocation.csv").unlink()
-    assert enrol(tiny_protocol(), campaign.folder, None) == campaign
+    assert Campaign.create_or_resume(tiny_protocol(), campaign.folder, None) == campaign
     assert files(campaign.folder) == before
 
 
@@ -72,41 +80,46 @@ def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
 def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, words):
     before = files(campaign.folder)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        enrol(tiny_protocol(**changes), campaign.folder, None)
+        Campaign.create_or_resume(tiny_protocol(**changes), campaign.folder, None)
     assert len(str(caught.value).splitlines()) == 1
     assert files(campaign.folder) == before
 
 
 def test_changed_names_added_and_removed_keys():
     old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "e": 4}}
-    assert changed(old, new) == ["b.d from 3 to None", "b.e from None to 4"]
-    assert changed(old, old) == []
+    assert changed_keys(old, new) == ["b.d from 3 to None", "b.e from None to 4"]
+    assert changed_keys(old, old) == []
 
 
 def test_keys_in_another_order_are_the_same_protocol(campaign, content, tiny_protocol):
     arms = dict(reversed(content["arms"].items()))
-    assert enrol(tiny_protocol(arms=arms), campaign.folder, None) == campaign
+    assert Campaign.create_or_resume(tiny_protocol(arms=arms), campaign.folder, None) == campaign
 
 
 def test_another_record_is_refused(campaign, tiny_protocol):
     with pytest.raises(ValueError, match=r"kept at sqlite:.*, got http://elsewhere"):
-        enrol(tiny_protocol(), campaign.folder, "http://elsewhere")
-    assert enrol(tiny_protocol(), campaign.folder, local_uri(campaign.folder)) == campaign
+        Campaign.create_or_resume(tiny_protocol(), campaign.folder, "http://elsewhere")
+    assert (
+        Campaign.create_or_resume(tiny_protocol(), campaign.folder, local_uri(campaign.folder))
+        == campaign
+    )
 
 
 def test_a_server_that_is_named_once_is_remembered(tiny_protocol, tmp_path):
-    enrol(tiny_protocol(), tmp_path / "tiny", "http://server:5000")
-    assert load(tmp_path / "tiny").tracking_uri == "http://server:5000"
+    Campaign.create_or_resume(tiny_protocol(), tmp_path / "tiny", "http://server:5000")
+    assert Campaign.load(tmp_path / "tiny").tracking_uri == "http://server:5000"
 
 
 def test_a_campaign_that_was_moved_keeps_its_record_with_it(campaign, tmp_path):
     moved = campaign.folder.rename(tmp_path / "moved")
-    assert load(moved).tracking_uri == f"sqlite:///{moved}/mlflow.db"
+    assert Campaign.load(moved).tracking_uri == f"sqlite:///{moved}/mlflow.db"
 
 
 def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_path):
-    with pytest.raises(ValueError, match=r"what\?: its address ends at the '\?'; choose another"):
-        enrol(tiny_protocol(), tmp_path / "what?", None)
+    with pytest.raises(
+        ValueError, match=r"what\?: its address would end at the '\?'; choose another"
+    ):
+        Campaign.create_or_resume(tiny_protocol(), tmp_path / "what?", None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +133,7 @@ def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_
 def test_a_tampered_allocation_is_refused(campaign, tiny_protocol, old, new, words):
     edit(campaign.folder / "allocation.csv", old, new)
     with pytest.raises(ValueError, match=f"allocation.csv is not what the protocol draws: {words}"):
-        enrol(tiny_protocol(), campaign.folder, None)
+        Campaign.create_or_resume(tiny_protocol(), campaign.folder, None)
 
 
 def test_a_folder_that_holds_other_things_is_refused(tiny_protocol, tmp_path):
@@ -129,16 +142,16 @@ def test_a_folder_that_holds_other_things_is_refused(tiny_protocol, tmp_path):
     (folder / ".hidden").touch()
     (folder / "me.png").write_bytes(b"picture")
     with pytest.raises(ValueError, match="photos is not empty and holds no campaign.*--out"):
-        enrol(tiny_protocol(), folder, None)
+        Campaign.create_or_resume(tiny_protocol(), folder, None)
     assert [path.name for path in files(folder)] != []
     assert not (folder / "campaign.json").exists()
     (folder / "me.png").unlink()
-    enrol(tiny_protocol(), folder, None)
+    Campaign.create_or_resume(tiny_protocol(), folder, None)
 
 
 def test_loading_nothing_says_how_to_start(tmp_path):
     with pytest.raises(ValueError, match=r"no campaign in .*nowhere .*`atat run PROTOCOL`.*--out"):
-        load(tmp_path / "nowhere")
+        Campaign.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -146,8 +159,8 @@ def test_loading_nothing_says_how_to_start(tmp_path):
     [
         ("campaign.json", ""),
         ("campaign.json", "[1, 2]"),
-        ("campaign.json", '{"protocol": {}, "nonce": "7", "tracking_uri": null}'),
-        ("campaign.json", '{"nonce": "7"}'),
+        ("campaign.json", f'{{{VERSION}, "settings": {{}}, "nonce": "7", "tracking_uri": null}}'),
+        ("campaign.json", f'{{{VERSION}, "nonce": "7"}}'),
         ("allocation.csv", ""),
         ("allocation.csv", "unit_id,block\nsplit-0-01,split-0\n"),
         ("allocation.csv", "unit_id,block,arm\nsplit-0-01,split-0,control,more\n"),
@@ -157,7 +170,7 @@ def test_loading_nothing_says_how_to_start(tmp_path):
 def test_files_that_cannot_be_read_are_one_line(campaign, name, text):
     (campaign.folder / name).write_text(text)
     with pytest.raises(ValueError, match="cannot be read") as caught:
-        load(campaign.folder)
+        Campaign.load(campaign.folder)
     assert str(campaign.folder) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -172,7 +185,19 @@ def test_a_campaign_file_of_wrong_types_is_one_line(campaign, change):
     path.write_text(json.dumps(content))
     (campaign.folder / "allocation.csv").unlink()
     with pytest.raises(ValueError, match="cannot be read"):
-        load(campaign.folder)
+        Campaign.load(campaign.folder)
+
+
+@pytest.mark.parametrize(("version", "shown"), [(None, "none"), ("0", "0"), ("2", "2")])
+def test_a_folder_of_another_version_is_refused_with_both_versions(campaign, version, shown):
+    path = campaign.folder / "campaign.json"
+    content = json.loads(path.read_text())
+    del content["record_version"]
+    if version is not None:
+        content["record_version"] = version
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"has record version {shown}, this program reads version"):
+        Campaign.load(campaign.folder)
 
 
 def test_a_unit_goes_from_pending_to_finished_or_failed(campaign, finish):
@@ -213,13 +238,15 @@ def test_a_unit_is_specified_by_its_block_and_arm_alone(campaign):
     for row in campaign.table:
         spec = campaign.spec(row)
         assert (spec.unit_id, spec.seed_name) == (row.unit_id, row.unit_id)
-        assert spec.defense == campaign.protocol.arms[row.arm]
-        assert spec.block == campaign.protocol.block_spec(row.block)
+        assert spec.defense == campaign.settings.arms[row.arm]
+        assert spec.block == campaign.settings.block_spec(row.stratum)
 
 
 def test_a_unit_of_a_matched_set_belongs_to_the_block_of_its_set(tiny_protocol, tmp_path):
-    campaign = enrol(tiny_protocol(design="pairs", units_per_arm=2), tmp_path / "pairs", None)
-    row = next(row for row in campaign.table if row.block == "split-1-set-02")
+    campaign = Campaign.create_or_resume(
+        tiny_protocol(design="pairs", units_per_arm=2), tmp_path / "pairs", None
+    )
+    row = next(row for row in campaign.table if row.stratum == "split-1-set-02")
     spec = campaign.spec(row)
     assert spec.block.name == "split-1"
     assert spec.seed_name == "split-1-set-02"

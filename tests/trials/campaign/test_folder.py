@@ -6,36 +6,37 @@ import sys
 
 import pytest
 
-from trials.campaign.lock import alone
+from trials.campaign.lock import exclusive_lock
 
 
 def test_two_processes_do_not_run_what_is_in_one_folder(tmp_path):
     with (
-        alone(tmp_path),
+        exclusive_lock(tmp_path),
         pytest.raises(ValueError, match=rf"is being run by process {os.getpid()} on .*`atat stop`"),
-        alone(tmp_path),
+        exclusive_lock(tmp_path),
     ):
         pytest.fail("both ran it")
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         assert (tmp_path / "running").read_text().startswith(f"process {os.getpid()} ")
     assert (tmp_path / "running").read_text() == ""
 
 
 def test_a_process_that_was_killed_holds_nothing(tmp_path):
     code = (
-        "import os, sys; from pathlib import Path; from trials.campaign.lock import alone\n"
-        "with alone(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path\n"
+        "from trials.campaign.lock import exclusive_lock\n"
+        "with exclusive_lock(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60)
     assert killed.returncode == -9
     assert (tmp_path / "running").read_text()
-    with alone(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
 
 
 def test_lines_that_nobody_reads_end_nothing():
     code = (
-        "import sys, time; from trials.execution.progress import Lines\n"
+        "import sys, time; from trials.execution.display import Lines\n"
         "for number in range(3): Lines().say('x' * 70_000)\n"
         "print('done', file=sys.stderr)"
     )

@@ -1,6 +1,5 @@
 """Each kind of tampering is found and named in words; an untouched campaign agrees."""
 
-import io
 import json
 import shutil
 from collections import OrderedDict
@@ -10,21 +9,20 @@ import pytest
 
 from analysis import schema
 from trials import allocation
-from trials.campaign.campaign import enrol, load
-from trials.campaign.folder import write_note
+from trials.campaign.campaign import Campaign
+from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
 from trials.cli.parser import main
-from trials.execution.events import Writer
-from trials.execution.progress import Lines
-from trials.tracking.record import Record
+from trials.execution.recorder import Recorder
+from trials.tracking.record import MlflowRecord
 
 
 def record_all(campaign):
     """Write every unit that has ended to the record, as a run would."""
-    writer = Writer(campaign, Lines(io.StringIO()))
-    writer.open()
-    writer.write_assets([])
-    writer.close()
+    recorder = Recorder(campaign, print)
+    recorder.open()
+    recorder.catch_up()
+    recorder.close()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,9 @@ def original(tmp_path_factory, empty_database, finish):
     from trials.config.load import read_protocol
 
     protocol = read_protocol("orl-rct").model_copy(update={"units_per_arm": 1})
-    campaign = enrol(protocol, tmp_path_factory.mktemp("original") / "rct", None)
+    campaign = Campaign.create_or_resume(
+        protocol, tmp_path_factory.mktemp("original") / "rct", None
+    )
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
     for row in campaign.table:
         finish(campaign, row)
@@ -52,7 +52,7 @@ def folder(original, tmp_path, monkeypatch):
 
 def problems(folder):
     """Everything that differs, by what was compared."""
-    return {check.what: check.problems for check in verify(load(folder)) if check.problems}
+    return {check.what: check.problems for check in verify(Campaign.load(folder)) if check.problems}
 
 
 def edit(path, change):
@@ -65,22 +65,24 @@ def runs_of(folder):
     """MLflow's client on a campaign's record, and the id of each unit's run."""
     from mlflow import MlflowClient
 
-    assert Record(load(folder).tracking_uri, "orl-rct").attach()  # it was copied with its folder
-    client = MlflowClient(load(folder).tracking_uri)
+    assert MlflowRecord(
+        Campaign.load(folder).tracking_uri, "orl-rct"
+    ).attach()  # it was copied with its folder
+    client = MlflowClient(Campaign.load(folder).tracking_uri)
     experiment = client.get_experiment_by_name("orl-rct").experiment_id
     runs = client.search_runs([experiment])
     return client, {run.data.tags.get("unit_id", ""): run.info.run_id for run in runs}
 
 
 def test_an_untouched_campaign_agrees(folder):
-    compared = [check.what for check in verify(load(folder))]
+    compared = [check.what for check in verify(Campaign.load(folder))]
     assert problems(folder) == {}
     assert any("(6 units)" in what for what in compared)
     assert any("6 recorded units" in what for what in compared)
 
 
 def test_a_unit_that_took_other_seconds_when_it_was_made_again_agrees(folder):
-    unit = load(folder).table[0].unit_id
+    unit = Campaign.load(folder).table[0].unit_id
     path = folder / "units" / unit / "outcome.json"
     edit(path, lambda outcome: outcome["seconds"].update(train=1234.5))
     assert problems(folder) == {}
@@ -88,7 +90,7 @@ def test_a_unit_that_took_other_seconds_when_it_was_made_again_agrees(folder):
 
 def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
     path = folder / "allocation.csv"
-    first = load(folder).table[0]
+    first = Campaign.load(folder).table[0]
     other = "treatment" if first.arm == "control" else "control"
     path.write_text(path.read_text().replace(f",{first.arm}\n", f",{other}\n", 1))
     found = problems(folder)
@@ -108,7 +110,7 @@ def test_a_unit_that_was_left_out_is_named(folder):
 
 
 def test_another_protocol_is_found(folder):
-    edit(folder / "campaign.json", lambda content: content["protocol"].update(alpha=0.2))
+    edit(folder / "campaign.json", lambda content: content["settings"].update(alpha=0.2))
     found = next(value for what, value in problems(folder).items() if "hashes" in what)
     assert any(words.startswith("protocol_sha256 is ") for words in found)
 
@@ -126,11 +128,11 @@ def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_da
 
     Everything agrees with everything, but not with ``nonce: seed``.
     """
-    campaign = enrol(tiny_protocol(nonce="seed"), tmp_path / "tiny", None)
+    campaign = Campaign.create_or_resume(tiny_protocol(nonce="seed"), tmp_path / "tiny", None)
     edit(campaign.folder / "campaign.json", lambda content: content.update(nonce="12345"))
     (campaign.folder / "allocation.csv").unlink()
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
-    record_all(load(campaign.folder))
+    record_all(Campaign.load(campaign.folder))
     found = [words for value in problems(campaign.folder).values() for words in value]
     assert any("nonce" in words and "seed" in words for words in found)
 
@@ -138,17 +140,18 @@ def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_da
 @pytest.mark.parametrize("name", ["arm", "block"])
 def test_an_arm_or_a_block_that_was_changed_in_the_record_is_named(folder, name):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], name, "elsewhere")
+    drawn = {"arm": row.arm, "block": row.stratum}[name]
     assert list(problems(folder).values()) == [
-        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn was {getattr(row, name)}"]
+        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn was {drawn}"]
     ]
 
 
 def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
     """It would leave the comparison."""
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], "status", schema.FAILED)
     assert list(problems(folder).values()) == [
         [f"unit {row.unit_id}: status is recorded as failed, its folder has finished"]
@@ -157,9 +160,11 @@ def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
 
 def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
     """It would enter the comparison, with the outcomes that it is recorded with."""
-    row = load(folder).table[2]
-    (load(folder).unit_folder(row.unit_id) / "outcome.json").unlink()
-    write_note(load(folder).unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"})
+    row = Campaign.load(folder).table[2]
+    (Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json").unlink()
+    write_note(
+        Campaign.load(folder).unit_folder(row.unit_id), schema.FAILED, {"reason": "ValueError: no"}
+    )
     assert list(problems(folder).values()) == [
         [f"unit {row.unit_id}: status is recorded as finished, its folder has failed"]
     ]
@@ -167,8 +172,8 @@ def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
 
 def test_a_recorded_unit_that_has_not_ended_is_named(folder):
     """Its run was invented."""
-    row = load(folder).table[2]
-    shutil.rmtree(load(folder).unit_folder(row.unit_id))
+    row = Campaign.load(folder).table[2]
+    shutil.rmtree(Campaign.load(folder).unit_folder(row.unit_id))
     assert list(problems(folder).values()) == [
         [f"unit {row.unit_id}: status is recorded as finished, its folder has pending"]
     ]
@@ -177,7 +182,7 @@ def test_a_recorded_unit_that_has_not_ended_is_named(folder):
 def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
     """Its failure stays recorded until it ends; one that never failed is named."""
     client, runs = runs_of(folder)
-    campaign, row = load(folder), load(folder).table[2]
+    campaign, row = Campaign.load(folder), Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], "status", schema.FAILED)
     (campaign.unit_folder(row.unit_id) / "outcome.json").unlink()
     write_note(campaign.unit_folder(row.unit_id), "start", {"order": 3, "time": 0.0})
@@ -192,9 +197,9 @@ def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
 
 def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
     client, runs = runs_of(folder)
-    finished, failed = load(folder).table[1:3]
-    (load(folder).unit_folder(failed.unit_id) / "outcome.json").unlink()
-    write_note(load(folder).unit_folder(failed.unit_id), schema.FAILED, {"reason": "no"})
+    finished, failed = Campaign.load(folder).table[1:3]
+    (Campaign.load(folder).unit_folder(failed.unit_id) / "outcome.json").unlink()
+    write_note(Campaign.load(folder).unit_folder(failed.unit_id), schema.FAILED, {"reason": "no"})
     client.update_run(runs[finished.unit_id], status="RUNNING")  # killed while it was written
     client.delete_run(runs[failed.unit_id])
     assert list(problems(folder).values()) == [
@@ -207,7 +212,7 @@ def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
 
 def test_a_unit_with_two_runs_is_named_with_them(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     first = client.get_run(runs[row.unit_id])
     second = client.create_run(first.info.experiment_id, tags=first.data.tags).info.run_id
     ((words,),) = problems(folder).values()
@@ -218,7 +223,7 @@ def test_a_unit_with_two_runs_is_named_with_them(folder):
 
 def test_an_outcome_that_no_unit_has_is_named(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     client.log_metric(runs[row.unit_id], "robust_acc/0.5", 0.75)
     assert list(problems(folder).values()) == [
         [f"unit {row.unit_id}: robust_acc/0.5 is recorded as 0.75, its folder has nothing"]
@@ -227,8 +232,8 @@ def test_an_outcome_that_no_unit_has_is_named(folder):
 
 def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
-    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    row = Campaign.load(folder).table[2]
+    path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
     for step, value in enumerate([float("nan"), float("inf")], start=1):
         edit(path, lambda outcome, value=value: outcome.update(clean_acc=value))
         client.log_metric(runs[row.unit_id], "clean_acc", value, step=step)
@@ -242,7 +247,7 @@ def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder)
 @pytest.mark.parametrize("there", [True, False])
 def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, there):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     place = Path(client.get_run(runs[row.unit_id]).info.artifact_uri.removeprefix("file://"))
     path = place / schema.CLASSES_FILE
     given = path.read_text().splitlines()
@@ -258,7 +263,7 @@ def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, ther
 
 def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     given = client.get_run(runs[row.unit_id]).data.metrics["clean_acc"]
     client.log_metric(runs[row.unit_id], "clean_acc", given / 2, step=1)
     assert list(problems(folder).values()) == [
@@ -267,8 +272,8 @@ def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
 
 
 def test_an_outcome_that_was_changed_in_the_folder_is_named(folder):
-    row = load(folder).table[1]
-    path = load(folder).unit_folder(row.unit_id) / "outcome.json"
+    row = Campaign.load(folder).table[1]
+    path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
     edit(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
     ((words,),) = problems(folder).values()
     assert words.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
@@ -282,7 +287,7 @@ def test_a_commitment_that_was_changed_in_the_folder_is_named(folder, name):
     assert words.startswith(f"{name} is ")
     assert words.endswith(f"committed was {'0' * 64}")
     with pytest.raises(ValueError, match=f"not what was committed: {name}"):
-        load(folder).check_table()
+        Campaign.load(folder).check()
 
 
 def test_a_commitment_that_cannot_be_read_is_said(folder):
@@ -293,7 +298,7 @@ def test_a_commitment_that_cannot_be_read_is_said(folder):
 
 def test_a_unit_that_was_never_drawn_is_named(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[2]
+    row = Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], "unit_id", "stranger")
     found = [words for value in problems(folder).values() for words in value]
     assert "unit stranger is recorded, and was never drawn" in found
@@ -310,8 +315,8 @@ def test_a_hash_that_was_changed_in_the_record_is_named(folder, name):
 
 def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
     client, runs = runs_of(folder)
-    first, *others = load(folder).table
-    moved = allocation.Assignment(unit_id=first.unit_id, block=first.block, arm="elsewhere")
+    first, *others = Campaign.load(folder).table
+    moved = allocation.Assignment(unit_id=first.unit_id, stratum=first.stratum, arm="elsewhere")
     client.log_text(runs[""], allocation.to_csv([moved, *others]), schema.ALLOCATION_FILE)
     assert list(problems(folder).values()) == [
         [f"unit {first.unit_id}: recorded elsewhere in split-10, drawn {first.arm} in split-10"]
@@ -319,10 +324,10 @@ def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
 
 
 def test_an_outcome_that_was_trained_as_another_arm_is_named(folder, finish):
-    campaign = load(folder)
+    campaign = Campaign.load(folder)
     row = campaign.table[3]
-    other = next(arm for arm in campaign.protocol.arms if arm != row.arm)
-    finish(campaign, allocation.Assignment(unit_id=row.unit_id, block=row.block, arm=other))
+    other = next(arm for arm in campaign.settings.arms if arm != row.arm)
+    finish(campaign, allocation.Assignment(unit_id=row.unit_id, stratum=row.stratum, arm=other))
     ((words,),) = problems(folder).values()
     assert words == (
         f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
@@ -331,7 +336,7 @@ def test_an_outcome_that_was_trained_as_another_arm_is_named(folder, finish):
 
 def test_a_unit_that_was_removed_from_the_record_is_named(folder):
     client, runs = runs_of(folder)
-    row = load(folder).table[1]
+    row = Campaign.load(folder).table[1]
     client.delete_run(runs[row.unit_id])
     found = [words for value in problems(folder).values() for words in value]
     assert any(row.unit_id in words for words in found)
@@ -340,7 +345,7 @@ def test_a_unit_that_was_removed_from_the_record_is_named(folder):
 def test_a_record_that_is_missing_is_said(folder):
     (folder / "mlflow.db").unlink()
     found = problems(folder)
-    assert found == {"the record": [f"there is none at {load(folder).tracking_uri}"]}
+    assert found == {"the record": [f"there is none at {Campaign.load(folder).tracking_uri}"]}
 
 
 @pytest.mark.parametrize("words", [["verify"], ["verify", "--json"]])

@@ -18,8 +18,8 @@ from PIL import Image
 from analysis.inference.randomisation_test import randomisation_test
 from atat_ray.defenses import DEFENSES
 from trials.allocation import draw
-from trials.campaign.campaign import enrol
-from trials.campaign.folder import write_note
+from trials.campaign.campaign import Campaign
+from trials.campaign.notes import write_note
 from trials.cli import commands, doctor
 from trials.cli import parser as cli
 from trials.config.protocol import Protocol
@@ -67,7 +67,7 @@ def tiny(content, write_protocol):
 @pytest.fixture
 def campaign(tiny_protocol, tmp_path):
     """A campaign in its default folder, of which no unit has run."""
-    return enrol(tiny_protocol(), tmp_path / "runs" / "tiny", None)
+    return Campaign.create_or_resume(tiny_protocol(), tmp_path / "runs" / "tiny", None)
 
 
 @pytest.fixture
@@ -140,7 +140,9 @@ def test_the_p_that_plan_prints_is_the_one_that_analysis_can_reach(
     path = write_protocol(content | changes)
     _, out, _ = atat("plan", path)
     (printed, allocations) = re.search(r"exact p: (\S+) \(([\d,]+) alloc", out).groups()
-    table = pd.DataFrame(draw(Protocol.model_validate(content | changes), "7"))
+    table = pd.DataFrame(draw(Protocol.model_validate(content | changes), "7")).rename(
+        columns={"stratum": "block"}
+    )
     table["standard/att_acc_1"] = np.random.default_rng(0).random(len(table))
     found = randomisation_test(
         table, "standard/att_acc_1", arm="treatment", against="control", seed=0

@@ -49,7 +49,7 @@ def test_convert_does_not_overwrite(convert, pickled, tmp_path):
     made.write_text("mine")
     code, out, err = convert(pickled, made)
     assert (code, out) == (2, "")
-    assert err == f"atat: {made} is there already; choose another name, or move it away\n"
+    assert err == f"atat: {made} exists already; choose another name, or move the file\n"
     assert made.read_text() == "mine"
 
 
@@ -100,5 +100,5 @@ def test_the_help_of_convert_teaches(capsys):
     said = capsys.readouterr().out
     assert ended.value.code == 0
     assert said.startswith("usage: atat prior convert")
-    assert "nothing in it is run" in said
+    assert "no code in it is run" in said
     assert "atat prior convert ffhq.pkl ffhq.safetensors" in said

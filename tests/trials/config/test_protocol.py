@@ -236,7 +236,7 @@ def test_what_cannot_be_declared_is_refused_with_what_can(with_weak, declared, m
 def test_what_is_declared_reaches_the_analysis(with_weak):
     """The analysis reads the canonical JSON and nothing else of a protocol."""
     protocol = Protocol.model_validate(with_weak | DECLARED)
-    units = pd.DataFrame(draw(protocol, "7"))
+    units = pd.DataFrame(draw(protocol, "7")).rename(columns={"stratum": "block"})
     numbers = np.random.default_rng(0)
     for column in ("standard/att_acc_1", "clean_acc", "robust_acc/0.01"):
         units[column] = numbers.random(len(units))

@@ -7,7 +7,7 @@ from atat_ray.priors.stylegan2 import StyleGan2Options, StyleGan2Prior
 from atat_ray.priors.stylegan2.networks import Generator, Shape
 from trials.cli import parser as cli
 from trials.config.load import read_protocol, read_sweep
-from trials.execution.resources import need_of
+from trials.execution.resources import resources_of
 
 AT_SCALE = {
     "celeba-rct": ("run", 4),
@@ -52,14 +52,14 @@ def test_one_w_is_searched_for_all_layers_as_in_the_paper(name):
 @pytest.mark.parametrize("name", AT_SCALE)
 def test_a_unit_has_a_gpu_of_its_own(name):
     settings = read(name)
-    assert need_of(settings, next(iter(settings.blocks)), 1).resources["GPU"] == 1.0
+    assert resources_of(settings, next(iter(settings.blocks)), 1).amounts["GPU"] == 1.0
 
 
 def test_a_share_of_a_gpu_that_is_not_given_changes_no_hash(tiny_protocol):
     plain, whole = tiny_protocol(), tiny_protocol(gpu_share=1.0)
     assert "gpu_share" not in plain.canonical()
     assert whole.canonical() == {**plain.canonical(), "gpu_share": 1.0}
-    assert need_of(plain, "split-0", 1).resources["GPU"] == 0.25
+    assert resources_of(plain, "split-0", 1).amounts["GPU"] == 0.25
     with pytest.raises(ValueError, match="gpu_share"):
         tiny_protocol(gpu_share=1.5)
 

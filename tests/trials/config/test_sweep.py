@@ -1,5 +1,6 @@
 """What a sweep may say, and what it tries next: a function of the points so far."""
 
+import io
 import json
 import re
 from copy import deepcopy
@@ -10,15 +11,18 @@ import pytest
 import yaml
 
 from analysis import schema
-from trials.campaign.campaign import default_folder
-from trials.campaign.folder import write_note
+from trials.campaign.folder import default_folder
+from trials.campaign.notes import write_note
 from trials.cli import parser as cli
 from trials.config.load import SHIPPED_SWEEPS, read_sweep, shipped
 from trials.config.sweep import SweepSettings
+from trials.execution.display import Lines
+from trials.execution.events import UnitEvents
+from trials.execution.resources import Resources
+from trials.execution.run import unit_tasks
 from trials.search.asha import Halving
 from trials.search.proposals import Point, combination, propose
-from trials.search.run import queue
-from trials.search.sweep import Sweep, begin
+from trials.search.sweep import Sweep
 
 GRID = {
     "method": "grid",
@@ -191,56 +195,62 @@ def test_a_bad_sweep_is_one_line_and_writes_nothing(name, sweep_content, capsys,
 
 
 def test_a_changed_file_is_refused_with_what_changed(settings_of, tmp_path):
-    begin(settings_of(), tmp_path / "sweep", None)
+    Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
     other = deepcopy(GRID)
     other["options"]["weight"]["levels"] = [0.5, 4.0]
     with pytest.raises(ValueError, match=r"changed: search.options.weight.levels from \[0.5, 2.0"):
-        begin(settings_of(other), tmp_path / "sweep", None)
+        Sweep.create_or_resume(settings_of(other), tmp_path / "sweep", None)
 
 
 def test_a_folder_of_something_else_is_refused(settings_of, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds no sweep"):
-        begin(settings_of(), tmp_path / "sweep", None)
+        Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
 
 
 def test_points_are_found_again(settings_of, tmp_path):
-    sweep = begin(settings_of(PARETO), tmp_path / "sweep", None)
-    rows = [sweep.add_point() for _ in range(3)]
-    again = begin(settings_of(PARETO), tmp_path / "sweep", None)
+    sweep = Sweep.create_or_resume(settings_of(PARETO), tmp_path / "sweep", None)
+    rows = [sweep.propose() for _ in range(3)]
+    again = Sweep.create_or_resume(settings_of(PARETO), tmp_path / "sweep", None)
     assert again.table == rows
     assert [again.options(row) for row in rows] == [sweep.options(row) for row in rows]
     assert again.spec(rows[0]).seed("weights") == again.spec(rows[1]).seed("weights")
 
 
 def test_a_point_that_waited_for_lost_assets_is_handed_out_again(settings_of, tmp_path):
-    sweep, joined = begin(settings_of(), tmp_path / "s", None), []
-    first = next(iter(queue(sweep, [], 0, joined.append)))
-    again = queue(sweep, [], 0, joined.append)
+    sweep = Sweep.create_or_resume(settings_of(), tmp_path / "s", None)
+    events = UnitEvents(sweep, Lines(io.StringIO()))
+    resources = {"split-0": Resources(amounts={"CPU": 1.0}, processes=1)}
+
+    def queue():
+        return (task.name for task in unit_tasks(sweep, events, sweep.table[:], resources))
+
+    first = next(queue())
+    again = queue()
     assert (next(again), next(again)) == (first, "point-2")
     write_note(sweep.unit_folder("point-1"), schema.FAILED, {"reason": "ValueError: no"})
-    assert next(iter(queue(sweep, [], 0, joined.append))) == "point-2"
-    assert [row.unit_id for row in joined] == ["point-1", "point-2"]
+    assert next(queue()) == "point-2"
+    assert set(events.rows) == {"point-1", "point-2"}
 
 
 def test_a_grid_reads_no_point_to_propose_the_next(settings_of, tmp_path, monkeypatch):
     """With thousands of points on a shared disk, that would keep Tune from everything else."""
-    sweep = begin(settings_of(), tmp_path / "s", None)
+    sweep = Sweep.create_or_resume(settings_of(), tmp_path / "s", None)
     monkeypatch.setattr(Sweep, "point", lambda self, row: pytest.fail(f"{row.unit_id} was read"))
-    options = [sweep.options(sweep.add_point()) for _ in range(3)]
+    options = [sweep.options(sweep.propose()) for _ in range(3)]
     assert len({tuple(one.values()) for one in options}) == 3
 
 
 def test_a_search_reads_a_point_that_has_ended_once(settings_of, tmp_path, monkeypatch):
-    sweep, asked = begin(settings_of(TPE), tmp_path / "s", None), []
+    sweep, asked = Sweep.create_or_resume(settings_of(TPE), tmp_path / "s", None), []
     read = Sweep.outcome
     monkeypatch.setattr(Sweep, "outcome", lambda self, row: asked.append(row) or read(self, row))
     write_note(sweep.unit_folder("point-01"), schema.FAILED, {"reason": "ValueError: no"})
-    sweep.add_point()
-    sweep.add_point()
+    sweep.propose()
+    sweep.propose()
     before = len(asked)
-    sweep.add_point()
+    sweep.propose()
     assert {row.unit_id for row in asked[before:]} == {"point-02"}
 
 
@@ -261,7 +271,7 @@ def test_asha_knows_after_a_kill_what_it_knew(local_ray):
             epochs=8, grace=1, reduction=2, curves=known,
             on_stop=lambda *words: stopped.append(words),
         ).scheduler()  # fmt: skip
-        trial = SimpleNamespace(trial_id="x", config={"unit_id": "point-3"})
+        trial = SimpleNamespace(trial_id="x", config={"task": SimpleNamespace(name="point-3")})
         scheduler.on_trial_add(None, trial)
         return scheduler.on_trial_result(None, trial, {"epoch": 1, "clean_acc": clean_acc})
 
@@ -273,14 +283,14 @@ def test_asha_knows_after_a_kill_what_it_knew(local_ray):
 
 
 def test_a_sweep_is_written_whole(settings_of, tmp_path):
-    sweep = begin(settings_of(), tmp_path / "sweep", None)
-    written = json.loads((Path(sweep.folder) / "sweep.json").read_text())["sweep"]
-    assert SweepSettings.model_validate(written) == sweep.protocol
+    sweep = Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
+    written = json.loads((Path(sweep.folder) / "sweep.json").read_text())["settings"]
+    assert SweepSettings.model_validate(written) == sweep.settings
 
 
 def test_a_folder_whose_name_no_database_can_have_is_refused(settings_of, tmp_path):
-    with pytest.raises(ValueError, match=r"its address ends at the '\?'; choose another"):
-        begin(settings_of(), tmp_path / "what?", None)
+    with pytest.raises(ValueError, match=r"its address would end at the '\?'; choose another"):
+        Sweep.create_or_resume(settings_of(), tmp_path / "what?", None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,29 +298,29 @@ def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, 
     from analysis.report import sweep as sweeps
     from trials.allocation import Assignment
     from trials.campaign.folder import local_uri
-    from trials.tracking.record import SWEEP, Record
+    from trials.tracking.record import SWEEP, MlflowRecord
 
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri, settings = local_uri(tmp_path), settings_of()
-    record = Record(uri, settings.name, SWEEP)
+    record = MlflowRecord(uri, settings.name, SWEEP)
     record.register(settings, [], {"protocol_sha256": settings.sha256()}, tmp_path / "artifacts")
-    row = Assignment(unit_id="point-1", block="split-0", arm="anti_adversarial")
+    row = Assignment(unit_id="point-1", stratum="split-0", arm="anti_adversarial")
     tags = {"unit_id": row.unit_id, "status": schema.STOPPED, "reason": "stopped"}
     options = {"weight": 0.1 + 0.2, "epsilon": 0.01}
     record.write_unit(tags, None, {}, options)
-    runs = record.client.search_runs([record.experiment_id])
+    runs = record.store.client.search_runs([record.experiment_id])
     assert [run.data.tags[schema.RANDOMISED_TAG] for run in runs] == ["no", "no"]
     (point,) = sweeps.load(uri, settings.name).points.to_dict("records")
     assert (point["weight"], point["epsilon"]) == tuple(options.values())
     assert (point["status"], point["front"]) == (schema.STOPPED, False)
     with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):
-        Record(uri, settings.name).register(settings, [], {}, None)
+        MlflowRecord(uri, settings.name).register(settings, [], {}, None)
 
 
 def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sweep = begin(settings_of(PARETO), default_folder("tiny"), None)
-    one, other = sweep.add_point(), sweep.add_point()
+    sweep = Sweep.create_or_resume(settings_of(PARETO), default_folder("tiny"), None)
+    one, other = sweep.propose(), sweep.propose()
     write_note(sweep.unit_folder(other.unit_id), schema.FAILED, {"reason": "out of luck"})
 
     def atat(*words):
@@ -326,7 +336,7 @@ def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, m
     assert found["total"] == sweep.total()
     code, out, _ = atat("stop", "tiny")
     assert code == 0
-    assert re.search(r"`atat resume tiny --out \S+` goes on", out)
+    assert re.search(r"`atat resume tiny --out \S+` resumes it", out)
     assert sweep.stop_file.exists()
     code, _, err = atat("verify", "tiny")
     assert code == 2

@@ -1,9 +1,9 @@
-"""What a unit cannot help, told from what it can."""
+"""Failures of the infrastructure, told from those of a unit, and what runs again."""
 
 import pytest
 import torch
 
-from trials.execution.failures import ends_its_process, words_of
+from trials.execution.failures import is_infrastructure_failure, one_line
 
 
 class LostWorker(Exception):
@@ -21,7 +21,7 @@ class LostWorker(Exception):
     ],
 )
 def test_where_ray_lost_a_process_or_its_gpu_broke_nothing_else_can_run(error):
-    assert ends_its_process(error)
+    assert is_infrastructure_failure(error)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_where_ray_lost_a_process_or_its_gpu_broke_nothing_else_can_run(error):
     ],
 )
 def test_other_errors_say_nothing_of_the_process(error):
-    assert not ends_its_process(error)
+    assert not is_infrastructure_failure(error)
 
 
 def test_of_rays_words_the_last_are_kept_and_of_others_the_first():
-    assert words_of(LostWorker("a " * 200 + "exit code 1")).endswith("exit code 1")
-    assert words_of(RuntimeError("CUDA error:\n" + "advice " * 90)).startswith("CUDA error: advice")
+    assert one_line(LostWorker("a " * 200 + "exit code 1")).endswith("exit code 1")
+    assert one_line(RuntimeError("CUDA error:\n" + "advice " * 90)).startswith("CUDA error: advice")

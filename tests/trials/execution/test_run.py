@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,15 +25,20 @@ from PIL import Image
 from analysis import schema
 from analysis.record import reader as runs
 from atat_ray.utils.atomic_files import write_whole
-from trials.campaign.campaign import enrol, load
-from trials.campaign.folder import write_note
+from trials.campaign.campaign import Campaign
+from trials.campaign.notes import write_note
 from trials.cli import parser as cli
 from trials.config.protocol import Protocol
 from trials.execution import run as running
-from trials.execution import worker
-from trials.execution.run import retry_assets
+from trials.execution import tasks
+from trials.execution.display import Lines
+from trials.execution.events import UnitEvents
+from trials.execution.failures import RetryPolicy
+from trials.execution.resources import Resources
+from trials.execution.run import unit_task
 from trials.execution.signals import stop_on_signals
-from trials.execution.worker import run_one
+
+ONE = Resources(amounts={"CPU": 1.0}, processes=1)
 
 
 def run_in_its_own_process(*words):
@@ -62,7 +69,7 @@ def ran(kept, content, tmp_path_factory):
 
 
 def table_of(folder):
-    return runs.load_record(load(folder).tracking_uri, "tiny").units
+    return runs.load_record(Campaign.load(folder).tracking_uri, "tiny").units
 
 
 def files(folder):
@@ -78,10 +85,10 @@ def test_every_unit_is_finished_and_recorded_once(ran):
     assert re.search(
         r"^4 of 4 units finished in \d+ (s|min); the record is at", ran.done.stdout, re.M
     )
-    campaign, units = load(ran.folder), table_of(ran.folder)
+    campaign, units = Campaign.load(ran.folder), table_of(ran.folder)
     assert set(units["status"]) == {schema.FINISHED}
     assert [tuple(row) for row in units[["unit_id", "block", "arm"]].to_numpy()] == [
-        (row.unit_id, row.block, row.arm) for row in campaign.table
+        (row.unit_id, row.stratum, row.arm) for row in campaign.table
     ]
     for row in units.to_dict("records"):
         outcome = json.loads((campaign.unit_folder(row["unit_id"]) / "outcome.json").read_text())
@@ -92,7 +99,7 @@ def test_every_unit_is_finished_and_recorded_once(ran):
 
 @pytest.mark.ray
 def test_the_order_of_starts_is_recorded(ran):
-    campaign, units = load(ran.folder), table_of(ran.folder)
+    campaign, units = Campaign.load(ran.folder), table_of(ran.folder)
     notes = [campaign.note(unit_id, "start") for unit_id in units["unit_id"]]
     assert list(units["start_order"]) == [note["order"] for note in notes]
     by_time = sorted(notes, key=lambda note: note["time"])
@@ -115,7 +122,7 @@ def test_no_outcome_is_printed_while_a_campaign_runs(ran):
 
 @pytest.mark.ray
 def test_evaluation_models_priors_and_pictures_are_recorded(ran):
-    record = runs.load_record(load(ran.folder).tracking_uri, "tiny")
+    record = runs.load_record(Campaign.load(ran.folder).tracking_uri, "tiny")
     assert [(asset["block"], asset["asset"]) for asset in record.assets] == [
         (block, asset)
         for block in ("split-0", "split-1")
@@ -176,29 +183,22 @@ def test_report_says_the_verdict_and_writes_the_page(ran, capsys):
 
 @pytest.fixture
 def campaign(tiny_protocol, tmp_path):
-    return enrol(tiny_protocol(), tmp_path / "campaign", None)
+    return Campaign.create_or_resume(tiny_protocol(), tmp_path / "campaign", None)
 
 
 def start(campaign, row, **changes):
-    options = {
-        "assets": campaign.assets,
-        "stop": campaign.stop_file,
-        "share": {"CPU": 1.0},
-        **changes,
-    }
-    run_one(
-        campaign.spec(row),
-        options.pop("assets"),
-        campaign.unit_folder(row.unit_id),
-        **options,
-    )
+    """Do what a Tune trial does for a unit."""
+    task = unit_task(campaign, row, dict.fromkeys(campaign.settings.blocks, ONE))
+    replace(task, **changes).work()
 
 
 def test_a_unit_whose_training_fails_stays_in_its_arm_with_its_reason(
     content, tiny_protocol, tmp_path
 ):
     training = {**content["training"], "batch_size": 64}  # of 42 images
-    campaign = enrol(tiny_protocol(training=training), tmp_path / "failing", None)
+    campaign = Campaign.create_or_resume(
+        tiny_protocol(training=training), tmp_path / "failing", None
+    )
     row = campaign.table[0]
     start(campaign, row)
     assert campaign.status(row) == schema.FAILED
@@ -206,7 +206,7 @@ def test_a_unit_whose_training_fails_stays_in_its_arm_with_its_reason(
     assert re.match(r"ValueError: .*batch_size.*64", reason)
     assert "\n" not in reason
     assert campaign.note(row.unit_id, "place")["device"]
-    assert load(campaign.folder).table == campaign.table
+    assert Campaign.load(campaign.folder).table == campaign.table
 
 
 def test_a_file_that_cannot_be_written_leaves_the_unit_as_it_was(campaign):
@@ -236,53 +236,43 @@ def test_a_gpu_that_broke_is_no_fault_of_the_unit_and_ends_its_process(campaign)
     assert campaign.status(row) == schema.PENDING
 
 
-def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are(
-    campaign, monkeypatch
-):
-    failed, *others = [row.unit_id for row in campaign.table]
-    queues = []
-    writer = SimpleNamespace(unmade=None, echo=lambda line: None, again=set())
-
-    def lose_assets_once(work, queue, **options):
-        queues.append(list(queue))
-        if len(queues) == 1:
-            write_note(campaign.unit_folder(failed), schema.FAILED, {"reason": "ValueError: no"})
-            writer.unmade = ("assets of split-10", LostWorker("gone"))
-
-    monkeypatch.setattr(running, "run_units", lose_assets_once)
-    monkeypatch.setattr(running, "alive", lambda ray: [{"CPU": 2.0}])
-    running.run_passes(None, campaign, writer, None)
-    assert queues == [[failed, *others], others]
-
-
-def test_a_node_that_does_not_see_the_folder_says_so_and_computes_nothing(campaign):
-    done = []
-    do = running.job(campaign, {}, done.append)
-    with pytest.raises(OSError, match=rf"does not see {campaign.folder}, which all nodes need"):
-        do("split-10-01")
-    campaign.note_committed()
-    do("split-10-01")
-    assert done == ["split-10-01"]
-
-
 class LostWorker(Exception):
     __module__ = "ray.exceptions"
 
 
-def test_assets_whose_process_was_lost_are_made_again_as_often_as_units():
-    said = []
-    retry_assets("assets of a", LostWorker("gone"), 1, said.append)
-    assert said == ["the process that made the assets of a was lost: gone; it is made again"]
-    with pytest.raises(ValueError, match="assets of a was lost: gone; run the same command again"):
-        retry_assets("assets of a", LostWorker("gone"), 0, said.append)
+def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are(
+    campaign, monkeypatch
+):
+    failed, *others = [row.unit_id for row in campaign.table]
+    events, queues = UnitEvents(campaign, Lines(io.StringIO())), []
+
+    def lose_assets_once(assets, units, **options):
+        queues.append([task.name for task in units])
+        if len(queues) == 1:
+            write_note(campaign.unit_folder(failed), schema.FAILED, {"reason": "ValueError: no"})
+            events.assets_failed("assets of split-10", LostWorker("gone"))
+
+    monkeypatch.setattr(running, "run_tasks", lose_assets_once)
+    monkeypatch.setattr(running, "alive_nodes", lambda ray: [{"CPU": 2.0}])
+    running.run_passes(None, campaign, events, None)
+    assert queues == [[failed, *others], others]
+
+
+def test_assets_whose_process_was_lost_are_built_again_as_often_as_units(tiny_protocol, tmp_path):
+    once = Campaign.create_or_resume(tiny_protocol(retries=1), tmp_path / "once", None)
+    policy = RetryPolicy(once)
     with pytest.raises(OSError, match="full"):
-        retry_assets("assets of a", OSError(28, "full"), 1, said.append)
+        policy.assets_lost("assets of a", OSError(28, "full"))
+    line = policy.assets_lost("assets of a", LostWorker("gone"))
+    assert line == "the process that built the assets of a was lost: gone; they are built again"
+    with pytest.raises(ValueError, match="assets of a was lost: gone; run the same command again"):
+        policy.assets_lost("assets of a", LostWorker("gone"))
 
 
 @pytest.mark.ray
 def test_where_the_assets_cannot_be_made_no_unit_starts(content, write_protocol, tmp_path):
     protocol, folder = write_protocol(content), tmp_path / "out"
-    campaign = enrol(Protocol.model_validate(content), folder, None)
+    campaign = Campaign.create_or_resume(Protocol.model_validate(content), folder, None)
     campaign.assets.touch()  # a file where the folder should be
     done = run_in_its_own_process("run", protocol, "--out", folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -297,7 +287,7 @@ def test_what_is_no_fault_of_the_unit_is_raised_and_not_its_failure(campaign, mo
     def lose(*words, **options):
         raise error
 
-    monkeypatch.setattr(worker, "run_unit", lose)
+    monkeypatch.setattr(tasks, "run_unit", lose)
     with pytest.raises(type(error)):
         start(campaign, campaign.table[0])
     assert campaign.status(campaign.table[0]) == schema.PENDING

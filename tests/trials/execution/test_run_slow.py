@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from analysis.record import reader as runs
-from trials.campaign.campaign import enrol, load
+from trials.campaign.campaign import Campaign
 from trials.config.load import read_protocol
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -105,7 +105,7 @@ def test_a_campaign_that_was_stopped_goes_on_to_the_same_table(
     one.until(lambda: len(one.finished()) >= 1 and one.running())
     assert driver("stop", "tiny", folder).wait() == 0
     assert one.wait() == 1
-    assert re.search(r"`atat resume tiny --out \S+` goes on", one.said())
+    assert re.search(r"`atat resume tiny --out \S+` resumes it", one.said())
     assert 1 <= len(one.finished()) < 8
     two = driver("resume", "tiny", folder)
     assert two.wait() == 0, two.said()
@@ -124,7 +124,7 @@ def test_a_unit_whose_process_was_killed_runs_again_by_itself(
     assert one.wait() == 0, one.said()
     assert "was lost and will run again (1 of 2 times)" in one.said()
     assert table_of(folder) == expected
-    units = runs.load_record(load(folder).tracking_uri, "tiny").units
+    units = runs.load_record(Campaign.load(folder).tracking_uri, "tiny").units
     assert sorted(units["times_lost"]) == [*7 * ["0"], "1"]
 
 
@@ -132,7 +132,7 @@ def test_a_unit_that_cannot_write_waits_and_the_others_finish(
     driver, protocol, tmp_path, expected, table_of, run_whole
 ):
     folder = tmp_path / "full"
-    campaign = enrol(read_protocol(str(protocol)), folder, None)
+    campaign = Campaign.create_or_resume(read_protocol(str(protocol)), folder, None)
     unit_id = campaign.table[3].unit_id
     blocked = campaign.unit_folder(unit_id) / "train.pt"
     blocked.mkdir(parents=True)  # what is written there is refused, as on a full disk

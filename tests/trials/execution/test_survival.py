@@ -149,7 +149,7 @@ def test_a_record_that_was_away_for_a_while_is_whole(
     one.until(lambda: len(one.finished()) >= 5)
     server.start()
     assert one.wait() == 0, one.said()
-    assert one.said().count("the record is away, the campaign goes on") == 1
+    assert one.said().count("the record cannot be reached, the run goes on") == 1
     assert "the record is back" in one.said()
     assert table_of(folder) == undisturbed[0]
 

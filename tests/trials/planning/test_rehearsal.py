@@ -133,7 +133,7 @@ def test_arms_that_differ_in_the_size_of_a_real_number_alone_are_one_kind(conten
     dose = {**content["arms"]["treatment"], "weight": {"levels": [0.0, 0.5, 4.0]}}
     arms = {**content["arms"], "dose": dose, "longer": {**content["arms"]["treatment"], "steps": 3}}
     blocks = {"a": {"split": 0}, "b": {"split": 1, "architecture": "resnet18"}}
-    found = rehearsing.kinds(tiny_protocol(arms=arms, blocks=blocks))
+    found = rehearsing.unit_kinds(tiny_protocol(arms=arms, blocks=blocks))
     names = ["control", "treatment", "dose-weight-0.0", "longer"]
     assert [kind.name for kind in found] == [f"{n} in {b}" for b in "ab" for n in names]
     assert found[1].alike == ["dose-weight-0.5 in a", "dose-weight-4.0 in a"]
@@ -148,7 +148,7 @@ def test_a_sweep_is_rehearsed_at_the_ends_of_its_options(content):
     sweep = SweepSettings.model_validate(
         {**own, "blocks": {"split-0": {"split": 0}}, "arm": arm, "search": search}
     )
-    found = rehearsing.kinds(sweep)
+    found = rehearsing.unit_kinds(sweep)
     assert [kind.name for kind in found] == ["steps=1 epsilon=0.001", "steps=4 epsilon=0.001"]
     assert found[0].alike == ["steps=1 epsilon=0.01"]
 

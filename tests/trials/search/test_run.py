@@ -4,8 +4,7 @@ import pytest
 
 from analysis import schema
 from analysis.report import sweep as sweeps
-from trials.search.run import epochs_of
-from trials.search.sweep import load
+from trials.search.sweep import Sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -53,7 +52,7 @@ def run_twice(driver, path, whole, killed, *, seen):
 
 def points_of(folder):
     """List options, status and outcome of every point, durations left out."""
-    sweep, found = load(folder), []
+    sweep, found = Sweep.load(folder), []
     for row in sweep.table:
         outcome = sweep.outcome(row)
         found.append((sweep.options(row), sweep.status(row), outcome and dict(outcome, seconds=0)))
@@ -62,8 +61,8 @@ def points_of(folder):
 
 def recorded(folder):
     """Map every point of the record, which is marked as not randomised, to its status."""
-    sweep = load(folder)
-    points = sweeps.load(sweep.tracking_uri, sweep.protocol.name).points
+    sweep = Sweep.load(folder)
+    points = sweeps.load(sweep.tracking_uri, sweep.settings.name).points
     assert points["unit_id"].is_unique
     return dict(zip(points["unit_id"], points["status"], strict=True))
 
@@ -76,7 +75,7 @@ def test_a_sweep_that_was_killed_ends_with_the_points_of_one_that_was_not(
     run_twice(driver, sweep_file(SEARCHES[method]), whole, killed, seen=(2, 4))
     expected = points_of(whole)
     assert points_of(killed) == expected
-    assert len(expected) == load(killed).total()
+    assert len(expected) == Sweep.load(killed).total()
     assert {status for _, status, _ in expected} == {schema.FINISHED}
     assert recorded(killed) == recorded(whole)
 
@@ -87,8 +86,8 @@ def test_asha_goes_on_after_a_kill_with_what_it_knew(driver, sweep_file, tmp_pat
     expected = points_of(whole)
     assert points_of(killed) == expected
     assert {status for _, status, _ in expected} == {schema.FINISHED, schema.STOPPED}
-    sweep = load(killed)
+    sweep = Sweep.load(killed)
     for row in sweep.table:
-        epochs = epochs_of(sweep, row.unit_id)
+        epochs = sweep.curve(row)
         assert (max(epochs) == EPOCHS) == (sweep.status(row) == schema.FINISHED)
     assert recorded(killed) == {row.unit_id: sweep.status(row) for row in sweep.table}

@@ -1,0 +1,180 @@
+"""Write the record from one thread, beside the scheduling, and catch up after an outage."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from analysis import schema
+from analysis.record.address import Unreachable
+from atat_ray.unit import UnitSpec
+from atat_ray.unit.block_assets import build_block_assets
+from atat_ray.utils.stage_files import load_stage
+from trials.allocation import Assignment
+from trials.campaign.folder import RunFolder, local_uri
+from trials.campaign.provenance import versions
+from trials.tracking.record import MlflowRecord
+from trials.tracking.unit_tags import unit_tags
+
+CLOSE_PATIENCE = 30.0  # seconds at the end of a run in which an unreachable record may come back
+OUTAGE_PAUSE = 60.0  # seconds before an unreachable record is tried again; a try may take 15
+
+
+class Recorder:
+    """Write a campaign or sweep to MLflow.
+
+    Args:
+        run_folder: the campaign or sweep.
+        say: prints a line.
+
+    Attributes:
+        unrecorded: units that have ended and are not in the record yet.
+    """
+
+    def __init__(self, run_folder: RunFolder, say: Callable[[str], None]) -> None:
+        self.run_folder = run_folder
+        self.say = say
+        self.unrecorded: list[Assignment] = []
+        self.assets: list[dict[str, Any]] = []
+        self.environment: dict[str, str] = {}
+        self.record: MlflowRecord | None = None
+        self.next_try = 0.0  # by time.monotonic()
+        self.thread = ThreadPoolExecutor(1)
+        self.jobs: list[Future[None]] = []
+
+    def open_in_background(self) -> Future[None]:
+        """Open the record while Ray starts; each takes seconds."""
+        return self.thread.submit(self.open)
+
+    def open(self) -> None:
+        """Open the record and register the hashes, before any unit starts.
+
+        A campaign that was registered before runs without its record.
+
+        Raises:
+            ValueError: the record cannot be reached, and nothing was registered yet.
+        """
+        try:
+            self.connect()
+        except Unreachable as error:
+            if not self.run_folder.is_committed():
+                raise ValueError(str(error)) from error
+            self.say(f"the record cannot be reached and will be written later: {error}")
+
+    def connect(self) -> MlflowRecord:
+        """Reach the record, register the campaign in it and write the assets."""
+        if self.record is None:
+            run_folder = self.run_folder
+            is_local = run_folder.tracking_uri == local_uri(run_folder.folder)
+            artifacts = run_folder.folder / "artifacts" if is_local else None
+            self.environment = self.environment or versions()
+            record = MlflowRecord(
+                run_folder.tracking_uri, run_folder.settings.name, run_folder.kind
+            )
+            tags = run_folder.hashes() | {schema.VERSIONS: record.text(self.environment)}
+            again = run_folder.is_committed()
+            record.register(run_folder.settings, run_folder.table, tags, artifacts, again=again)
+            run_folder.note_committed()
+            if self.assets:
+                record.write_assets(self.assets)
+            self.record = record
+        return self.record
+
+    def record_assets(self) -> None:
+        """Record the assets of all blocks, and the units that an earlier run left unrecorded."""
+        folder = self.run_folder.assets
+        built = [build_block_assets(block, folder) for block in self.run_folder.blocks()]
+        self.assets = [asset for assets in built for asset in assets]
+        self.jobs.append(self.thread.submit(self.catch_up))
+
+    def record_unit(self, row: Assignment) -> None:
+        """Record a unit that has ended."""
+        self.jobs.append(self.thread.submit(self.write, [row]))
+
+    def catch_up(self) -> None:
+        """Write the assets, and every unit that has ended and is not recorded as it ended."""
+        try:
+            record = self.connect()
+            record.write_assets(self.assets)
+            recorded = {unit_id: unit.tags["status"] for unit_id, unit in record.units().items()}
+        except Unreachable:
+            self.record, recorded = None, {}
+        status = {row.unit_id: self.run_folder.status(row) for row in self.run_folder.table}
+        self.write(
+            [
+                row
+                for row in self.run_folder.table
+                if status[row.unit_id] not in (schema.PENDING, recorded.get(row.unit_id))
+            ]
+        )
+
+    def write(self, rows: list[Assignment]) -> None:
+        """Write units, the unrecorded ones first; keep those that cannot be written."""
+        was_away = bool(self.unrecorded)
+        rows = [*self.unrecorded, *rows]
+        if time.monotonic() < self.next_try:
+            self.unrecorded = rows
+            return
+        for index, row in enumerate(rows):
+            try:
+                self.connect().write_unit(*self.content(row))
+            except Unreachable as error:
+                self.record, self.unrecorded = None, rows[index:]
+                self.next_try = time.monotonic() + OUTAGE_PAUSE
+                if not was_away:
+                    self.say(f"the record cannot be reached, the run goes on: {error}")
+                return
+        self.unrecorded = []
+        if was_away:
+            self.say(f"the record can be reached again; {len(rows)} missing units were written")
+
+    def content(
+        self, row: Assignment
+    ) -> tuple[dict[str, str], dict[str, Any] | None, dict[str, Any], dict[str, float]]:
+        """Collect tags, outcome, pictures and own options of a unit that has ended."""
+        run_folder, spec = self.run_folder, self.run_folder.spec(row)
+        outcome = run_folder.outcome(row)
+        tags = unit_tags(
+            row,
+            spec,
+            outcome,
+            status=run_folder.status(row),
+            reason=run_folder.reason(row),
+            start=run_folder.note(row.unit_id, "start"),
+            place=run_folder.note(row.unit_id, "place"),
+            times_lost=run_folder.times_lost(row.unit_id),
+            failed_before=run_folder.failed_before(row.unit_id),
+            git_commit=self.environment.get("git_commit", ""),
+        )
+        pictures = {} if outcome is None else self.pictures(row, spec)
+        return tags, outcome, pictures, run_folder.options(row)
+
+    def pictures(self, row: Assignment, spec: UnitSpec) -> dict[str, Any]:
+        """Read the pictures of a finished unit: uint8 arrays (H, W) or (H, W, 3) by inversion."""
+        path = self.run_folder.unit_folder(row.unit_id) / "score.pt"
+        scored = load_stage(path, spec.score_hash())
+        if scored is None:
+            self.say(f"{row.unit_id} is recorded without pictures: its score.pt is missing")
+            return {}
+        images = {name: p.permute(1, 2, 0).numpy() for name, p in scored["pictures"].items()}
+        return {name: i[:, :, 0] if i.shape[2] == 1 else i for name, i in images.items()}
+
+    def close(self) -> None:
+        """Wait until every unit is recorded or the record stays unreachable; close it.
+
+        Raises:
+            OSError, ValueError: what went wrong in the thread.
+        """
+        self.thread.shutdown()
+        for job in self.jobs:
+            job.result()
+        end = time.monotonic() + CLOSE_PATIENCE
+        while self.unrecorded:
+            self.next_try = 0.0
+            self.write([])
+            if time.monotonic() >= end:
+                break
+            time.sleep(1)
+        if not self.unrecorded:
+            run_folder = self.run_folder
+            self.connect().close(nonce=run_folder.nonce if run_folder.is_over() else None)

@@ -1,0 +1,141 @@
+"""Tasks of Ray Tune: train, attack and measure one unit, or build the assets of one block."""
+
+import platform
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from analysis import schema
+from atat_ray.unit import BlockSpec, UnitSpec, run_unit
+from atat_ray.unit.block_assets import build_block_assets
+from atat_ray.unit.jobs import run_serially
+from atat_ray.unit.train_stage import Trainer, train_here
+from atat_ray.utils.device import pick_device
+from trials.campaign.layout import FolderLayout
+from trials.campaign.notes import write_note
+from trials.execution.failures import is_infrastructure_failure, one_line
+from trials.execution.resources import Resources
+
+
+class Stopped(Exception):
+    """A unit was asked to stop between two stages; finished stages are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """What one Tune trial runs.
+
+    Attributes:
+        name: unique in a run; of a unit its id.
+        layout: of the run folder.
+        resources: that the task needs.
+    """
+
+    name: str
+    layout: FolderLayout
+    resources: Resources
+
+    def __str__(self) -> str:
+        return self.name
+
+    def run(self) -> None:
+        """Do the work in the process of a Tune trial.
+
+        Raises:
+            OSError: this node does not see the run folder, or a file cannot be written.
+        """
+        import torch
+
+        if not self.layout.committed_file.exists():
+            raise OSError(
+                f"{platform.node()} does not see {self.layout.folder}, which all nodes need"
+            )
+        torch.set_num_threads(1)  # so that results do not depend on the number of cores
+        self.work()
+
+    @abstractmethod
+    def work(self) -> None:
+        """Do the work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetTask(Task):
+    """Build the evaluation models and priors of a block, in one process.
+
+    Attributes:
+        block: the block.
+    """
+
+    block: BlockSpec
+
+    def work(self) -> None:
+        """Build the assets that are not there yet."""
+        if not self.layout.stop_file.exists():
+            build_block_assets(self.block, self.layout.assets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitTask(Task):
+    """Run one unit.
+
+    Attributes:
+        spec: of the unit.
+        after: name of the task that must be done before.
+        retries: how often the workers of a unit of several processes are started again.
+        trainer: trains a unit of one process.
+    """
+
+    spec: UnitSpec
+    after: str
+    retries: int = 0
+    trainer: Trainer = train_here
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the unit."""
+        return self.layout.unit_folder(self.spec.unit_id)
+
+    def work(self) -> None:
+        """Run the stages that are not done; note the reason if the unit fails.
+
+        A failure of the unit is its outcome. Failures of the infrastructure and of the file system
+        are raised, and the unit stays pending.
+        """
+        import torch
+
+        write_note(self.folder, "place", {"node": platform.node(), "device": str(pick_device())})
+        try:
+            self.run_stages()
+        except Stopped:
+            return
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if is_infrastructure_failure(error):
+                raise
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            write_note(self.folder, schema.FAILED, {"reason": reason})
+
+    def run_stages(self) -> None:
+        """Run the unit here, or on several workers."""
+        from atat_ray.unit.distributed import perform_on_workers, train_on_workers
+
+        trainer, run_jobs = self.trainer, run_serially
+        if self.spec.workers > 1:
+            options = {"share": self.resources.amounts, "retries": self.retries}
+            trainer = partial(train_on_workers, **options)
+            run_jobs = partial(perform_on_workers, workers=self.spec.workers, **options)
+        run_unit(
+            self.spec,
+            assets=self.layout.assets,
+            folder=self.folder,
+            trainer=trainer,
+            perform=run_jobs,
+            on_stage=self.check_stop,
+        )
+
+    def check_stop(self, stage: str) -> None:
+        """End the unit before a stage if the run was asked to stop."""
+        if self.layout.stop_file.exists():
+            raise Stopped(stage)
