@@ -88,7 +88,7 @@ def test_precision_submodels_match_betareg() -> None:
     persons = precision_test(y, x, x[:, [0, 2]])
     assert persons.statistic == pytest.approx(7.70289, abs=5e-5)
     assert persons.p == pytest.approx(0.00551, abs=5e-6)
-    with pytest.raises(ValueError, match="phi is not one number"):
+    with pytest.raises(ValueError, match="phi is not constant"):
         _ = fit.phi
 
 

@@ -92,7 +92,7 @@ def test_simple_reverse_and_partial_slopes_differ_and_are_what_they_say() -> Non
 
 def test_too_few_units_or_constant_leakage_are_not_a_model() -> None:
     units = defenses(n=2, per=2)
-    with pytest.raises(NotEstimable, match="4 rows leave no degree of freedom for 4"):
+    with pytest.raises(NotEstimable, match="4 units leave no degree of freedom for 4"):
         leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     units = defenses().assign(**{LEAKAGE: 0.5})
     with pytest.raises(NotEstimable, match="does not vary over the units"):
