@@ -13,7 +13,6 @@ import pandas as pd
 from scipy import stats
 
 from analysis.inference.ols import block_indicators, cr2
-from analysis.inference.randomisation_test import Randomisation, randomisation_test
 from analysis.inference.table_checks import (
     NotEstimable,
     check_clusters,
@@ -110,28 +109,3 @@ def clustered_difference(
         level=level,
         unit=unit.name,
     )
-
-
-def cluster_means(table: pd.DataFrame, outcome: str, *, cluster: str = "unit_id") -> pd.DataFrame:
-    """Average the rows of each cluster: a unit table of one row a cluster."""
-    check_columns(table, [cluster, "block", "arm", outcome])
-    check_clusters(table, cluster)
-    outcome_values(table.assign(unit_id=table[cluster]), outcome)
-    grouped = table.groupby(cluster, sort=False, as_index=False)
-    means = grouped.agg({"block": "first", "arm": "first", outcome: "mean"})
-    return means.assign(unit_id=means[cluster])
-
-
-def cluster_randomisation_test(
-    table: pd.DataFrame,
-    outcome: str,
-    *,
-    arm: str,
-    against: str,
-    seed: int,
-    cluster: str = "unit_id",
-    level: float = 0.95,
-) -> Randomisation:
-    """Test by re-allocating whole clusters, which is the randomisation test of their means."""
-    means = cluster_means(table, outcome, cluster=cluster)
-    return randomisation_test(means, outcome, arm=arm, against=against, seed=seed, level=level)

@@ -59,18 +59,6 @@ class Dunnett:
         return f"Dunnett against {self.against}, {self.level:.0%}, {self.df} df: " + "; ".join(rows)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values (m,) by Holm's step-down (1979)."""
-    p = np.asarray(p, dtype=float)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError("p-values must be in [0, 1]")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
-
-
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Adjust p-values (m,) for the false discovery rate (Benjamini & Hochberg 1995)."""
     p = np.asarray(p, dtype=float)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
 from analysis.inference.difference import difference_in_means, difference_p
 from analysis.inference.randomisation_test import randomisation_p, randomisation_test
@@ -129,32 +128,6 @@ def simulate(
     without = _analyse(frame, draw(control), lost, alpha, seed, intervals=False)
     effect = unit_of(outcome).scale * (treatment - control)
     return _summarise(with_effect, without, blocks, each, effect=effect, alpha=alpha)
-
-
-def units_for_width(
-    width: float,
-    *,
-    blocks: int,
-    control: float,
-    treatment: float,
-    precision: float = 60.0,
-    level: float = 0.95,
-) -> int:
-    """Return units an arm and block for a mean interval of at most ``width`` percentage points.
-
-    From E[2 t(df) s sqrt(2 / n)] with the Beta's variances and E[s] of a normal sample; check the
-    answer with :func:`simulate`.
-    """
-    if not width > 0:
-        raise ValueError(f"a width is a positive number of percentage points, got {width:g}")
-    variances = [m * (1 - m) / (1 + precision) for m in (control, treatment)]
-    for n in range(2, 5001):
-        df = 2 * blocks * (n - 1)
-        bias = np.sqrt(2 / df) * np.exp(special.gammaln((df + 1) / 2) - special.gammaln(df / 2))
-        half = float(stats.t.ppf((1 + level) / 2, df) * bias)
-        if 100 * 2 * half * np.sqrt(sum(variances) / (n * blocks)) <= width:
-            return n
-    raise ValueError(f"an interval of {width:g} pp needs more than 5,000 units an arm and block")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,6 @@ class BetaFit:
             raise ValueError("phi is not constant in this fit; use precision_coefficients")
         return float(np.exp(self.precision_coefficients[0]))
 
-    @property
-    def phi_se(self) -> float:
-        """Standard error of the constant precision, by the delta method from log(phi)."""
-        return self.phi * float(self.precision_se[0])
-
     def __str__(self) -> str:
         terms = ", ".join(
             f"{b:.4g} (SE {s:.4g})" for b, s in zip(self.coefficients, self.se, strict=True)

@@ -8,13 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.clustered import (
-    cluster_means,
-    cluster_randomisation_test,
-    clustered_difference,
-)
+from analysis.inference.clustered import clustered_difference
 from analysis.inference.difference import difference_in_means
-from analysis.inference.randomisation_test import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 
 OUTCOME = "standard/att_acc_1"
@@ -39,25 +34,11 @@ def test_repeating_every_row_changes_neither_estimate_nor_error(table: MakeTable
     assert "400 rows of 10 clusters" in str(many)
 
 
-def test_whole_clusters_are_reallocated(table: MakeTable) -> None:
-    rows = repeated(table(4, 2, means=(0.75, 0.8)), 6, noise=0.1)
-    by_hand = rows.groupby("unit_id", sort=False)[OUTCOME].mean()
-    units = table(4, 2).assign(**{OUTCOME: by_hand.to_numpy()})
-    pd.testing.assert_series_equal(
-        cluster_means(rows, OUTCOME)[OUTCOME], units[OUTCOME], check_names=False
-    )
-    found = cluster_randomisation_test(rows, OUTCOME, **PAIR, seed=1)
-    assert found == randomisation_test(units, OUTCOME, **PAIR, seed=1)
-    assert found.allocations == 4900
-
-
 def test_clusters_across_arms_or_blocks_are_refused_by_name(table: MakeTable) -> None:
     rows = repeated(table(3, 1), 3)
     rows.loc[0, "arm"] = "b"
     with pytest.raises(ValueError, match="unit_id b0/a0 lies in more than one arm"):
         clustered_difference(rows, OUTCOME, **PAIR)
-    with pytest.raises(ValueError, match="lies in more than one arm"):
-        cluster_randomisation_test(rows, OUTCOME, **PAIR, seed=1)
     rows = repeated(table(3, 1), 3)
     rows.loc[0, "block"] = "elsewhere"
     with pytest.raises(ValueError, match="lies in more than one block"):

@@ -8,7 +8,7 @@ import pytest
 from statsmodels.stats.power import TTestIndPower
 
 from analysis.inference.randomisation_test import randomisation_p, randomisation_test
-from analysis.planning.power import simulate, units_for_width
+from analysis.planning.power import simulate
 
 
 def test_power_agrees_with_the_t_test_where_outcomes_are_nearly_normal() -> None:
@@ -48,15 +48,6 @@ def test_unequal_arms_have_their_own_smallest_p_and_width() -> None:
     found = simulate(per_arm=(3, 9), **options)
     assert (found.units, found.smallest_p) == (12, pytest.approx(1 / 220))
     assert found.width > simulate(per_arm=6, **options).width  # equal arms are the best
-
-
-def test_units_for_a_width_give_that_width_when_simulated() -> None:
-    options = {"blocks": 2, "control": 0.8, "treatment": 0.6, "precision": 60.0}
-    n = units_for_width(12.0, **options)
-    assert simulate(per_arm=n, trials=120, **options).width <= 12.0 * 1.03
-    assert simulate(per_arm=n - 1, trials=120, **options).width > 12.0 * 0.97
-    with pytest.raises(ValueError, match="positive number of percentage points, got 0"):
-        units_for_width(0.0, **options)
 
 
 def test_counts_failures_and_blocks_are_simulated() -> None:
