@@ -23,7 +23,7 @@ from scipy import optimize, special, stats
 
 from analysis.inference.difference import difference_in_means, difference_p
 from analysis.inference.mover_interval import difference_limits
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from analysis.inference.reallocation import Reallocation
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.beta import beta_effect

@@ -48,7 +48,7 @@ class Attrition:
         )
 
 
-def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
+def attrition_bounds(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
     """Bound the effect where outcomes are missing; ``units`` holds all units that have ended.
 
     Worst case after Manski (1990): missing outcomes are at either end of their range. Lee (2009),

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import schema
 from analysis.inference.difference import ArmMean, Difference, arm_means, difference_in_means
 from analysis.inference.group_sequential import Look, planned_looks
-from analysis.inference.randomisation_test import (
+from analysis.inference.randomisation import (
     Randomisation,
     randomisation_test,
     randomisation_tests,

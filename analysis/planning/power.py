@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference.difference import difference_in_means, difference_p
-from analysis.inference.randomisation_test import randomisation_p, randomisation_test
+from analysis.inference.randomisation import randomisation_p, randomisation_test
 from analysis.inference.reallocation import Reallocation, smallest_p
 from analysis.inference.table_checks import NotEstimable
 from analysis.planning.simulated_outcomes import (

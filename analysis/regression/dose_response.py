@@ -41,7 +41,7 @@ class DoseResponse:
         )
 
 
-def dose_response(
+def fit_dose_response(
     units: pd.DataFrame,
     outcome: str,
     doses: dict[str, float],

@@ -82,7 +82,7 @@ def _points(units: pd.DataFrame, column: str) -> np.ndarray:
     return unit_of(column).scale * outcome_values(units, column)
 
 
-def leakage_model(
+def fit_leakage_model(
     units: pd.DataFrame, leakage: str, clean: str, robust: list[str], *, defense: str = "arm"
 ) -> LeakageModel:
     """Regress leakage on clean accuracy and on the robust accuracies that vary, with HC3 errors.
@@ -159,9 +159,9 @@ def cost_table(
     hold nothing fixed. The reverse slope regresses accuracy on leakage. Errors are HC3, t(n - k).
 
     Raises:
-        NotEstimable: see :func:`leakage_model`.
+        NotEstimable: see :func:`fit_leakage_model`.
     """
-    model = leakage_model(units, leakage, clean, robust)
+    model = fit_leakage_model(units, leakage, clean, robust)
     y = _points(units, leakage)
     x = np.column_stack([_points(units, c) for c in model.columns])
     one = np.ones((len(y), 1))

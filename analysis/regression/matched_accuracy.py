@@ -38,7 +38,7 @@ class Matched:
         )
 
 
-def matched_accuracy(
+def compare_at_matched_accuracy(
     units: pd.DataFrame,
     leakage: str,
     accuracy: str,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.inference.blocked_means import block_weights
 from analysis.inference.difference import arm_means, difference_in_means, difference_p
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.beta import beta_effect
 

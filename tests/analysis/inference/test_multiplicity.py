@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis.inference.multiplicity import benjamini_hochberg, dunnett, max_t
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 
 OUTCOME = "standard/att_acc_1"

@@ -11,9 +11,9 @@ from analysis.inference.clustered import clustered_difference
 from analysis.inference.ols import block_indicators, cr2, ols, robust_covariance
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.correlation import associate
-from analysis.regression.dose_response import dose_response
-from analysis.regression.leakage_model import leakage_model
-from analysis.regression.matched_accuracy import matched_accuracy
+from analysis.regression.dose_response import fit_dose_response
+from analysis.regression.leakage_model import fit_leakage_model
+from analysis.regression.matched_accuracy import compare_at_matched_accuracy
 
 OUTCOME = "standard/att_acc_1"
 
@@ -80,14 +80,14 @@ def lone_unit(per_arm: int = 3) -> pd.DataFrame:
 def test_every_estimator_follows_the_rule_for_leverage_one() -> None:
     units = lone_unit()
     with pytest.raises(NotEstimable, match="one unit alone decides"):
-        leakage_model(units, OUTCOME, "clean_acc", [])
+        fit_leakage_model(units, OUTCOME, "clean_acc", [])
     doses = {"a": 0.0, "b": 1.0, "c": 2.0}
     lonely = units.assign(block=["y", *["x"] * (len(units) - 1)])
     with pytest.raises(NotEstimable, match="one unit alone decides"):
-        dose_response(lonely, OUTCOME, doses, seed=0)
+        fit_dose_response(lonely, OUTCOME, doses, seed=0)
     two = units.loc[units["arm"] != "a"].assign(clean_acc=[0.5, 0.6, 0.7, 0.3, 0.5, 0.6]).iloc[:-1]
     with pytest.raises(NotEstimable, match="one unit alone decides"):
-        matched_accuracy(two, OUTCOME, "clean_acc", arm="c", line=["b"])
+        compare_at_matched_accuracy(two, OUTCOME, "clean_acc", arm="c", line=["b"])
     found = associate(units, OUTCOME, "clean_acc")
     assert found.slope is not None
     assert (found.se_hc2, found.se_hc3) == (None, None)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.power import TTestIndPower
 
-from analysis.inference.randomisation_test import randomisation_p, randomisation_test
+from analysis.inference.randomisation import randomisation_p, randomisation_test
 from analysis.planning.power import simulate
 
 

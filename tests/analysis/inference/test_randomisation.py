@@ -1,4 +1,4 @@
-"""The randomisation test, against brute force, scipy and its own definition."""
+"""Randomisation test, against brute force, scipy and its own definition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.inference import reallocation
 from analysis.inference.difference import difference_in_means
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 
 OUTCOME = "standard/att_acc_1"
