@@ -50,8 +50,9 @@ def compare_at_matched_accuracy(
     """Compare ``arm`` with the line of leakage on accuracy through the units of other arms.
 
     The line (doses of a placebo, or controls stopped early) is fitted with block indicators. The
-    arm has its own slope, so its units do not change the line. Errors are HC2, t(n - k). The
-    comparison conditions on accuracies, which are outcomes too, so it is not randomised.
+    arm has its own slope, so its units do not change the line; it has none where its accuracy does
+    not vary or one unit alone decides it. Errors are HC2, t(n - k). The comparison conditions on
+    accuracies, which are outcomes too, so it is not randomised.
 
     Args:
         units: one row a unit: ``unit_id``, ``block``, ``arm`` and the two columns.
@@ -63,7 +64,7 @@ def compare_at_matched_accuracy(
     Raises:
         NotEstimable: a value is missing, an arm has fewer than two units, no block holds both sides
             of the comparison, the accuracy does not vary over the line, too few units, or one unit
-            alone decides a coefficient.
+            alone decides the line.
     """
     table = units.loc[units["arm"].isin([arm, *line])]
     merged = table.assign(arm=np.where(table["arm"] == arm, arm, line[0]))
@@ -75,10 +76,14 @@ def compare_at_matched_accuracy(
     if np.ptp(x[z == 0]) <= 1e-9:
         raise NotEstimable(f"{accuracy} does not vary over {', '.join(line)}, so there is no line")
     columns = [z, (1 - z) * (x - at), block_indicators(pd.factorize(table["block"])[0])]
-    if np.ptp(x[z == 1]) > 1e-9:
-        columns.insert(2, z * (x - at))
-    fit = ols(y, np.column_stack(columns))
-    estimate, se = float(fit.coefficients[0]), float(fit.robust_se("HC2")[0])
+    own_slope = [z * (x - at)] if np.ptp(x[z == 1]) > 1e-9 else []
+    fit = ols(y, np.column_stack([*columns, *own_slope]))
+    try:
+        robust_se = fit.robust_se("HC2")
+    except NotEstimable:  # one unit alone decides a slope
+        fit = ols(y, np.column_stack(columns))
+        robust_se = fit.robust_se("HC2")
+    estimate, se = float(fit.coefficients[0]), float(robust_se[0])
     half = float(stats.t.ppf((1 + level) / 2, fit.df)) * se
     return Matched(
         arm=arm,

@@ -162,6 +162,18 @@ def test_leakage_at_matched_accuracy_recovers_a_shift_of_the_line() -> None:
     assert "extrapolates" in str(far)
 
 
+def test_an_arm_whose_slope_one_unit_decides_has_no_slope_of_its_own() -> None:
+    units = trial(arms="cp").assign(block="x")
+    arm = units.index[units["arm"] == "c"]
+    units.loc[arm, CLEAN] = 0.9
+    units.loc[arm[0], CLEAN] = 0.96
+    found = compare_at_matched_accuracy(units, LEAKAGE, CLEAN, arm="c", line=["p"])
+    z, x = (units["arm"] == "c").to_numpy(float), 100 * units[CLEAN].to_numpy() - found.at
+    design = np.column_stack([z, (1 - z) * x, np.ones(len(z))])
+    fit = sm.OLS(100 * units[LEAKAGE].to_numpy(), design).fit(cov_type="HC2")
+    assert (found.estimate, found.se) == pytest.approx((fit.params[0], fit.bse[0]))
+
+
 def test_quadratic_sets_are_intervals_outsides_lines_or_empty() -> None:
     assert quadratic_set(1, -3, 2, 0.95).pieces == ((1.0, 2.0),)
     assert quadratic_set(-1, 3, -2, 0.95).pieces == ((-np.inf, 1.0), (2.0, np.inf))
