@@ -82,7 +82,7 @@ def associate(units: pd.DataFrame, leakage: str, accuracy: str) -> Association:
     )
 
 
-def explain(units: pd.DataFrame, leakage: str, robust: str, clean: str) -> Explained:
+def explained_variance(units: pd.DataFrame, leakage: str, robust: str, clean: str) -> Explained:
     """Return R squared of leakage on robust accuracy alone, clean accuracy alone, and both."""
     y = units[leakage].to_numpy(dtype=float)
     return Explained(
