@@ -22,9 +22,9 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from analysis.inference.difference import difference_in_means, difference_p
-from analysis.inference.mover_interval import bounds
-from analysis.inference.randomisation_test import randomisation_test
-from analysis.inference.reallocation import Replay
+from analysis.inference.mover_interval import difference_limits
+from analysis.inference.randomisation import randomisation_test
+from analysis.inference.reallocation import Reallocation
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.beta import beta_effect
 
@@ -72,8 +72,8 @@ def replayed_p(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     drawn = np.empty(0)
     if exact:
         z = np.repeat([1.0, 0.0], n)
-        replay = Replay(z=z, block=np.zeros(2 * n, dtype=int), seed=seed)
-        drawn = replay.treated_sums(np.eye(2 * n))[0]
+        reallocation = Reallocation(z=z, block=np.zeros(2 * n, dtype=int), seed=seed)
+        drawn = reallocation.treated_sums(np.eye(2 * n))[0]
     plain, studentised = np.empty(len(y)), np.empty(len(y))
     for start in range(0, len(y), 100):
         part = y[start : start + 100] - y[start : start + 100].mean(axis=1, keepdims=True)
@@ -309,7 +309,7 @@ def intervals(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     error = np.hypot(s1, s0)
     c = stats.t.ppf(1 - ALPHA / 2, error**4 / (s1**4 + s0**4) * (n - 1))
     ends = [np.all(a == end, axis=1) for a in (y[:, :n], y[:, n:]) for end in (0.0, 1.0)]
-    corrected = bounds((m1, s1), (m0, s0), c, fraction=True)
+    corrected = difference_limits((m1, s1), (m0, s0), c, fraction=True)
     symmetric = (m1 - m0 - c * error, m1 - m0 + c * error)
     low, high = (
         np.where(np.any(ends, axis=0), *pair) for pair in zip(symmetric, corrected, strict=True)

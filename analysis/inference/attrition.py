@@ -1,4 +1,4 @@
-"""What failed units may hide: failures by arm, and bounds on the effect over all units."""
+"""Failed units by arm, and bounds on the effect over all units."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from scipy import stats
 from analysis.inference.table_checks import NotEstimable, check_columns, check_range
 from analysis.schema.columns import unit_of
 
-_RANGE = {"pp": (0.0, 1.0), "L2": (0.0, 2.0)}  # of an outcome, by its printed unit
+_RANGE = {"pp": (0.0, 1.0), "L2": (0.0, 2.0)}  # of an outcome in the table, by its printed unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attrition:
-    """Units without an outcome in two arms, and what the effect could be with them.
+    """Units without an outcome in two arms, and bounds on the effect that include them.
 
-    Bounds are on the difference of arm means over all units that have ended (worst case) or over
-    those that would have finished in either arm (Lee), in the printed unit; sampling error is
-    extra.
+    Worst-case bounds are on the difference of arm means over all units that have ended. Lee's are
+    on that over the units that would have finished in either arm. Both are in the printed unit and
+    do not include sampling error.
     """
 
     arm: str
     against: str
     missing_arm: int
     missing_against: int
-    n_arm: int  # that have ended
+    n_arm: int  # units that have ended
     n_against: int
-    fisher_p: float  # that both arms lose units at one rate
+    fisher_p: float  # of the null that both arms lose units at the same rate
     worst_low: float
     worst_high: float
     lee_low: float
     lee_high: float
-    lee_trims: str  # the arm that lost fewer units; empty where rates are equal
+    lee_trims: str  # the arm that is trimmed, which lost fewer; empty where rates are equal
     unit: str
 
     def __str__(self) -> str:
@@ -48,21 +48,22 @@ class Attrition:
         )
 
 
-def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
-    """Bound the effect for units whose outcome is missing; ``units`` holds all that have ended.
+def attrition_bounds(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> Attrition:
+    """Bound the effect where outcomes are missing; ``units`` holds all units that have ended.
 
     Worst case after Manski (1990): missing outcomes are at either end of their range. Lee (2009),
     Proposition 1a: assuming that the arm changes failing in one direction only, the arm that lost
-    fewer is trimmed by the excess share from the top or the bottom.
+    fewer units is trimmed by the excess share, from the top or from the bottom.
 
     Raises:
+        ValueError: a column is missing, or a fraction is outside [0, 1].
         NotEstimable: an arm has no outcome at all, or the outcome has no largest value.
     """
     check_columns(units, ["unit_id", "arm", outcome])
     check_range(units, outcome)
     unit = unit_of(outcome)
     if unit.name not in _RANGE:
-        raise NotEstimable(f"{outcome} has no largest value, so nothing bounds a missing one")
+        raise NotEstimable(f"{outcome} has no largest value, so a missing one has no bound")
     bounds = _RANGE[unit.name]
     values = {
         a: units.loc[units["arm"] == a, outcome].to_numpy(dtype=float) for a in (arm, against)
@@ -73,7 +74,9 @@ def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> A
             raise NotEstimable(f"no unit of {a} has an outcome")
     missing = {a: len(values[a]) - len(seen[a]) for a in values}
     table = [[missing[a], len(seen[a])] for a in (arm, against)]
-    worst = [_filled(seen, missing, arm, against, bounds[i], bounds[1 - i]) for i in (0, 1)]
+    worst = [
+        _difference_with(seen, missing, {arm: bounds[i], against: bounds[1 - i]}) for i in (0, 1)
+    ]
     lee, trims = _lee(seen, values, arm, against)
     return Attrition(
         arm=arm,
@@ -92,17 +95,12 @@ def attrition(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> A
     )
 
 
-def _filled(
-    seen: dict[str, np.ndarray],
-    missing: dict[str, int],
-    arm: str,
-    against: str,
-    in_arm: float,
-    in_against: float,
+def _difference_with(
+    seen: dict[str, np.ndarray], missing: dict[str, int], value: dict[str, float]
 ) -> float:
+    """Return the first arm's mean minus the second's with ``value`` for the missing outcomes."""
     means = [
-        (seen[a].sum() + missing[a] * value) / (len(seen[a]) + missing[a])
-        for a, value in ((arm, in_arm), (against, in_against))
+        (seen[a].sum() + missing[a] * v) / (len(seen[a]) + missing[a]) for a, v in value.items()
     ]
     return float(means[0] - means[1])
 
@@ -110,14 +108,14 @@ def _filled(
 def _lee(
     seen: dict[str, np.ndarray], values: dict[str, np.ndarray], arm: str, against: str
 ) -> tuple[tuple[float, float], str]:
-    """Return Lee's bounds; the fraction of a unit at the cut is weighted, not rounded."""
+    """Return Lee's bounds and the arm that is trimmed; units at the cut count in part."""
     share = {a: len(seen[a]) / len(values[a]) for a in seen}
     if share[arm] == share[against]:
         difference = float(seen[arm].mean() - seen[against].mean())
         return (difference, difference), ""
     trimmed = arm if share[arm] > share[against] else against
-    kept = min(share.values()) / share[trimmed]
-    low, high = (_trimmed_mean(np.sort(seen[trimmed])[::step], kept) for step in (1, -1))
+    left = min(share.values()) / share[trimmed]
+    low, high = (_trimmed_mean(np.sort(seen[trimmed])[::step], left) for step in (1, -1))
     if trimmed == arm:
         other = float(seen[against].mean())
         return (low - other, high - other), trimmed
@@ -126,6 +124,6 @@ def _lee(
 
 
 def _trimmed_mean(ordered: np.ndarray, share: float) -> float:
-    """Average the first ``share`` of values, the last one with the weight that is left."""
+    """Average the first ``share`` of the values; the value at the cut has a partial weight."""
     weight = np.clip(share * len(ordered) - np.arange(len(ordered)), 0, 1)
     return float(weight @ ordered / weight.sum())

@@ -1,7 +1,7 @@
-"""Compare arms where each unit was measured many times, as on the classes of one target model.
+"""Difference of two arms where each unit was measured many times, as on each class of a model.
 
-Rows of one cluster share their training run, so they are no replicates: errors are clustered by
-CR2 with Satterthwaite degrees of freedom, or the whole cluster is re-allocated.
+Rows of one cluster share their training run, so they are not replicates. Standard errors are
+clustered by CR2 with Satterthwaite degrees of freedom.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.randomisation_test import Randomisation, randomisation_test
+from analysis.inference.ols import block_indicators, cr2
 from analysis.inference.table_checks import (
     NotEstimable,
     check_clusters,
     check_columns,
     check_range,
-    finite,
+    outcome_values,
 )
 from analysis.schema.columns import unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusteredDifference:
-    """Least-squares effect of ``arm`` over repeated measures, with CR2 errors."""
+    """Least-squares effect of ``arm`` over repeated measures, with CR2 errors, in printed units."""
 
     arm: str
     against: str
@@ -58,12 +58,22 @@ def clustered_difference(
     cluster: str = "unit_id",
     level: float = 0.95,
 ) -> ClusteredDifference:
-    r"""Regress the outcome on arm and block indicators, rows clustered by ``cluster``.
+    """Regress the outcome on arm and block indicators, with rows clustered by ``cluster``.
 
-    CR2 (Bell & McCaffrey 2002): residuals of cluster g are multiplied by
-    :math:`A_g = (I - H_{gg})^{-1/2}`. Degrees of freedom after Satterthwaite under a working
-    model of independent errors (Pustejovsky & Tipton 2018, Sec. 2.3); with one row a cluster it is
-    HC2 with the degrees of freedom of Imbens & Kolesar (2016).
+    Errors and degrees of freedom are those of :func:`analysis.inference.ols.cr2`.
+
+    Args:
+        table: one row a measure: the column ``cluster``, ``block``, ``arm`` and the outcome.
+        outcome: column that is compared.
+        arm, against: the two arms; the estimate is ``arm`` minus ``against``.
+        cluster: column that names the unit of randomisation.
+        level: of the interval.
+
+    Raises:
+        ValueError: a column is missing, a fraction is outside [0, 1], or a cluster has two arms or
+            two blocks.
+        NotEstimable: an arm has fewer than two clusters, an outcome is missing, no block holds both
+            arms, nothing varies between clusters, or one cluster alone decides the effect.
     """
     check_columns(table, [cluster, "block", "arm", outcome])
     rows = table.assign(unit_id=table[cluster])
@@ -74,12 +84,11 @@ def clustered_difference(
         if rows.loc[rows["arm"] == name, cluster].nunique() < 2:
             raise NotEstimable(f"{name} has fewer than 2 clusters, a comparison needs 2 or more")
     unit = unit_of(outcome)
-    y = unit.scale * finite(rows, outcome)
+    y = unit.scale * outcome_values(rows, outcome)
     z = (rows["arm"] == arm).to_numpy(dtype=float)
-    block = pd.factorize(rows["block"])[0]
-    x = np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
+    x = np.column_stack([z, block_indicators(pd.factorize(rows["block"])[0])])
     if np.linalg.matrix_rank(x) < x.shape[1]:
-        raise NotEstimable(f"blocks do not hold both {arm} and {against}, nothing compares them")
+        raise NotEstimable(f"no block holds both {arm} and {against}")
     estimate, variance, df = cr2(y, x, pd.factorize(rows[cluster])[0])
     if not variance > 0:
         raise NotEstimable(f"{outcome} does not vary between clusters, so its error is unknown")
@@ -100,55 +109,3 @@ def clustered_difference(
         level=level,
         unit=unit.name,
     )
-
-
-def cr2(y: np.ndarray, x: np.ndarray, cluster: np.ndarray) -> tuple[float, float, float]:
-    """Return coefficient 0 of y (n,) on x (n, k), its CR2 variance and degrees of freedom.
-
-    ``cluster`` (n,) numbers the clusters from 0. The estimate's error is a sum over clusters of
-    p_g'e; the degrees of freedom are (tr B)^2 / tr(B^2) with B_gh = p_g'(I - H)_gh p_h.
-    """
-    inverse = np.linalg.inv(x.T @ x)
-    residual = y - x @ (inverse @ (x.T @ y))
-    order = np.argsort(cluster, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1)
-    square, score, projected = np.zeros(len(members)), np.zeros(len(members)), []
-    for g, rows in enumerate(members):
-        values, vectors = np.linalg.eigh(np.eye(len(rows)) - x[rows] @ inverse @ x[rows].T)
-        kept = values > 1e-10  # a generalised inverse where the cluster alone decides a coefficient
-        root = (vectors[:, kept] / np.sqrt(values[kept])) @ vectors[:, kept].T
-        weight = inverse[0] @ x[rows].T @ root
-        square[g], score[g] = weight @ weight, weight @ residual[rows]
-        projected.append(weight @ x[rows])
-    # B = diag(square) - P inverse P', as I - H is a projection
-    taken = np.array(projected)
-    shared = np.einsum("gi,ij,gj->g", taken, inverse, taken)
-    inner = inverse @ taken.T @ taken
-    of_square = np.sum(square**2) - 2 * square @ shared + np.trace(inner @ inner)
-    df = float((square.sum() - shared.sum()) ** 2 / of_square)
-    return float(inverse[0] @ (x.T @ y)), float(np.sum(score**2)), df
-
-
-def cluster_means(table: pd.DataFrame, outcome: str, *, cluster: str = "unit_id") -> pd.DataFrame:
-    """Average the rows of each cluster: a unit table of one row a cluster."""
-    check_columns(table, [cluster, "block", "arm", outcome])
-    check_clusters(table, cluster)
-    finite(table.assign(unit_id=table[cluster]), outcome)
-    grouped = table.groupby(cluster, sort=False, as_index=False)
-    means = grouped.agg({"block": "first", "arm": "first", outcome: "mean"})
-    return means.assign(unit_id=means[cluster])
-
-
-def cluster_randomisation_test(
-    table: pd.DataFrame,
-    outcome: str,
-    *,
-    arm: str,
-    against: str,
-    seed: int,
-    cluster: str = "unit_id",
-    level: float = 0.95,
-) -> Randomisation:
-    """Test by re-allocating whole clusters, which is the randomisation test of their means."""
-    means = cluster_means(table, outcome, cluster=cluster)
-    return randomisation_test(means, outcome, arm=arm, against=against, seed=seed, level=level)

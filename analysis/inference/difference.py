@@ -1,4 +1,4 @@
-"""Estimate the effect of one arm against another from one row a unit.
+"""Difference in means of two arms, from a table with one row a unit.
 
 The unit is the training run. Allocation is complete randomisation within blocks, so arms are
 compared within blocks and the blocks averaged (:mod:`analysis.inference.blocked_means`). Every
@@ -17,15 +17,21 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.blocked_means import additive_hc2, at_an_end, neyman
-from analysis.inference.mover_interval import bounds, critical
-from analysis.inference.table_checks import NotEstimable, as_received, check_units, finite
+from analysis.inference.blocked_means import arm_at_bound, neyman
+from analysis.inference.mover_interval import critical_value, difference_limits
+from analysis.inference.ols import block_indicators, ols
+from analysis.inference.table_checks import (
+    NotEstimable,
+    check_units,
+    outcome_values,
+    use_received_arm,
+)
 from analysis.schema.columns import unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArmMean:
-    """Mean of one arm; ``low`` and ``high`` bound it by a t interval over its units."""
+    """Mean of one arm in the printed unit, with a t interval over its units."""
 
     arm: str
     n: int
@@ -44,7 +50,7 @@ class ArmMean:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Blocked difference in means, ``arm`` minus ``against``."""
+    """Blocked difference in means, ``arm`` minus ``against``, in the printed unit."""
 
     arm: str
     against: str
@@ -55,12 +61,13 @@ class Difference:
     estimate: float
     se: float
     df: float
-    of_arms: tuple[tuple[float, float], tuple[float, float]] | None  # (mean, se) of both as
-    # fractions, where the interval is made of theirs; None where it is symmetric
+    # (mean, standard error) of both arms as fractions, where the interval combines the limits of
+    # the arms; None where it is symmetric
+    arm_estimates: tuple[tuple[float, float], tuple[float, float]] | None
     level: float
     unit: str
     method: str
-    as_treated: bool = False  # arms as received, which nobody randomised
+    as_treated: bool = False  # units count in the arm that they received, which is not randomised
 
     def __str__(self) -> str:
         how = "as treated, not randomised; " if self.as_treated else ""
@@ -82,43 +89,44 @@ class Difference:
 
     @property
     def p(self) -> float:
-        """Two-sided p; below 1 - level where the interval leaves out 0."""
+        """Two-sided p; below 1 - level exactly where the interval excludes 0."""
         return float(2 * stats.t.sf(abs(self._statistic(0.0)), self.df))
 
-    def above(self, value: float) -> float:
-        """Return the one-sided p of a true difference of ``value`` or less, in the printed unit."""
+    def p_above(self, value: float) -> float:
+        """Return the one-sided p against a true difference of at most ``value`` (printed unit)."""
         return float(stats.t.sf(self._statistic(value), self.df))
 
     def bounds(self, level: float) -> tuple[float, float]:
-        """Return the ends of the two-sided interval at a level."""
+        """Return the ends of the two-sided interval at ``level``."""
         c = stats.t.ppf((1 + level) / 2, self.df)
-        if self.of_arms is None:
+        if self.arm_estimates is None:
             return float(self.estimate - c * self.se), float(self.estimate + c * self.se)
-        low, high = bounds(*self.of_arms, c, fraction=True)
+        low, high = difference_limits(*self.arm_estimates, c, fraction=True)
         return float(self._scale * low), float(self._scale * high)
 
     def _statistic(self, value: float) -> float:
         """Return the t statistic of a true difference of ``value``."""
-        if self.of_arms is None:
+        if self.arm_estimates is None:
             return (self.estimate - value) / self.se
-        return _statistic_of(self.of_arms, value / self._scale)
+        return _mover_statistic(self.arm_estimates, value / self._scale)
 
     @property
     def _scale(self) -> float:
         return unit_of(self.outcome).scale
 
 
-@lru_cache(maxsize=1024)  # tables and sentences ask the same again, and it is found by search
-def _statistic_of(arms: tuple[tuple[float, float], tuple[float, float]], value: float) -> float:
-    return float(critical(*arms, value, fraction=True))
+@lru_cache(maxsize=1024)  # found by search, and a report needs the same value many times
+def _mover_statistic(arms: tuple[tuple[float, float], tuple[float, float]], value: float) -> float:
+    """Return the critical value at which the interval of fractions ends at ``value``."""
+    return float(critical_value(*arms, value, fraction=True))
 
 
 def arm_means(
     units: pd.DataFrame, outcome: str, arms: list[str], *, level: float = 0.95
 ) -> list[ArmMean]:
-    """Summarise the outcome by arm; arms without a unit are left out.
+    """Summarise the outcome of each arm; arms without a unit are left out.
 
-    The interval is mean +- t(n-1) * sd / sqrt(n): it ignores blocks, which can only widen it.
+    The interval is mean +- t(n-1) * sd / sqrt(n). It ignores blocks, which can only widen it.
     """
     unit = unit_of(outcome)
     result: list[ArmMean] = []
@@ -126,7 +134,7 @@ def arm_means(
         rows = units.loc[units["arm"] == arm]
         if rows.empty:
             continue
-        values = unit.scale * finite(rows, outcome)
+        values = unit.scale * outcome_values(rows, outcome)
         n, mean = len(values), float(values.mean())
         sd = float(values.std(ddof=1)) if n > 1 else None
         half = None if sd is None else stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)
@@ -155,29 +163,41 @@ def difference_in_means(
     level: float = 0.95,
     received: str | None = None,
 ) -> Difference:
-    r"""Estimate the average effect of ``arm`` against ``against``, with its interval and p.
+    r"""Estimate the average effect of ``arm`` against ``against``, with interval and p.
 
     .. math:: \hat\tau = \sum_b w_b(\bar y_{1b}-\bar y_{0b}),\quad
               V = \sum_b w_b^2 (s_{1b}^2/n_{1b} + s_{0b}^2/n_{0b})
 
-    with the weights of :func:`analysis.inference.blocked_means.block_weights`. Neyman's variance
-    for a blocked experiment (Imbens & Rubin 2015, ch. 9), which is HC2 for OLS on arm x block cells
-    (Samii & Aronow 2012). Degrees of freedom after Satterthwaite (1946), so one block gives Welch's
-    t. Of a fraction the interval is made of limits of the arms that are corrected for skewness
-    (:mod:`analysis.inference.mover_interval`), and p inverts it; a symmetric one where all outcomes
-    of an arm are 0 or all are 1, as limits of the other never reach those. A cell with a single
-    unit has no s: then the same estimate has the HC2 error of OLS on arm and block indicators,
-    t(n - k), and a symmetric interval.
+    with the weights of :func:`analysis.inference.blocked_means.block_weights`. V is Neyman's
+    variance for a blocked experiment (Imbens & Rubin 2015, ch. 9), which is HC2 for OLS on arm x
+    block cells (Samii & Aronow 2012). Degrees of freedom are Satterthwaite's (1946), so one block
+    gives Welch's t.
+
+    The interval of a fraction combines limits of both arms that are corrected for skewness
+    (:mod:`analysis.inference.mover_interval`), and p inverts it. Where all outcomes of an arm are 0
+    or all are 1 the interval is symmetric, as limits of the other arm never reach 0 or 1.
+
+    A cell with a single unit has no s. The same estimate then has the HC2 error of OLS on arm and
+    block indicators, t(n - k), and a symmetric interval.
+
+    Args:
+        units: one row a unit: ``unit_id``, ``block``, ``arm`` and the outcome.
+        outcome: column that is compared.
+        arm, against: the two arms; the estimate is ``arm`` minus ``against``.
+        level: of the interval.
+        received: column of the arm that each unit received. If given, units count in that arm
+            (as treated) and not in the allocated one, and the comparison is not randomised.
 
     Raises:
-        NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies.
+        NotEstimable: an arm has fewer than two units, an outcome is missing, nothing varies within
+            arms, or one unit alone decides a coefficient.
     """
-    table = contrasted(as_received(units, received), outcome, arm=arm, against=against)
+    table = two_arm_table(use_received_arm(units, received), outcome, arm=arm, against=against)
     unit = unit_of(outcome)
     z = (table["arm"] == arm).to_numpy()
     block = pd.factorize(table["block"])[0]
-    estimate, variance, df, of_arms, method = _compared(
-        finite(table, outcome), z, block, fractions=unit.name == "pp"
+    estimate, variance, df, arm_estimates, method = _compare(
+        outcome_values(table, outcome), z, block, fractions=unit.name == "pp"
     )
     if variance == 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
@@ -191,7 +211,7 @@ def difference_in_means(
         estimate=unit.scale * estimate,
         se=unit.scale * float(np.sqrt(variance)),
         df=df,
-        of_arms=of_arms,
+        arm_estimates=arm_estimates,
         level=level,
         unit=unit.name,
         method=method,
@@ -199,42 +219,62 @@ def difference_in_means(
     )
 
 
-def _compared(
+def _compare(
     y: np.ndarray, z: np.ndarray, block: np.ndarray, *, fractions: bool
 ) -> tuple[float, float, float, Any, str]:
-    """Return estimate, variance and df, means and errors of the arms if those count, and how."""
+    """Return estimate, variance, df, ``arm_estimates`` and ``method`` of a :class:`Difference`.
+
+    ``fractions`` says whether outcomes are fractions.
+    """
     cells = [np.count_nonzero((block == b) & (z == t)) for b in set(block) for t in (True, False)]
     if min(cells) < 2:
         pairs = (
             "matched pairs, t" if max(cells) == 1 else "OLS with block indicators, HC2, t(n - k)"
         )
-        return *additive_hc2(y, z, block), None, pairs
+        return *_ols_difference(y, z, block), None, pairs
     arms, variance, df = neyman(y[:, None], z, block)
     (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
-    method, of_arms = "Neyman variance, Satterthwaite df" if block.max() else "Welch", None
-    if fractions and not at_an_end(y, z):
-        of_arms = ((m1, v1**0.5), (m0, v0**0.5))
+    method, arm_estimates = "Neyman variance, Satterthwaite df" if block.max() else "Welch", None
+    if fractions and not arm_at_bound(y, z):
+        arm_estimates = ((m1, v1**0.5), (m0, v0**0.5))
         method += ", limits of the arms corrected for skewness (MOVER)"
-    return m1 - m0, float(variance[0]), float(df[0]), of_arms, method
+    return m1 - m0, float(variance[0]), float(df[0]), arm_estimates, method
+
+
+def _ols_difference(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
+    """Return estimate, HC2 variance and n - k of OLS on arm and block indicators.
+
+    The variance of a perfect fit is exactly 0.
+    """
+    fit = ols(y, np.column_stack([z, block_indicators(block)]))
+    perfect = np.abs(fit.residuals).max() <= 1e-12 * np.abs(y).max()
+    variance = 0.0 if perfect else float(fit.robust_covariance("HC2")[0, 0])
+    return float(fit.coefficients[0]), variance, float(fit.df)
 
 
 def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
-    """Return p of :func:`difference_in_means` for fractions ``y`` (units, m), all at once.
+    """Return p of :func:`difference_in_means` for each column of the fractions ``y`` (units, m).
 
-    ``units`` holds two arms with two units or more in every block, and nothing is missing. Where
-    nothing varies within arms p is 1.
+    ``units`` must hold two arms with two units or more in every block, without a missing outcome.
+    Where nothing varies within arms p is 1. Simulations use it, so nothing is checked.
     """
     z = (units["arm"] == arm).to_numpy()
     arms, variance, df = neyman(y, z, pd.factorize(units["block"])[0])
     one, other = ((mean, np.sqrt(v)) for mean, v in arms)
-    t = critical(one, other, np.zeros(y.shape[1]), fraction=True)
+    t = critical_value(one, other, np.zeros(y.shape[1]), fraction=True)
     error = np.sqrt(np.where(variance > 0, variance, 1.0))
-    t = np.where(at_an_end(y, z), (one[0] - other[0]) / error, t)
+    t = np.where(arm_at_bound(y, z), (one[0] - other[0]) / error, t)
     return np.where(variance > 0, 2 * stats.t.sf(np.abs(t), df), 1.0)
 
 
-def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
-    """Keep the units of the two arms in blocks that hold both; refuse what cannot be compared."""
+def two_arm_table(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> pd.DataFrame:
+    """Return the units of two arms in the blocks that hold both, after checking them.
+
+    Raises:
+        ValueError: a column is missing, a unit occurs twice, or a fraction is outside [0, 1].
+        NotEstimable: an arm has fewer than two units, no block holds both arms, or an outcome is
+            missing.
+    """
     check_units(units, outcome)
     for name in (arm, against):
         n = int(np.count_nonzero(units["arm"] == name))
@@ -245,12 +285,11 @@ def contrasted(units: pd.DataFrame, outcome: str, *, arm: str, against: str) -> 
     table = table.loc[table["block"].isin(held[0] & held[1])]
     if table.empty:
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
-    finite(table, outcome)
+    outcome_values(table, outcome)
     return table
 
 
-def design_of(table: pd.DataFrame, arm: str) -> np.ndarray:
-    """Return the arm's indicator and one indicator a block, (n, 1 + blocks)."""
+def design_matrix(table: pd.DataFrame, arm: str) -> np.ndarray:
+    """Return the indicator of ``arm`` and one indicator for each block, (n, 1 + blocks)."""
     z = (table["arm"] == arm).to_numpy(dtype=float)
-    block = pd.factorize(table["block"])[0]
-    return np.column_stack([z, block[:, None] == np.arange(block.max() + 1)]).astype(float)
+    return np.column_stack([z, block_indicators(pd.factorize(table["block"])[0])])

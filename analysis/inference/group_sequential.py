@@ -1,8 +1,8 @@
 """Group-sequential looks at an unfinished trial, with the error spent as the protocol declares.
 
 Looks come after whole blocks. The rule stops at look k where the randomisation p is at most the
-error spent at that look, so the total error is at most alpha at any number of units, whatever the
-dependence of the looks; the boundary of normal theory is given beside it.
+error spent at that look. The total error is then at most alpha at any number of units, whatever the
+dependence of the looks. The boundary of normal theory is given beside it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Look:
     blocks: int  # finished at this look
     fraction: float  # of all blocks
     threshold: float  # stop where p is at most this
-    smallest_p: float  # that the design can give by then
-    normal_p: float  # two-sided boundary of jointly normal statistics
+    smallest_p: float  # that the design can give at this look
+    normal_p: float  # two-sided p at the boundary of jointly normal statistics
 
     @property
     def can_stop(self) -> bool:
@@ -43,11 +43,11 @@ class Look:
         )
 
 
-def spent(fraction: float, alpha: float, spending: str) -> float:
-    """Return the error spent by an information fraction (Lan & DeMets 1983).
+def spent_error(fraction: float, alpha: float, spending: str) -> float:
+    """Return the error that a two-sided test has spent at an information fraction t.
 
-    Of a two-sided test, half a side: ``obrien_fleming`` 2 - 2 Phi(z_{alpha/4} / sqrt(t)) a side,
-    ``pocock`` alpha log(1 + (e - 1) t) in all.
+    Lan & DeMets (1983): ``obrien_fleming`` spends 2 - 2 Phi(z_{alpha/4} / sqrt(t)) on each side,
+    ``pocock`` alpha log(1 + (e - 1) t) on both together.
     """
     if spending not in SPENDING:
         raise ValueError(f"unknown spending {spending!r}; known: {', '.join(SPENDING)}")
@@ -61,16 +61,23 @@ def spent(fraction: float, alpha: float, spending: str) -> float:
 def plan_looks(
     looks: list[int], *, blocks: int, per_arm: tuple[int, int], alpha: float, spending: str
 ) -> list[Look]:
-    """Plan looks after so many finished blocks of ``per_arm`` units of the two arms.
+    """Plan looks at a trial of two arms.
+
+    Args:
+        looks: numbers of finished blocks at which to look, increasing up to ``blocks``.
+        blocks: of the whole trial.
+        per_arm: units of each arm in every block.
+        alpha: two-sided error that is spent in all.
+        spending: one of SPENDING.
 
     Raises:
-        ValueError: looks are not increasing up to ``blocks``, or the design can stop at none of
-            some look's data; the message says how many blocks that look needs.
+        ValueError: looks do not increase up to ``blocks``, or no data could stop the trial at one
+            of them; the message says how many blocks that look needs.
     """
     if not looks or sorted(set(looks)) != looks or looks[0] < 1 or looks[-1] != blocks:
         raise ValueError(f"looks must increase and end with all {blocks} blocks, got {looks}")
     fractions = [k / blocks for k in looks]
-    total = [spent(f, alpha, spending) for f in fractions]
+    total = [spent_error(f, alpha, spending) for f in fractions]
     increments = np.diff([0.0, *total])
     normal = normal_boundaries(fractions, list(increments))
     plan = [
@@ -85,12 +92,12 @@ def plan_looks(
     ]
     for look in plan:
         if not look.can_stop:
-            raise ValueError(_never_stops(look, blocks, per_arm))
+            raise ValueError(_cannot_stop_message(look, blocks, per_arm))
     return plan
 
 
-def _never_stops(look: Look, blocks: int, per_arm: tuple[int, int]) -> str:
-    """Say what a look that cannot stop would need."""
+def _cannot_stop_message(look: Look, blocks: int, per_arm: tuple[int, int]) -> str:
+    """Return the message for a look that cannot stop, with the number of blocks that it needs."""
     enough = (b for b in range(1, blocks + 1) if smallest_p([per_arm] * b) <= look.threshold)
     needed = next(enough, None)
     later = "" if needed is None else f"look after {needed} blocks or later, "
@@ -103,19 +110,22 @@ def _never_stops(look: Look, blocks: int, per_arm: tuple[int, int]) -> str:
 
 
 def units_by_arm(protocol: dict[str, Any]) -> dict[str, int]:
-    """Return how many units of each arm are allocated in every block of the record.
+    """Return the number of units of each arm in every block of the record.
 
-    The blocks of ``design: pairs`` are its matched sets, each of one unit of every arm.
+    With ``design: pairs`` a block of the record is a matched set: one unit of every arm.
     """
     each = 1 if protocol.get("design") == "pairs" else protocol["units_per_arm"]
     return {arm: each if isinstance(each, int) else each[arm] for arm in protocol["arms"]}
 
 
 def planned_looks(protocol: dict[str, Any]) -> tuple[Look, ...]:
-    """Read the looks that a protocol declares under ``looks``: finished blocks and spending.
+    """Plan the looks that a protocol declares under ``looks``: finished blocks and spending.
+
+    Without that key there are none.
 
     Raises:
-        ValueError: the design could never stop at one of them.
+        ValueError: the looks do not increase up to all blocks, or no data could stop the trial at
+            one of them.
     """
     declared = protocol.get("looks")
     if not declared:
@@ -138,7 +148,7 @@ def normal_boundaries(fractions: list[float], increments: list[float]) -> list[f
     """Return two-sided z boundaries that spend ``increments`` at information ``fractions``.
 
     Armitage, McPherson & Rowe (1969): the density of the score process that has not crossed yet is
-    carried from look to look, here on Gauss-Legendre nodes between the boundaries.
+    integrated from look to look, here on Gauss-Legendre nodes between the boundaries.
     """
     unit_nodes, unit_weights = np.polynomial.legendre.leggauss(200)
     boundaries: list[float] = []
@@ -146,13 +156,12 @@ def normal_boundaries(fractions: list[float], increments: list[float]) -> list[f
     for t, error in zip(fractions, increments, strict=True):
         step = np.sqrt(t - before)
 
-        def crossed(edge: float, nodes=nodes, mass=mass, step=step) -> float:
+        def excess(edge: float, nodes=nodes, mass=mass, step=step, error=error) -> float:
+            """Return the probability of crossing at ``edge``, less the error to be spent."""
             beyond = stats.norm.sf((edge - nodes) / step) + stats.norm.cdf((-edge - nodes) / step)
-            return float(mass @ beyond)
+            return float(mass @ beyond) - error
 
-        edge = float(
-            root_scalar(lambda c, error=error, f=crossed: f(c) - error, bracket=(1e-6, 20.0)).root
-        )
+        edge = float(root_scalar(excess, bracket=(1e-6, 20.0)).root)
         boundaries.append(edge / float(np.sqrt(t)))
         following = edge * unit_nodes
         kernel = stats.norm.pdf((following[:, None] - nodes) / step) / step
@@ -165,30 +174,31 @@ def stagewise_interval(
 ) -> tuple[float, float]:
     """Return the interval of an effect estimated at ``look``, corrected for the looks before it.
 
-    Stage-wise ordering (Tsiatis, Rosner & Mehta 1984; Jennison & Turnbull 2000, Sec. 8.5): crossing
-    earlier is more extreme, and of trials that stop at one look the larger statistic is. An end is
-    the effect under which what was seen or more extreme has probability (1 - level) / 2. The
-    statistic is taken as normal with known error, and the trial as stopped where its two-sided p is
-    at most the threshold; at the first look that is the plain normal interval.
+    Stage-wise ordering (Tsiatis, Rosner & Mehta 1984; Jennison & Turnbull 2000, Sec. 8.5): an
+    earlier crossing is more extreme, and among trials that stop at one look a larger statistic is
+    more extreme. An end is the effect under which the observed result or a more extreme one has
+    probability (1 - level) / 2. The statistic is taken as normal with known error, and the trial as
+    stopped where its two-sided p is at most the threshold. At the first look the result is the
+    plain normal interval.
     """
     done = [planned for planned in looks if planned.blocks <= look.blocks]
     times = [planned.fraction for planned in done]
     edges = [float(stats.norm.isf(p.threshold / 2)) * np.sqrt(p.fraction) for p in done]
-    scale = se * np.sqrt(look.fraction)  # of the effect, for a drift of one
-    seen, tail = estimate / se * np.sqrt(look.fraction), (1 - level) / 2
-    reach = (abs(estimate) + 12 * se) / scale
+    scale = se * np.sqrt(look.fraction)  # effect for a drift of one
+    score, tail = estimate / se * np.sqrt(look.fraction), (1 - level) / 2
+    largest = (abs(estimate) + 12 * se) / scale  # drift that is searched
 
     def end(probability: float) -> float:
-        def above(drift: float) -> float:
-            return _above(drift, times, [*edges[:-1], seen]) - probability
+        def excess(drift: float) -> float:
+            return _upward_probability(drift, times, [*edges[:-1], score]) - probability
 
-        return scale * float(root_scalar(above, bracket=(-reach, reach)).root)
+        return scale * float(root_scalar(excess, bracket=(-largest, largest)).root)
 
     return end(tail), end(1 - tail)
 
 
-def _above(drift: float, times: list[float], edges: list[float]) -> float:
-    """Return P(first crossing is upward, or score at the last time >= its edge) under a drift."""
+def _upward_probability(drift: float, times: list[float], edges: list[float]) -> float:
+    """Return P(first crossing is upward, or score at the last time >= its edge) under ``drift``."""
     unit_nodes, unit_weights = np.polynomial.legendre.leggauss(100)
     nodes, mass, before, total = np.zeros(1), np.ones(1), 0.0, 0.0
     for t, edge in zip(times, edges, strict=True):

@@ -1,6 +1,6 @@
-"""Ask whether an effect is the same for every class, and show shrunken class effects.
+"""Heterogeneity of an effect over classes: a test of equal effects, and shrunken class effects.
 
-Exploratory. Classes of one model share its training, so whole units are re-allocated; people differ
+Exploratory. Classes of one model share its training, so whole units are reallocated. People differ
 between blocks, so a class is always a class of its block.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference.multiplicity import benjamini_hochberg
-from analysis.inference.reallocation import Replay
+from analysis.inference.reallocation import Reallocation
 from analysis.inference.table_checks import NotEstimable, check_clusters, check_columns
 
 
@@ -24,20 +24,20 @@ class ClassEffect:
     name: str
     raw: float
     shrunken: float  # towards the block's mean effect
-    p: float  # re-allocating units of the block
+    p: float  # by reallocating the units of the block
     adjusted_p: float  # Benjamini-Hochberg over all classes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heterogeneity:
-    """Test of equal class effects, and the effects, in the order of blocks and classes."""
+    """Test of equal class effects, and the effects in the order of blocks and classes."""
 
     arm: str
     against: str
-    omnibus_p: float
+    omnibus_p: float  # of the null that all classes of a block have one effect
     spread: float  # estimated SD of true class effects, percentage points
-    noise: float  # root mean squared error of one class effect
-    exact: bool
+    noise: float  # root mean square of the error of one class effect, percentage points
+    exact: bool  # whether every allocation was enumerated
     classes: tuple[ClassEffect, ...]
 
     def __str__(self) -> str:
@@ -57,12 +57,23 @@ def class_heterogeneity(
     hits: str = "k_1",
     total: str = "n",
 ) -> Heterogeneity:
-    """Compare class effects; ``classes`` has one row a unit and class, with ``hits`` of ``total``.
+    """Test whether all classes have the same effect, and shrink the class effects.
 
-    The omnibus statistic is the variance of class effects around their block's mean. An effect
-    that is the same for all classes of a unit cancels in it, so replaying the allocation tests
-    exactly that. Shrinkage is empirical Bayes with one noise and one spread by the method of
-    moments (Efron & Morris 1975).
+    The omnibus statistic is the sum of squares of class effects around their block's mean. An
+    effect that is the same for all classes of a unit cancels in it, so its randomisation test tests
+    exactly equal effects. Shrinkage is empirical Bayes with one noise and one spread by the method
+    of moments (Efron & Morris 1975).
+
+    Args:
+        classes: one row a unit and class: ``unit_id``, ``block``, ``arm``, ``class``, and counts.
+        arm, against: the two arms; effects are ``arm`` minus ``against``.
+        seed: of the reallocations, where they are too many to enumerate.
+        hits, total: columns of the counts; the outcome of a class is ``hits`` / ``total``.
+
+    Raises:
+        ValueError: a column is missing, or a unit has two arms or two blocks.
+        NotEstimable: a block has fewer than two units of an arm, or units of a block were measured
+            on different classes.
     """
     check_columns(classes, ["unit_id", "block", "arm", "class", hits, total])
     rows = classes.loc[classes["arm"].isin([arm, against])]
@@ -77,28 +88,28 @@ def class_heterogeneity(
         raise NotEstimable("class effects need two finished units of each arm in a block")
     z = np.concatenate([p.z for p in parts])
     block = np.repeat(np.arange(len(parts)), [len(p.z) for p in parts])
-    replay = Replay(z=z, block=block, seed=seed)
+    reallocation = Reallocation(z=z, block=block, seed=seed)
     widest = max(p.y.shape[1] for p in parts)
     wide = np.concatenate([np.pad(p.y, ((0, 0), (0, widest - p.y.shape[1]))) for p in parts])
-    sums = replay.treated_sums(np.column_stack([z, wide]))
-    own, scatter, effects, p_values = _replayed(replay, parts, sums)
+    sums = reallocation.treated_sums(np.column_stack([z, wide]))
+    own, scatter, effects, p_values = _reference(reallocation, parts, sums)
     raw = np.concatenate([e - e.mean() for e in effects])
     noise2 = float(np.mean(np.concatenate([p.noise for p in parts])))
     spread2 = max(0.0, float(np.sum(raw**2)) / (len(raw) - len(parts)) - noise2)
     factor = spread2 / (spread2 + noise2) if spread2 + noise2 > 0 else 0.0
     adjusted = benjamini_hochberg(np.concatenate(p_values))
-    left = iter(adjusted)
+    next_adjusted = iter(adjusted)
     found = [
         ClassEffect(
             block=part.name,
             name=name,
             raw=float(raw_effect),
             shrunken=float(effect.mean() + factor * (raw_effect - effect.mean())),
-            p=float(alone),
-            adjusted_p=float(next(left)),
+            p=float(class_p),
+            adjusted_p=float(next(next_adjusted)),
         )
         for part, effect, p in zip(parts, effects, p_values, strict=True)
-        for name, raw_effect, alone in zip(part.names, effect, p, strict=True)
+        for name, raw_effect, class_p in zip(part.names, effect, p, strict=True)
     ]
     return Heterogeneity(
         arm=arm,
@@ -106,7 +117,7 @@ def class_heterogeneity(
         omnibus_p=float(np.mean(scatter >= scatter[own] * (1 - 1e-9))),
         spread=float(np.sqrt(spread2)),
         noise=float(np.sqrt(noise2)),
-        exact=replay.exact,
+        exact=reallocation.exact,
         classes=tuple(found),
     )
 
@@ -123,13 +134,14 @@ class _Block:
 
     @classmethod
     def of(cls, name: str, rows: pd.DataFrame, arm: str) -> _Block:
+        """Arrange the rows of one block as units x classes."""
         table = rows.pivot(index="unit_id", columns="class", values="rate")
         if table.isna().to_numpy().any():
             raise NotEstimable(f"units of block {name} were not measured on the same classes")
         arms = rows.drop_duplicates("unit_id").set_index("unit_id")["arm"].reindex(table.index)
         z = (arms == arm).to_numpy(dtype=float)
         y = table.to_numpy(dtype=float)
-        # effects around the block's mean: a unit's mean over its classes is taken out
+        # class effects are compared with their block's mean, so each unit's mean is subtracted
         centred = y - y.mean(axis=1, keepdims=True)
         noise = np.zeros(y.shape[1])
         for value in (0.0, 1.0):
@@ -138,17 +150,20 @@ class _Block:
         return cls(name, [str(c) for c in table.columns], z, y, noise)
 
 
-def _replayed(
-    replay: Replay, parts: list[_Block], sums: list[np.ndarray]
+def _reference(
+    reallocation: Reallocation, parts: list[_Block], sums: list[np.ndarray]
 ) -> tuple[int, np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Return the observed row, the scatter of every row, and class effects and p by block."""
+    """Return the observed row, the scatter in every reallocation, and class effects and p by block.
+
+    The scatter is the sum of squares of class effects around their block's mean.
+    """
     scatters, effects, p_values = [], [], []
-    for part, s, (n, k) in zip(parts, sums, replay.sizes, strict=True):
+    for part, s, (n, k) in zip(parts, sums, reallocation.sizes, strict=True):
         treated = s[:, 1 : 1 + part.y.shape[1]]
         drawn = treated / k - (part.y.sum(axis=0) - treated) / (n - k)
         own = int(np.argmax(s[:, 0]))
         effects.append(drawn[own])
         p_values.append(np.mean(np.abs(drawn) >= np.abs(drawn[own]) - 1e-9, axis=0))
         scatters.append(((drawn - drawn.mean(axis=1, keepdims=True)) ** 2).sum(axis=1))
-    overlap = replay.combine([s[:, 0] for s in sums])
-    return int(np.argmax(overlap)), replay.combine(scatters), effects, p_values
+    overlap = reallocation.combine([s[:, 0] for s in sums])
+    return int(np.argmax(overlap)), reallocation.combine(scatters), effects, p_values

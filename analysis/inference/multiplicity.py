@@ -1,7 +1,8 @@
-"""Keep error rates where several outcomes or several arms are compared.
+"""Corrections for several outcomes or several arms.
 
-Holm and max-T keep the probability of any false rejection, Benjamini-Hochberg the expected share
-of false ones (exploratory tables only), Dunnett compares several arms with one.
+Max-T bounds the probability of any false rejection over several outcomes, Dunnett over several arms
+that are compared with one. Benjamini-Hochberg bounds the expected share of false rejections and is
+for exploratory tables only.
 """
 
 from __future__ import annotations
@@ -11,23 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import root_scalar
 
 from analysis.inference.blocked_means import block_weights
-from analysis.inference.difference import contrasted, design_of
-from analysis.inference.reallocation import Replay
+from analysis.inference.difference import two_arm_table
+from analysis.inference.ols import block_indicators, ols
+from analysis.inference.reallocation import Reallocation
 from analysis.inference.table_checks import NotEstimable
 from analysis.schema.columns import unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaxT:
-    """Step-down adjusted p-values of several outcomes of one contrast, from one replay."""
+    """Step-down adjusted p-values of several outcomes of one contrast."""
 
     arm: str
     against: str
-    p: dict[str, float]  # by outcome, each alone
+    p: dict[str, float]  # by outcome, unadjusted
     adjusted: dict[str, float]  # by outcome
-    exact: bool
+    exact: bool  # whether every allocation was enumerated
 
     def __str__(self) -> str:
         rows = (f"{o}: p = {self.p[o]:.3g}, adjusted {self.adjusted[o]:.3g}" for o in self.p)
@@ -36,15 +39,15 @@ class MaxT:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dunnett:
-    """Simultaneous comparison of arms with one, in the printed unit of the outcome."""
+    """Simultaneous comparison of several arms with one, in the printed unit of the outcome."""
 
     against: str
     outcome: str
-    estimate: dict[str, float]
-    p: dict[str, float]
+    estimate: dict[str, float]  # by arm, as all below
+    p: dict[str, float]  # adjusted
     low: dict[str, float]
     high: dict[str, float]
-    level: float
+    level: float  # joint, of all intervals
     df: int
 
     def __str__(self) -> str:
@@ -56,19 +59,11 @@ class Dunnett:
         return f"Dunnett against {self.against}, {self.level:.0%}, {self.df} df: " + "; ".join(rows)
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Adjust p-values (m,) by Holm's step-down (1979)."""
-    p = _checked(p)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
-
-
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     """Adjust p-values (m,) for the false discovery rate (Benjamini & Hochberg 1995)."""
-    p = _checked(p)
+    p = np.asarray(p, dtype=float)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"p-values must be in [0, 1], got {p[~((p >= 0) & (p <= 1))][0]}")
     order = np.argsort(p, kind="stable")[::-1]
     stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
@@ -76,39 +71,33 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def _checked(p: np.ndarray) -> np.ndarray:
-    p = np.asarray(p, dtype=float)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"p-values must be in [0, 1], got {p[~((p >= 0) & (p <= 1))][0]}")
-    return p
-
-
 def max_t(units: pd.DataFrame, outcomes: list[str], *, arm: str, against: str, seed: int) -> MaxT:
-    """Adjust for several outcomes by the largest standardised difference of each re-allocation.
+    """Adjust p for several outcomes by the largest standardised difference of each reallocation.
 
-    Westfall & Young (1993), Algorithm 4.1 (step-down), on the replay of the randomisation test. A
-    difference is divided by its standard deviation over the re-allocations, so outcomes on any
-    scale weigh alike. Strong control: the joint distribution of the true nulls does not depend on
-    the others, as the replay leaves outcomes untouched.
+    Westfall & Young (1993), Algorithm 4.1 (step-down), on the reallocations of the randomisation
+    test, sampled from ``seed`` if they are too many. Each difference is divided by its standard
+    deviation over the reallocations, so outcomes on any scale weigh alike. Control is strong: a
+    reallocation leaves outcomes untouched, so the joint distribution of the true nulls does not
+    depend on the false ones.
     """
-    table = [contrasted(units, o, arm=arm, against=against) for o in outcomes][-1]
+    table = [two_arm_table(units, o, arm=arm, against=against) for o in outcomes][-1]
     y = table[outcomes].to_numpy(dtype=float)
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = pd.factorize(table["block"])[0]
-    replay = Replay(z=z, block=block, seed=seed)
+    reallocation = Reallocation(z=z, block=block, seed=seed)
     weights = block_weights(z, block)
     centred = y - np.vstack([y[block == b].mean(axis=0) for b in range(len(weights))])[block]
-    sums = replay.treated_sums(np.column_stack([z, centred]))
+    sums = reallocation.treated_sums(np.column_stack([z, centred]))
 
-    def statistic(column: int) -> np.ndarray:
+    def difference(column: int) -> np.ndarray:
         by_block = [
             w * s[:, column] * n / (k * (n - k))  # outcomes are centred in the block
-            for w, s, (n, k) in zip(weights, sums, replay.sizes, strict=True)
+            for w, s, (n, k) in zip(weights, sums, reallocation.sizes, strict=True)
         ]
-        return replay.combine(by_block)
+        return reallocation.combine(by_block)
 
-    own = int(np.argmax(replay.combine([s[:, 0] for s in sums])))
-    values = np.column_stack([np.abs(statistic(1 + j)) for j in range(len(outcomes))])
+    own = int(np.argmax(reallocation.combine([s[:, 0] for s in sums])))  # the observed row
+    values = np.column_stack([np.abs(difference(1 + j)) for j in range(len(outcomes))])
     spread = np.sqrt(np.mean(values**2, axis=0))
     values = values / np.where(spread > 1e-12, spread, np.inf)
     order = np.argsort(-values[own], kind="stable")
@@ -124,53 +113,52 @@ def max_t(units: pd.DataFrame, outcomes: list[str], *, arm: str, against: str, s
         against=against,
         p={o: single[o] for o in outcomes},
         adjusted={o: adjusted[o] for o in outcomes},
-        exact=replay.exact,
+        exact=reallocation.exact,
     )
 
 
 def dunnett(
     units: pd.DataFrame, outcome: str, *, arms: list[str], against: str, level: float = 0.95
 ) -> Dunnett:
-    """Compare several arms with one, adjusting for blocks, at one joint level.
+    """Compare several arms with one at one joint level, with block indicators.
 
-    Dunnett (1955) on the least-squares fit with block indicators. The joint distribution is a
-    multivariate t with the correlations of that fit, by the quadrature that its one-factor
-    structure allows; arms must have equal numbers, which makes all correlations equal.
+    Dunnett (1955) on the least-squares fit. The joint distribution is a multivariate t with the
+    correlations of that fit. It is computed by quadrature over one common factor, which assumes
+    that all correlations are equal: exact where arms have equal numbers, else with their mean.
+    Errors assume equal variances.
+
+    Raises:
+        NotEstimable: an arm has fewer than two units or lacks in a block, an outcome is missing, no
+            degree of freedom is left, or nothing varies within arms.
     """
     table = units.loc[units["arm"].isin([*arms, against])]
     for arm in arms:
-        contrasted(table, outcome, arm=arm, against=against)
+        two_arm_table(table, outcome, arm=arm, against=against)
     blocks = table.groupby("block")["arm"].nunique()
     if (blocks < len(arms) + 1).any():
         raise NotEstimable("Dunnett's test needs every arm in every block")
     indicators = [(table["arm"] == a).to_numpy(dtype=float) for a in arms]
-    x = np.column_stack([*indicators, design_of(table, arms[0])[:, 1:]])
+    block = block_indicators(pd.factorize(table["block"])[0])
     y = unit_of(outcome).scale * table[outcome].to_numpy(dtype=float)
-    inverse = np.linalg.inv(x.T @ x)
-    coefficients = inverse @ x.T @ y
-    df = len(y) - x.shape[1]
-    if df < 1:
-        raise NotEstimable(f"{len(y)} units leave no degree of freedom for {x.shape[1]} parameters")
-    variance = float(np.sum((y - x @ coefficients) ** 2)) / df
-    if variance <= 0:
+    fit = ols(y, np.column_stack([*indicators, block]))
+    if not fit.residuals @ fit.residuals > 0:
         raise NotEstimable(f"{outcome} does not vary within arms, so its error is unknown")
     m = len(arms)
-    shape = inverse[:m, :m]
-    se = np.sqrt(variance * np.diag(shape))
-    correlation = shape / np.sqrt(np.outer(np.diag(shape), np.diag(shape)))
+    covariance = fit.covariance[:m, :m]
+    se = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(se, se)
     rho = float(correlation[~np.eye(m, dtype=bool)].mean()) if m > 1 else 0.0
-    t_values = np.abs(coefficients[:m] / se)
-    critical = _dunnett_critical(level, m, rho, df)
-    pairs = list(zip(arms, coefficients[:m], se, t_values, strict=True))
+    critical = _dunnett_critical(level, m, rho, fit.df)
+    effects = list(zip(arms, fit.coefficients[:m], se, strict=True))
     return Dunnett(
         against=against,
         outcome=outcome,
-        estimate={a: float(c) for a, c, _, _ in pairs},
-        p={a: 1 - _dunnett_cdf(float(t), m, rho, df) for a, _, _, t in pairs},
-        low={a: float(c - critical * s) for a, c, s, _ in pairs},
-        high={a: float(c + critical * s) for a, c, s, _ in pairs},
+        estimate={a: float(c) for a, c, _ in effects},
+        p={a: 1 - _dunnett_cdf(float(abs(c / s)), m, rho, fit.df) for a, c, s in effects},
+        low={a: float(c - critical * s) for a, c, s in effects},
+        high={a: float(c + critical * s) for a, c, s in effects},
         level=level,
-        df=df,
+        df=fit.df,
     )
 
 
@@ -187,8 +175,7 @@ def _dunnett_cdf(t: float, m: int, rho: float, df: int) -> float:
 
 
 def _dunnett_critical(level: float, m: int, rho: float, df: int) -> float:
-    from scipy.optimize import root_scalar
-
+    """Return the t that bounds max |T_i| with probability ``level``; see :func:`_dunnett_cdf`."""
     top = 10 * float(stats.t.isf((1 - level) / (2 * m), df))
     return float(
         root_scalar(lambda t: _dunnett_cdf(t, m, rho, df) - level, bracket=(0.1, top)).root

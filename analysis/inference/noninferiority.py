@@ -1,4 +1,4 @@
-"""Non-inferiority and equivalence by a margin that the protocol states before the trial."""
+"""Tests of non-inferiority and equivalence by a margin that is stated before the trial."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class MarginTest:
     difference: Difference
     margin: float  # printed unit of the outcome
     alpha: float  # one-sided level of each test
-    low: float  # one-sided bounds at 1 - alpha
-    high: float
+    low: float  # one-sided bound at 1 - alpha
+    high: float  # one-sided bound at 1 - alpha
     noninferiority_p: float
     equivalence_p: float  # the larger of two one-sided p-values
-    superiority_p: float  # one-sided; needs no correction after non-inferiority
+    superiority_p: float  # one-sided; needs no correction if tested after non-inferiority
 
     @property
     def noninferior(self) -> bool:
@@ -53,17 +53,28 @@ def margin_test(
     margin: float,
     alpha: float = 0.025,
 ) -> MarginTest:
-    """Test a loss and a difference of ``margin`` (in the units of the table, a positive number).
+    """Test whether ``arm`` loses less than ``margin`` and differs by less than ``margin``.
 
-    More of the outcome is better. Two one-sided tests (Schuirmann 1987) with the error and degrees
-    of freedom of the difference in means, and its limits.
+    More of the outcome is better. Two one-sided tests (Schuirmann 1987) with the error, the degrees
+    of freedom and the limits of :func:`analysis.inference.difference.difference_in_means`.
+
+    Args:
+        units: one row a unit: ``unit_id``, ``block``, ``arm`` and the outcome.
+        outcome: column that is compared.
+        arm, against: the two arms.
+        margin: a positive size in the unit of the table (0.02 is 2 percentage points).
+        alpha: one-sided level of each test.
+
+    Raises:
+        ValueError: the margin is not positive.
+        NotEstimable: the difference in means is not estimable.
     """
     if not margin > 0:
         raise ValueError(f"a margin is a positive size, got {margin:g}")
     d = difference_in_means(units, outcome, arm=arm, against=against)
     scaled = unit_of(outcome).scale * margin
     low, high = d.bounds(1 - 2 * alpha)
-    above, below = d.above(-scaled), 1 - d.above(scaled)
+    above, below = d.p_above(-scaled), 1 - d.p_above(scaled)
     return MarginTest(
         difference=d,
         margin=scaled,
@@ -72,5 +83,5 @@ def margin_test(
         high=high,
         noninferiority_p=above,
         equivalence_p=max(above, below),
-        superiority_p=d.above(0.0),
+        superiority_p=d.p_above(0.0),
     )

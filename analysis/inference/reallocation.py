@@ -1,7 +1,8 @@
-"""Replay an allocation: every way in which the registered design could have fallen.
+"""Reallocations of units to arms: every allocation that the registered design could have drawn.
 
-Complete randomisation within blocks. A statistic is built from sums over the treated units of each
-block, so a replay returns only those sums, for any number of columns at once.
+The design is complete randomisation within blocks. A statistic is built from sums over the treated
+units of each block, so a :class:`Reallocation` returns only those sums, for any number of columns
+at once. Other values than two arms are permuted by :func:`permute_within_blocks`.
 """
 
 from __future__ import annotations
@@ -15,29 +16,34 @@ from math import comb, prod
 
 import numpy as np
 
-ENUMERATION_LIMIT = 1_000_000  # allocations; more are sampled
-DRAWS = 99_999  # where few units are drawn; see draws_for
-_LEAST_DRAWS = 9_999
-_BUDGET = 10_000_000  # units drawn in all
+ENUMERATION_LIMIT = 1_000_000  # designs with more allocations are sampled
+DRAWS = 99_999  # sampled allocations; see draws_for
+_BUDGET = 10_000_000  # units drawn over all sampled allocations
 _CHUNK = 4_000_000  # units summed at a time, which bounds memory
 
 
-def draws_for(n: int) -> int:
-    """Return how many allocations of ``n`` units are sampled: DRAWS, and fewer above 100 units."""
-    return min(DRAWS, max(_LEAST_DRAWS, _BUDGET // max(n, 1)))
+def draws_for(n: int, most: int | None = None) -> int:
+    """Return how many allocations of ``n`` units are sampled: ``most`` (DRAWS unless given).
+
+    Large designs take fewer, so that 10 million units are drawn in all, but at least a tenth of
+    ``most``.
+    """
+    most = DRAWS if most is None else most
+    return min(most, max(most // 10, _BUDGET // max(n, 1)))
 
 
-def counted(allocations: int) -> str:
-    """Write a number of allocations; one of dozens of digits by its size."""
+def format_count(allocations: int) -> str:
+    """Format a number of allocations: in full below 10^9, above as a power of ten."""
     return f"{allocations:,}" if allocations < 1e9 else f"{Decimal(allocations):.1e}"
 
 
 def smallest_p(strata: Iterable[tuple[int, int]]) -> float:
-    """Return the smallest two-sided p of a design with so many units of two arms in each stratum.
+    """Return the smallest two-sided p that a design can give.
 
-    Of an enumerated design only the most extreme allocation counts, and its mirror image, which is
-    an allocation of the design where both arms are as many in every stratum. Of a sampled one the
-    observed allocation alone.
+    ``strata`` holds the numbers of units of the two arms in each stratum. Of an enumerated design
+    the most extreme allocation counts, and its mirror image too if that is an allocation of the
+    design, which it is where both arms have equal numbers in every stratum. Of a sampled design the
+    observed allocation alone counts.
     """
     pairs = list(strata)
     allocations = prod(comb(one + other, one) for one, other in pairs)
@@ -46,16 +52,42 @@ def smallest_p(strata: Iterable[tuple[int, int]]) -> float:
     return min(1.0, (2 if all(one == other for one, other in pairs) else 1) / allocations)
 
 
+def permute_within_blocks(
+    values: np.ndarray, block: np.ndarray, *, draws: int, seed: int
+) -> np.ndarray:
+    """Permute ``values`` (n,) within blocks, ``draws`` times.
+
+    Args:
+        values: what is permuted: arm numbers, 0/1 arms or doses, (n,).
+        block: number of each unit's block from 0, (n,).
+        draws: number of permutations.
+        seed: of the permutations.
+
+    Returns:
+        (1 + draws, n); row 0 holds the values as observed.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = np.tile(values, (1 + draws, 1))
+    for b in range(int(max(block, default=-1)) + 1):
+        rows = np.flatnonzero(block == b)
+        drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
+    return drawn
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Replay:
-    """The re-allocations of units with arm ``z`` (0 or 1) and block number ``block``, both (n,)."""
+class Reallocation:
+    """The reallocations of units with arm ``z`` (0 or 1) and block number ``block``, both (n,).
+
+    Up to ENUMERATION_LIMIT allocations are enumerated; of larger designs some are sampled from
+    ``seed``.
+    """
 
     z: np.ndarray
     block: np.ndarray
     seed: int
     sizes: tuple[tuple[int, int], ...] = field(init=False)  # of each block: units, treated
-    allocations: int = field(init=False)
-    exact: bool = field(init=False)
+    allocations: int = field(init=False)  # of the design
+    exact: bool = field(init=False)  # whether they are enumerated
 
     def __post_init__(self) -> None:
         sizes = tuple(
@@ -77,12 +109,14 @@ class Replay:
         return smallest_p([(k, n - k) for n, k in self.sizes])
 
     def treated_sums(self, values: np.ndarray) -> list[np.ndarray]:
-        """Sum ``values`` (n, m) over the units drawn as treated: (allocations or draws, m) a block.
+        """Sum ``values`` (n, m) over the treated units of each block in every reallocation.
 
-        Of an enumeration each block has its own number of rows, see :meth:`combine`. Of a sample
-        the first row is the observed allocation.
+        Returns:
+            For each block an array (rows, m). Of an enumeration, rows are the allocations of that
+            block, and :meth:`combine` crosses them. Of a sample, rows are the 1 + draws sampled
+            allocations, the observed one first.
         """
-        sampled = () if self.exact else _sampled(*self._key())
+        sampled = () if self.exact else _sample(*self._key())
         sums: list[np.ndarray] = []
         for b, (n, treated) in enumerate(self.sizes):
             inside = self.block == b
@@ -101,24 +135,28 @@ class Replay:
         return sums
 
     def _key(self) -> tuple[bytes, bytes, int, int]:
+        """Return the hashable arguments of :func:`_sample`."""
         z, block = self.z.astype(np.int8), self.block.astype(np.intp)
         return z.tobytes(), block.tobytes(), self.seed, self.draws
 
     def combine(self, by_block: list[np.ndarray]) -> np.ndarray:
-        """Add up one number (a,) a block over the blocks: (allocations,) or (1 + draws,)."""
+        """Add one number for each block and row over the blocks.
+
+        Returns:
+            (allocations,) of an enumeration, (1 + draws,) of a sample.
+        """
         total = by_block[0]
         for values in by_block[1:]:
             total = np.add.outer(total, values).ravel() if self.exact else total + values
         return total
 
 
-@lru_cache(maxsize=2)  # several tests of a report replay the same allocation
-def _sampled(z: bytes, block: bytes, seed: int, draws: int) -> tuple[np.ndarray, ...]:
-    """Draw re-allocations of every block: (1 + draws, units) of 0 and 1, the observed one first."""
-    arms, blocks = np.frombuffer(z, dtype=np.int8), np.frombuffer(block, dtype=np.intp)
-    generator, found = np.random.default_rng(seed), []
-    for b in range(int(blocks.max()) + 1):
-        drawn = np.tile(arms[blocks == b], (1 + draws, 1))
-        drawn[1:] = generator.permuted(drawn[1:], axis=1)
-        found.append(drawn)
-    return tuple(found)
+@lru_cache(maxsize=2)  # several tests of a report use the same reallocations
+def _sample(z: bytes, block: bytes, seed: int, draws: int) -> tuple[np.ndarray, ...]:
+    """Sample reallocations: for each block (1 + draws, units) of 0 and 1, the observed one first.
+
+    ``z`` holds int8 and ``block`` intp, as bytes so that they can be hashed.
+    """
+    blocks = np.frombuffer(block, dtype=np.intp)
+    drawn = permute_within_blocks(np.frombuffer(z, dtype=np.int8), blocks, draws=draws, seed=seed)
+    return tuple(np.ascontiguousarray(drawn[:, blocks == b]) for b in range(int(blocks.max()) + 1))

@@ -1,4 +1,4 @@
-"""Refuse a bad table at the door, with one sentence that says what is wrong with which row."""
+"""Checks of a table before it is analysed; each error is one sentence that names the rows."""
 
 from __future__ import annotations
 
@@ -9,43 +9,48 @@ import pandas as pd
 
 from analysis.schema.columns import unit_of
 
-_NAMED = 5  # rows that a message names before it counts
+_LISTED = 5  # names that a message lists in full; the others are counted
 
 
 class NotEstimable(ValueError):
-    """The table does not hold what the estimator needs; the message says what is missing."""
+    """The table does not hold what an estimator needs; the message says what is missing."""
 
 
-def named(values: Any) -> str:
-    """List names for a message: the first few, then how many more."""
+def list_names(values: Any) -> str:
+    """Join names for a message: the first five, then the number of the others."""
     texts = [str(v) for v in values]
-    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
-    return ", ".join(texts[:_NAMED]) + more
+    more = f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return ", ".join(texts[:_LISTED]) + more
 
 
 def check_columns(table: pd.DataFrame, columns: list[str]) -> None:
-    """Refuse a table that lacks a column; the message lists those it has."""
+    """Raise ValueError where the table lacks a column; the message lists the columns it has."""
     missing = [c for c in columns if c not in table]
     if missing:
         raise ValueError(
-            f"the table lacks the columns {named(missing)}; it has {', '.join(map(str, table))}"
+            f"the table lacks the columns {list_names(missing)}; it has "
+            f"{', '.join(map(str, table))}"
         )
 
 
 def check_units(units: pd.DataFrame, outcome: str) -> None:
-    """Refuse a unit table with a missing column, a unit twice, or a fraction outside [0, 1]."""
+    """Check a table with one row a unit.
+
+    Raises:
+        ValueError: a column is missing, a unit occurs twice, or a fraction is outside [0, 1].
+    """
     check_columns(units, ["unit_id", "block", "arm", outcome])
     twice = units["unit_id"][units["unit_id"].duplicated()]
     if len(twice):
         raise ValueError(
-            f"unit_id must be unique, one row a unit: {named(twice)} occurs more than once; "
-            "average repeated measures first, or use analysis.inference.clustered"
+            f"unit_id must be unique, one row a unit: {list_names(twice)} occurs more than once; "
+            "average repeated measures first, or use analysis.inference.clustered_difference"
         )
     check_range(units, outcome)
 
 
 def check_range(table: pd.DataFrame, outcome: str) -> None:
-    """Refuse a fraction outside [0, 1]; distances and durations are not bounded here."""
+    """Raise ValueError for a fraction outside [0, 1]; other outcomes are not checked."""
     if unit_of(outcome).name != "pp":
         return
     values = np.asarray(table[outcome], dtype=float)
@@ -53,24 +58,28 @@ def check_range(table: pd.DataFrame, outcome: str) -> None:
     if outside.any():
         rows = table["unit_id"][outside]
         raise ValueError(
-            f"{outcome} is a fraction in [0, 1], got {values[outside][0]:g} for {named(rows)}; "
-            "were percentages recorded?"
+            f"{outcome} is a fraction in [0, 1], got {values[outside][0]:g} for "
+            f"{list_names(rows)}; were percentages recorded?"
         )
 
 
-def finite(table: pd.DataFrame, outcome: str) -> np.ndarray:
-    """Return the outcome as floats, (n,); name the units where it is missing."""
+def outcome_values(table: pd.DataFrame, outcome: str) -> np.ndarray:
+    """Return the outcome as floats, (n,).
+
+    Raises:
+        NotEstimable: a value is missing or infinite; the message names the units.
+    """
     values = np.asarray(table[outcome], dtype=float)
     missing = table["unit_id"][~np.isfinite(values)]
     if len(missing):
-        raise NotEstimable(f"{outcome} is missing for {named(missing)}")
+        raise NotEstimable(f"{outcome} is missing for {list_names(missing)}")
     return values
 
 
-def as_received(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
-    """Put the arm that each unit received in the place of its allocated arm; None changes nothing.
+def use_received_arm(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
+    """Replace the allocated arm by that in the column ``received``; None changes nothing.
 
-    Such a comparison is no longer randomised, so a column must be named to get it.
+    A comparison of received arms is not randomised, so the column must be named explicitly.
     """
     if received is None:
         return units
@@ -79,12 +88,15 @@ def as_received(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
 
 
 def check_clusters(table: pd.DataFrame, cluster: str) -> None:
-    """Refuse clusters that lie in two arms or two blocks: the cluster is what was randomised."""
+    """Raise ValueError for a cluster with rows in two arms or two blocks.
+
+    Clusters are randomised as a whole, so each has one arm and one block.
+    """
     for column in ("arm", "block"):
         pairs = pd.Series(table.drop_duplicates([cluster, column])[cluster])
         across = sorted(set(pairs[pairs.duplicated()]), key=str)
         if across:
             raise ValueError(
-                f"{cluster} {named(across)} lies in more than one {column}; a cluster is "
+                f"{cluster} {list_names(across)} lies in more than one {column}; a cluster is "
                 f"randomised as a whole and has one {column}"
             )

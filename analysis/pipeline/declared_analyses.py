@@ -15,9 +15,9 @@ from analysis import schema
 from analysis.inference.noninferiority import MarginTest, margin_test
 from analysis.inference.table_checks import NotEstimable
 from analysis.pipeline.primary import Results
-from analysis.regression.dose_response import DoseResponse, dose_response
-from analysis.regression.leakage_model import LeakageModel, leakage_model
-from analysis.regression.matched_accuracy import Matched, matched_accuracy
+from analysis.regression.dose_response import DoseResponse, fit_dose_response
+from analysis.regression.leakage_model import LeakageModel, fit_leakage_model
+from analysis.regression.matched_accuracy import Matched, compare_at_matched_accuracy
 from analysis.regression.mechanism import TwoStage, two_stage
 
 _Result = TypeVar("_Result")
@@ -68,7 +68,9 @@ def declared_dose(protocol: dict[str, Any], results: Results) -> DoseResponse | 
     if not doses:
         return None
     units, outcome = results.analysed, results.outcome
-    return dose_response(units, outcome, dict(doses), seed=protocol["seed"], level=results.level)
+    return fit_dose_response(
+        units, outcome, dict(doses), seed=protocol["seed"], level=results.level
+    )
 
 
 def declared_two_stage(
@@ -106,7 +108,7 @@ def declared_matched(protocol: dict[str, Any], results: Results) -> Matched | No
         return None
     units = results.analysed.dropna(subset=[schema.CLEAN_ACC])
     options = {"arm": found[0], "line": found[1], "level": results.level}
-    return matched_accuracy(units, results.outcome, schema.CLEAN_ACC, **options)
+    return compare_at_matched_accuracy(units, results.outcome, schema.CLEAN_ACC, **options)
 
 
 def declared_families(
@@ -121,7 +123,7 @@ def declared_families(
     for name, arms in protocol.get("families", {}).items():
         mine = units.loc[units["arm"].isin(list(arms))]
         model = attempt(
-            f"leakage model of {name}", leakage_model, mine, outcome, schema.CLEAN_ACC, robust
+            f"leakage model of {name}", fit_leakage_model, mine, outcome, schema.CLEAN_ACC, robust
         )
         if model is not None:
             found[str(name)] = model

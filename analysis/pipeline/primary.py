@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import schema
 from analysis.inference.difference import ArmMean, Difference, arm_means, difference_in_means
 from analysis.inference.group_sequential import Look, planned_looks
-from analysis.inference.randomisation_test import (
+from analysis.inference.randomisation import (
     Randomisation,
     randomisation_test,
     randomisation_tests,
@@ -21,7 +21,7 @@ from analysis.inference.table_checks import NotEstimable
 from analysis.pipeline.consort import Flow, count_flow
 from analysis.record.reader import Record
 from analysis.regression.beta import BetaEffect, beta_effect
-from analysis.regression.correlation import Association, Explained, associate, explain
+from analysis.regression.correlation import Association, Explained, associate, explained_variance
 from analysis.schema.columns import inversions_of, robust_columns_of, unit_of
 
 PRIMARY = "primary"  # name of the contrast that decides
@@ -279,7 +279,7 @@ def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
     if len(complete) < 5 or len(complete[outcome].unique()) < 2:
         return {}
     varying = [c for c in robust if len(complete[c].unique()) > 1]
-    return {c: explain(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
+    return {c: explained_variance(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
 
 
 def _trained_alike(arms: dict[str, Any], contrast: Contrast) -> bool:

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from analysis import schema
-from analysis.inference.attrition import Attrition, attrition
+from analysis.inference.attrition import Attrition, attrition_bounds
 from analysis.inference.clustered import ClusteredDifference, clustered_difference
 from analysis.inference.group_sequential import units_by_arm
 from analysis.inference.heterogeneity import Heterogeneity, class_heterogeneity
 from analysis.inference.multiplicity import Dunnett, MaxT, dunnett, max_t
 from analysis.inference.noninferiority import MarginTest
-from analysis.inference.randomisation_test import Randomisation, randomisation_test
+from analysis.inference.randomisation import Randomisation, randomisation_test
 from analysis.inference.table_checks import NotEstimable
 from analysis.pipeline.declared_analyses import (
     Attempts,
@@ -39,7 +39,7 @@ from analysis.regression.fractions import (
     fractional_logit_effect,
     squeezed_effect,
 )
-from analysis.regression.leakage_model import Cost, LeakageModel, cost_table, leakage_model
+from analysis.regression.leakage_model import Cost, LeakageModel, cost_table, fit_leakage_model
 from analysis.regression.matched_accuracy import Matched
 from analysis.regression.mechanism import Mediation, TwoStage, WaldRatio, mediation, wald_ratio
 from analysis.schema.columns import robust_columns_of, unit_of
@@ -108,7 +108,9 @@ def examine(record: Record, results: Results) -> Examination:
         ),
         models=_models(attempt, counted, results, pair),
         clustered=attempt("CR2 over classes", _clustered, record, results, pair),
-        attrition=attempt("bounds", attrition, _ended_units(record, outcome), outcome, **pair),
+        attrition=attempt(
+            "bounds", attrition_bounds, _ended_units(record, outcome), outcome, **pair
+        ),
         integrity=_integrity(record, results),
         max_t={
             c.name: found
@@ -122,7 +124,9 @@ def examine(record: Record, results: Results) -> Examination:
         mediation={m: found for m, found in mediated.items() if found is not None},
         two_stage=declared_two_stage(attempt, complete, results, mechanism),
         matched=attempt("matched accuracy", declared_matched, protocol, results),
-        model=attempt("leakage model", leakage_model, complete, outcome, schema.CLEAN_ACC, robust)
+        model=attempt(
+            "leakage model", fit_leakage_model, complete, outcome, schema.CLEAN_ACC, robust
+        )
         if schema.CLEAN_ACC in units and robust
         else None,
         costs=tuple(

@@ -1,11 +1,8 @@
-"""Plan a campaign: simulate it and let the estimators of the report judge the draws.
+"""Power, size and coverage of a design: simulated campaigns, analysed as the report does.
 
-    >>> from analysis.planning.power import simulate
-    >>> print(simulate(blocks=2, per_arm=4, control=0.90, treatment=0.60, precision=60.0))
-
-``control`` and ``treatment`` are expected outcomes (fractions); the outcome of a unit is drawn from
-a Beta of that mean and ``precision`` (variance mean (1 - mean) / (1 + precision)), binomially
-blurred by ``reconstructions``, or resampled from the units of a pilot.
+``control`` and ``treatment`` are expected outcomes (fractions). The outcome of a unit is drawn from
+a Beta distribution of that mean and ``precision``, with variance mean (1 - mean) / (1 + precision),
+or resampled from the units of a pilot. ``reconstructions`` adds binomial noise.
 """
 
 from __future__ import annotations
@@ -14,46 +11,45 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
 from analysis.inference.difference import difference_in_means, difference_p
-from analysis.inference.randomisation_test import randomisation_p, randomisation_test
-from analysis.inference.reallocation import Replay, smallest_p
+from analysis.inference.randomisation import randomisation_p, randomisation_test
+from analysis.inference.reallocation import Reallocation, smallest_p
 from analysis.inference.table_checks import NotEstimable
 from analysis.planning.simulated_outcomes import (
     AGAINST,
     ARM,
-    deviations_of,
     draw_outcomes,
-    frame_of,
+    pilot_deviations,
+    unit_frame,
 )
 from analysis.schema.columns import unit_of
 
-_AT_ONCE = 20_000_000  # statistics held in memory at a time
+_CHUNK = 20_000_000  # statistics held in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power:
-    """What a design would give. Shares carry a Monte Carlo standard error; widths are in pp."""
+    """Simulated properties of a design; each share has its Monte Carlo standard error."""
 
     blocks: int
     per_arm: tuple[int, int]  # in each block, treatment and control
-    units: int  # of two arms
+    units: int  # of both arms
     trials: int  # simulated
-    effect: float  # percentage points, of the simulated model
+    effect: float  # true effect of the simulation, percentage points
     power: float  # share of trials in which the report would show an effect
     power_se: float
-    size: float  # the same without an effect (the outcomes of the control in both arms)
+    size: float  # the same share without an effect (outcomes of the control in both arms)
     size_se: float
-    coverage: float  # share of intervals that hold the effect
+    coverage: float  # share of intervals that contain the effect
     coverage_se: float
-    width: float  # mean length of the interval, pp
+    width: float  # mean width of the interval, percentage points
     smallest_p: float  # attainable by the design
     alpha: float
 
     @property
     def hopeless(self) -> bool:
-        """Whether no data of this design could give a p of at most alpha."""
+        """Whether no data of this design could give p <= alpha."""
         return self.smallest_p > self.alpha
 
     def __str__(self) -> str:
@@ -88,25 +84,32 @@ def simulate(
     """Simulate ``trials`` campaigns of two arms and analyse each as the report does.
 
     Args:
-        blocks, per_arm: the design; ``per_arm`` units of each arm in every block, or a pair: of
-            the treatment and of the control.
+        blocks: number of blocks.
+        per_arm: units of each arm in every block, or a pair: those of the treatment and of the
+            control.
         control, treatment: expected outcomes, in (0, 1).
-        precision: Beta precision of the units, of the treatment too unless given apart.
-        block_sd: of block shifts on the logit scale, shared by both arms.
-        reconstructions: outcomes are k of so many (beta-binomial) instead of continuous.
+        precision: Beta precision of the units of the control, and of the treatment unless
+            ``treatment_precision`` is given.
+        block_sd: standard deviation of block shifts on the logit scale, shared by both arms.
+        reconstructions: if given, outcomes are counts out of this number (beta-binomial).
         failure_rate: probability that a unit has no outcome, the same in both arms.
-        pilot: unit table with the arms ``control`` and ``treatment``: deviations from the arm's
-            mean are resampled around the given means, instead of drawing from a Beta.
+        pilot: unit table with the arms ``control`` and ``treatment``. If given, deviations from
+            block means are resampled around the expected outcomes, in place of Beta draws.
+        outcome: column of the pilot, and the unit of the results.
+        alpha: two-sided level of the test; intervals have the level 1 - alpha.
+        trials: number of simulated campaigns.
+        seed: of the draws and of the reallocations.
 
     Raises:
-        ValueError: a mean outside (0, 1), a design without units, or a pilot without these arms.
+        ValueError: an expected outcome is outside (0, 1), the design has fewer than two units an
+            arm, or the pilot lacks two units of an arm in a block.
     """
     each = (per_arm, per_arm) if isinstance(per_arm, int) else per_arm
-    _check(blocks, each, control, treatment, precision, failure_rate)
+    _check_plan(blocks, each, control, treatment, precision, failure_rate)
     generator = np.random.default_rng(seed)
-    frame = frame_of(blocks, each)
+    frame = unit_frame(blocks, each)
     spread = (precision, precision if treatment_precision is None else treatment_precision)
-    deviations = None if pilot is None else deviations_of(pilot, outcome)
+    deviations = None if pilot is None else pilot_deviations(pilot, outcome)
 
     def draw(mean: float) -> np.ndarray:
         return draw_outcomes(
@@ -121,55 +124,31 @@ def simulate(
         )
 
     lost = generator.uniform(size=(len(frame), trials)) < failure_rate
-    with_effect = _judge(frame, draw(treatment), lost, alpha, seed)
-    without = _judge(frame, draw(control), lost, alpha, seed, intervals=False)
+    with_effect = _analyse(frame, draw(treatment), lost, alpha, seed)
+    without = _analyse(frame, draw(control), lost, alpha, seed, intervals=False)
     effect = unit_of(outcome).scale * (treatment - control)
-    return _power(with_effect, without, blocks, each, effect=effect, alpha=alpha)
-
-
-def units_for_width(
-    width: float,
-    *,
-    blocks: int,
-    control: float,
-    treatment: float,
-    precision: float = 60.0,
-    level: float = 0.95,
-) -> int:
-    """Return units an arm and block for a mean interval of at most ``width`` percentage points.
-
-    From E[2 t(df) s sqrt(2 / n)] with the Beta's variances and E[s] of a normal sample; check the
-    answer with :func:`simulate`.
-    """
-    if not width > 0:
-        raise ValueError(f"a width is a positive number of percentage points, got {width:g}")
-    variances = [m * (1 - m) / (1 + precision) for m in (control, treatment)]
-    for n in range(2, 5001):
-        df = 2 * blocks * (n - 1)
-        bias = np.sqrt(2 / df) * np.exp(special.gammaln((df + 1) / 2) - special.gammaln(df / 2))
-        half = float(stats.t.ppf((1 + level) / 2, df) * bias)
-        if 100 * 2 * half * np.sqrt(sum(variances) / (n * blocks)) <= width:
-            return n
-    raise ValueError(f"an interval of {width:g} pp needs more than 5,000 units an arm and block")
+    return _summarise(with_effect, without, blocks, each, effect=effect, alpha=alpha)
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    p: np.ndarray
-    low: np.ndarray
+class _Analysed:
+    """Results of all simulated trials, (trials,) each."""
+
+    p: np.ndarray  # the larger p of both tests; 1 where not estimable
+    low: np.ndarray  # of the interval, printed unit; NaN where there is none
     high: np.ndarray
 
 
-def _power(
-    with_effect: _Judged,
-    without: _Judged,
+def _summarise(
+    with_effect: _Analysed,
+    without: _Analysed,
     blocks: int,
     per_arm: tuple[int, int],
     *,
     effect: float,
     alpha: float,
 ) -> Power:
-    """Count what the judged trials showed."""
+    """Return the shares and the mean width over the simulated trials."""
     low, high, trials = with_effect.low, with_effect.high, len(with_effect.p)
     covered = ((low <= effect) & (effect <= high))[np.isfinite(low)]
     power = float(np.mean(with_effect.p <= alpha))
@@ -193,7 +172,7 @@ def _power(
     )
 
 
-def _check(
+def _check_plan(
     blocks: int,
     per_arm: tuple[int, int],
     control: float,
@@ -201,6 +180,7 @@ def _check(
     precision: float,
     failure: float,
 ) -> None:
+    """Raise ValueError for a design or an assumption that cannot be simulated."""
     for name, value in (("control", control), ("treatment", treatment)):
         if not 0 < value < 1:
             raise ValueError(f"{name} is an expected fraction in (0, 1), got {value:g}")
@@ -210,7 +190,7 @@ def _check(
         raise ValueError(f"need precision > 0, failure_rate in [0, 1), got {precision}, {failure}")
 
 
-def _judge(
+def _analyse(
     frame: pd.DataFrame,
     y: np.ndarray,
     lost: np.ndarray,
@@ -218,8 +198,12 @@ def _judge(
     seed: int,
     *,
     intervals: bool = True,
-) -> _Judged:
-    """Analyse every trial; whole ones share one replay of the allocation."""
+) -> _Analysed:
+    """Analyse every trial; trials without a lost unit share one set of reallocations.
+
+    ``y`` and ``lost`` are (units, trials). Without ``intervals``, only trials with a lost unit have
+    one.
+    """
     trials = y.shape[1]
     p, low, high = np.ones(trials), np.full(trials, np.nan), np.full(trials, np.nan)
     pair = {"arm": ARM, "against": AGAINST, "level": 1 - alpha}
@@ -227,9 +211,9 @@ def _judge(
     table = pd.concat([frame, pd.DataFrame(y, columns=names)], axis=1)
     whole = [i for i in range(trials) if not lost[:, i].any()]
     z, block = (frame["arm"] == ARM).to_numpy(dtype=float), pd.factorize(frame["block"])[0]
-    replay = Replay(z=z, block=block, seed=seed)
-    single = any(min(k, n - k) < 2 for n, k in replay.sizes)
-    step = max(1, _AT_ONCE // (replay.draws or replay.allocations))
+    reallocation = Reallocation(z=z, block=block, seed=seed)
+    single = any(min(k, n - k) < 2 for n, k in reallocation.sizes)
+    step = max(1, _CHUNK // (reallocation.draws or reallocation.allocations))
     for start in range(0, len(whole), step):
         chosen = whole[start : start + step]
         p[chosen] = randomisation_p(frame, y[:, chosen], arm=ARM, seed=seed)
@@ -239,18 +223,22 @@ def _judge(
         partial = lost[:, i].any()
         if not (intervals or partial or single):
             continue
-        kept = table.loc[~lost[:, i], ["unit_id", "block", "arm", names[i]]]
+        finished = table.loc[~lost[:, i], ["unit_id", "block", "arm", names[i]]]
         try:
-            d = difference_in_means(kept, names[i], **pair)
+            d = difference_in_means(finished, names[i], **pair)
             low[i], high[i] = d.low, d.high
-            replayed = randomisation_test(kept, names[i], **pair, seed=seed).p if partial else p[i]
-            p[i] = max(d.p, replayed)
+            if partial:
+                p[i] = randomisation_test(finished, names[i], **pair, seed=seed).p
+            p[i] = max(d.p, p[i])
         except NotEstimable:
             p[i] = 1.0  # counts as not significant and has no interval
-    return _Judged(p, low, high)
+    return _Analysed(p, low, high)
 
 
 def _share_se(share: float, trials: int) -> float:
-    """Return the Monte Carlo error of a share; that of one trial in a thousand if none or all."""
+    """Return the Monte Carlo standard error of a share.
+
+    A share of 0 or 1 has that of one trial.
+    """
     inside = min(max(share, 1 / trials), 1 - 1 / trials)
     return float(np.sqrt(inside * (1 - inside) / trials))

@@ -1,4 +1,4 @@
-"""Draw the outcomes of simulated campaigns of two arms, for :mod:`analysis.planning.power`."""
+"""Outcomes of simulated campaigns of two arms, for :mod:`analysis.planning.power`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from analysis.inference.table_checks import check_units
 ARM, AGAINST = "treatment", "control"
 
 
-def frame_of(blocks: int, per_arm: tuple[int, int]) -> pd.DataFrame:
-    """Return one row a unit; ``per_arm`` counts those of ARM and AGAINST in each block."""
+def unit_frame(blocks: int, per_arm: tuple[int, int]) -> pd.DataFrame:
+    """Return a table with one row a unit and the columns ``unit_id``, ``block`` and ``arm``.
+
+    ``per_arm`` holds the numbers of units of ARM and of AGAINST in each block.
+    """
     rows = [
         (f"b{b}/{arm}/{i}", f"b{b}", arm)
         for b in range(blocks)
@@ -21,8 +24,15 @@ def frame_of(blocks: int, per_arm: tuple[int, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["unit_id", "block", "arm"]).astype(object)
 
 
-def deviations_of(pilot: pd.DataFrame, outcome: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each arm's deviations from its block means, inflated to be unbiased."""
+def pilot_deviations(pilot: pd.DataFrame, outcome: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return deviations from block means of AGAINST and of ARM, in this order.
+
+    Those of a block of n units are multiplied by sqrt(n / (n - 1)), so that their variance is
+    unbiased.
+
+    Raises:
+        ValueError: the table is not one row a unit, or no block holds two units of an arm.
+    """
     check_units(pilot, outcome)
     found: list[np.ndarray] = []
     for arm in (AGAINST, ARM):
@@ -49,7 +59,19 @@ def draw_outcomes(
     reconstructions: int | None,
     deviations: tuple[np.ndarray, np.ndarray] | None,
 ) -> np.ndarray:
-    """Draw outcomes, (units, trials)."""
+    """Draw outcomes, (units, trials).
+
+    Args:
+        frame: from :func:`unit_frame`.
+        means: expected outcomes of AGAINST and of ARM.
+        precisions: Beta precisions of AGAINST and of ARM.
+        generator: of all draws.
+        trials: number of campaigns.
+        block_sd: standard deviation of block shifts on the logit scale.
+        reconstructions: if given, outcomes are binomial counts over this number.
+        deviations: from :func:`pilot_deviations`; if given, they are resampled in place of Beta
+            draws.
+    """
     arm = (frame["arm"] == ARM).to_numpy(dtype=int)
     block = pd.factorize(frame["block"])[0]
     shift = block_sd * generator.normal(size=(block.max() + 1, trials))[block]

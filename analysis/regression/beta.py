@@ -1,8 +1,8 @@
-"""Fit the Beta regression of the paper's field beside the randomisation test, never instead of it.
+"""Beta regression: a model of fractions that is reported beside the randomisation test.
 
-Ferrari & Cribari-Neto (2004): y ~ Beta(mu phi, (1 - mu) phi), logit(mu) = x'b, one phi.
-With few runs the maximum-likelihood precision is biased up and Wald intervals are too narrow, so
-the effect carries a small-sample interval too.
+Ferrari & Cribari-Neto (2004): y ~ Beta(mu phi, (1 - mu) phi), logit(mu) = x'b, one phi. With few
+runs the maximum-likelihood precision is biased up and Wald intervals are too narrow, so the effect
+has a small-sample interval too. The model never replaces the randomisation test.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.difference import contrasted, design_of
-from analysis.inference.table_checks import NotEstimable, named
+from analysis.inference.difference import design_matrix, two_arm_table
+from analysis.inference.table_checks import NotEstimable, list_names
 from analysis.schema.columns import unit_of
 
-_MAX_SCORE = 1e-4
-LINKS = {
+_MAX_SCORE = 1e-4  # largest absolute score of a fit that counts as converged
+LINKS = {  # name here: class of statsmodels
     "logit": "Logit",
     "probit": "Probit",
     "cloglog": "CLogLog",
     "loglog": "LogLog",
     "cauchit": "Cauchy",
 }
-_INFORMATION = {"expected": "eim", "observed": "nonrobust"}
+_INFORMATION = {"expected": "eim", "observed": "nonrobust"}  # name here: statsmodels' cov_type
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BetaFit:
-    """Maximum-likelihood fit; by default with the errors that R's betareg reports."""
+    """Maximum-likelihood fit of a Beta regression."""
 
     coefficients: np.ndarray  # (k,) of the linear predictor of the mean
     covariance: np.ndarray  # (k, k)
@@ -58,13 +58,8 @@ class BetaFit:
     def phi(self) -> float:
         """The precision where it is constant."""
         if len(self.precision_coefficients) > 1:
-            raise ValueError("phi is not one number here; read precision_coefficients")
+            raise ValueError("phi is not constant in this fit; use precision_coefficients")
         return float(np.exp(self.precision_coefficients[0]))
-
-    @property
-    def phi_se(self) -> float:
-        """Standard error of the constant precision, by the delta method from log(phi)."""
-        return self.phi * float(self.precision_se[0])
 
     def __str__(self) -> str:
         terms = ", ".join(
@@ -79,7 +74,10 @@ class BetaFit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LikelihoodRatio:
-    """Test that the precision does not depend on its covariates; chi-squared, so many units."""
+    """Likelihood-ratio test that the precision does not depend on its covariates.
+
+    The chi-squared reference needs many units.
+    """
 
     statistic: float
     df: int
@@ -108,13 +106,13 @@ class BetaEffect:
     estimate_se: float  # delta method
     low: float
     high: float
-    small_sample_low: float  # SE * sqrt(n / (n - k)) and t(n - k)
+    small_sample_low: float  # interval with SE * sqrt(n / (n - k)) and t(n - k)
     small_sample_high: float
     level: float
     link: str
-    largest_residual: float  # quantile residual, standard normal if the model holds
-    largest_unit: str  # whose it is
-    precision: LikelihoodRatio | None  # that both arms have one phi
+    largest_residual: float  # largest quantile residual, standard normal if the model holds
+    largest_unit: str  # unit of that residual
+    precision: LikelihoodRatio | None  # test of one phi in both arms; None where not converged
 
     def __str__(self) -> str:
         return (
@@ -126,7 +124,7 @@ class BetaEffect:
 
 
 def link_of(name: str) -> Any:
-    """Return statsmodels' link object: mean from predictor by ``inverse``."""
+    """Return statsmodels' link object, whose ``inverse`` gives the mean of a linear predictor."""
     if name not in LINKS:
         raise ValueError(f"unknown link {name!r}; known: {', '.join(sorted(LINKS))}")
     from statsmodels.genmod.families import links
@@ -144,19 +142,28 @@ def fit_beta(
 ) -> BetaFit:
     """Fit link(mean) = x @ b; y (n,) strictly in (0, 1), x (n, k).
 
-    ``precision`` (n, q) holds the covariates of log(phi), constant unless given (Smithson &
-    Verkuilen 2006). Errors are from the expected information (betareg's) or the observed one;
-    robust names are not offered, as statsmodels gives HC0 for each of them.
+    The optimiser takes BFGS, then Newton steps. Convergence is judged by the score, because
+    statsmodels' own flag is wrong in both directions.
 
-    BFGS, then Newton steps; the score is checked here because the optimiser's own flag is wrong
-    both ways.
+    Args:
+        y: outcomes, (n,).
+        x: covariates of the mean, (n, k).
+        precision: covariates of log(phi), (n, q); phi is constant unless given (Smithson &
+            Verkuilen 2006).
+        link: one of LINKS.
+        information: of the standard errors: expected, as R's betareg reports, or observed. Robust
+            errors are not offered, as statsmodels gives HC0 under each robust name.
+
+    Raises:
+        ValueError: an unknown link or information.
+        NotEstimable: an outcome is not strictly between 0 and 1, or the fit does not converge.
     """
     if not np.all((y > 0) & (y < 1)):  # also catches NaN; statsmodels only asserts
         raise NotEstimable("Beta regression needs every outcome strictly between 0 and 1")
     if information not in _INFORMATION:
         raise ValueError(
             f"information must be one of {', '.join(_INFORMATION)}, got {information!r}; for HC2 "
-            "errors use analysis.inference.difference.difference_in_means"
+            "errors use analysis.inference.difference_in_means"
         )
     from statsmodels.othermod.betareg import BetaModel
 
@@ -186,16 +193,16 @@ def fit_beta(
 def precision_test(
     y: np.ndarray, x: np.ndarray, precision: np.ndarray, *, link: str = "logit"
 ) -> LikelihoodRatio:
-    """Compare the fit with precision covariates (n, q, constant among them) with a constant phi."""
+    """Test a constant phi against precision covariates (n, q), one of which is the constant."""
     wide, narrow = fit_beta(y, x, precision=precision, link=link), fit_beta(y, x, link=link)
     statistic, df = 2 * (wide.loglik - narrow.loglik), precision.shape[1] - 1
     return LikelihoodRatio(statistic=statistic, df=df, p=float(stats.chi2.sf(statistic, df)))
 
 
 def quantile_residuals(fit: BetaFit, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return standard normal quantiles of each outcome's fitted distribution, (n,).
+    """Return the quantile residuals (n,) of a fit with one phi: standard normal if it holds.
 
-    Dunn & Smyth (1996): standard normal if the model holds. For a fit with one phi.
+    Dunn & Smyth (1996): the standard normal quantile of each outcome's fitted probability.
     """
     mean = link_of(fit.link).inverse(x @ fit.coefficients)
     return stats.norm.ppf(stats.beta(mean * fit.phi, (1 - mean) * fit.phi).cdf(y))
@@ -210,16 +217,19 @@ def beta_effect(
     level: float = 0.95,
     link: str = "logit",
 ) -> BetaEffect:
-    """Fit arm and block indicators to the units of two arms and average the effect over them.
+    """Estimate the effect of ``arm`` by Beta regression on arm and block indicators.
+
+    The effect in percentage points is averaged over the units of both arms.
 
     Raises:
-        NotEstimable: an outcome of exactly 0 or 1 (the units are named), no variation within an
-            arm, or no convergence.
+        ValueError: the table is not one row a unit, or the link is unknown.
+        NotEstimable: an outcome is missing or exactly 0 or 1 (the units are named), an arm has
+            fewer than two units or does not vary, too few units, or no convergence.
     """
-    table = contrasted(units, outcome, arm=arm, against=against)
+    table = two_arm_table(units, outcome, arm=arm, against=against)
     y = table[outcome].to_numpy(dtype=float)
     _check_support(table, outcome, y)
-    x = design_of(table, arm)
+    x = design_matrix(table, arm)
     if len(y) <= x.shape[1]:
         raise NotEstimable(f"{len(y)} units do not suffice for {x.shape[1]} coefficients")
     fit = fit_beta(y, x, link=link)
@@ -257,10 +267,11 @@ def beta_effect(
 
 
 def _check_support(table: pd.DataFrame, outcome: str, y: np.ndarray) -> None:
+    """Raise NotEstimable for an outcome of 0 or 1, or an arm whose outcomes are all equal."""
     at_bound = table["unit_id"][(y <= 0) | (y >= 1)]
     if len(at_bound):
         raise NotEstimable(
-            f"Beta regression is undefined at 0 and 1: {outcome} of {named(at_bound)}"
+            f"Beta regression is undefined at 0 and 1: {outcome} of {list_names(at_bound)}"
         )
     constant = [
         arm for arm in table["arm"].unique() if np.ptp(y[(table["arm"] == arm).to_numpy()]) == 0
@@ -273,7 +284,7 @@ def _check_support(table: pd.DataFrame, outcome: str, y: np.ndarray) -> None:
 
 
 def _precision_by_arm(y: np.ndarray, x: np.ndarray, link: str) -> LikelihoodRatio | None:
-    """Test that the arms have one precision; None where that fit does not converge."""
+    """Test that both arms have one precision; None where that fit does not converge."""
     try:
         return precision_test(y, x, np.column_stack([np.ones(len(y)), x[:, 0]]), link=link)
     except (NotEstimable, np.linalg.LinAlgError):
@@ -283,10 +294,11 @@ def _precision_by_arm(y: np.ndarray, x: np.ndarray, link: str) -> LikelihoodRati
 def average_effect(
     link: Any, coefficients: np.ndarray, covariance: np.ndarray, x: np.ndarray
 ) -> tuple[float, float]:
-    """Return the average difference of fitted means with column 0 set to 1 and 0, and its SE.
+    """Return the mean difference of fitted means with column 0 set to 1 and to 0, and its SE.
 
-    g-computation; SE by the delta method, gradient mean(X1 mu1') - mean(X0 mu0'), where mu' is the
-    derivative of the mean by its predictor, mu (1 - mu) for the logit.
+    This is g-computation. The SE is by the delta method with the gradient mean(X1 mu1') -
+    mean(X0 mu0'), where mu' is the derivative of the mean by its linear predictor: mu (1 - mu) for
+    the logit.
     """
     with_arm, without = x.copy(), x.copy()
     with_arm[:, 0], without[:, 0] = 1.0, 0.0

@@ -1,7 +1,7 @@
-"""Relate leakage to robust and clean accuracy over the units. Description, not causation.
+"""Correlation of leakage with robust and clean accuracy over the units: description, not causation.
 
-Arms are clusters: with two arms far apart the correlation over all units is nearly that of two
-points, so it is always printed beside the correlation within arms.
+Arms are clusters: with two arms far apart, the correlation over all units is nearly that of two
+points. It is therefore always printed beside the correlation within arms.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.inference.ols import ols
+from analysis.inference.table_checks import NotEstimable
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Association:
-    """Pearson correlation and simple slope of leakage on one accuracy; None where constant."""
+    """Pearson correlation and simple slope of leakage on one accuracy.
+
+    A correlation is None with fewer than three units or a constant column, the slope with fewer
+    than three units or a constant accuracy, an error also where one unit alone decides the slope.
+    """
 
     accuracy: str
     n: int
     pooled: float | None  # over all units
     within: float | None  # after subtracting arm means
     by_arm: dict[str, float | None]
-    slope: float | None  # points of leakage a point of accuracy
+    slope: float | None  # points of leakage for one point of accuracy
     se_hc2: float | None
     se_hc3: float | None
 
@@ -75,7 +82,7 @@ def associate(units: pd.DataFrame, leakage: str, accuracy: str) -> Association:
     )
 
 
-def explain(units: pd.DataFrame, leakage: str, robust: str, clean: str) -> Explained:
+def explained_variance(units: pd.DataFrame, leakage: str, robust: str, clean: str) -> Explained:
     """Return R squared of leakage on robust accuracy alone, clean accuracy alone, and both."""
     y = units[leakage].to_numpy(dtype=float)
     return Explained(
@@ -87,32 +94,31 @@ def explain(units: pd.DataFrame, leakage: str, robust: str, clean: str) -> Expla
 
 
 def _constant(values: np.ndarray) -> bool:
+    """Return whether all values are equal up to rounding."""
     return float(np.ptp(values)) <= 1e-12
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return Pearson's correlation; None with fewer than three units or a constant column."""
     if len(x) < 3 or _constant(x) or _constant(y):
         return None
     return float(np.corrcoef(x, y)[0, 1])
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float | None, float | None, float | None]:
-    """Return the least-squares slope with HC2 and HC3 errors (MacKinnon & White 1985)."""
+    """Return the least-squares slope of y on x with its HC2 and HC3 errors."""
     if len(x) < 3 or _constant(x):
         return None, None, None
-    deviation = x - x.mean()
-    spread = float(deviation @ deviation)
-    slope = float(deviation @ y) / spread
-    residual = y - y.mean() - slope * deviation
-    leverage = 1 / len(x) + deviation**2 / spread
-    if leverage.max() > 1 - 1e-9:
+    fit = ols(y, np.column_stack([x - x.mean(), np.ones(len(x))]))
+    slope = float(fit.coefficients[0])
+    try:
+        return slope, float(fit.robust_se("HC2")[0]), float(fit.robust_se("HC3")[0])
+    except NotEstimable:
         return slope, None, None
-    weighted = (deviation / spread) ** 2 * residual**2
-    hc2, hc3 = (float(np.sqrt(np.sum(weighted / (1 - leverage) ** power))) for power in (1, 2))
-    return slope, hc2, hc3
 
 
 def _r_squared(y: np.ndarray, x: np.ndarray) -> float:
+    """Return the unadjusted R squared of y on x and an intercept."""
     design = np.column_stack([np.ones(len(y)), x])
     residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     return 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2))

@@ -1,4 +1,4 @@
-"""Relate the outcome to the dose of a defense: a monotone test and a straight line."""
+"""Trend of the outcome over the dose of a defense: a monotone test and a straight line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.table_checks import NotEstimable, check_units, finite
+from analysis.inference.ols import block_indicators, ols
+from analysis.inference.reallocation import draws_for, permute_within_blocks
+from analysis.inference.table_checks import NotEstimable, check_units, outcome_values
 from analysis.schema.columns import unit_of
 
-DRAWS = 9_999
+DRAWS = 9_999  # permutations; fewer above 1,000 units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoseResponse:
-    """Trend of an outcome over arms in order of dose."""
+    """Trend of an outcome over arms in the order of their dose."""
 
     outcome: str
     doses: dict[str, float]  # by arm, increasing
@@ -26,9 +28,9 @@ class DoseResponse:
     low: float
     high: float
     level: float
-    linear_p: float  # permuting arms within blocks, two-sided, by |slope|
-    jonckheere: float  # pairs that rise less pairs that fall, within blocks
-    jonckheere_p: float  # permuting arms within blocks, two-sided
+    linear_p: float  # two-sided, of |slope| over permutations within blocks
+    jonckheere: float  # rising minus falling pairs, within blocks
+    jonckheere_p: float  # two-sided, over permutations within blocks
     unit: str
 
     def __str__(self) -> str:
@@ -39,7 +41,7 @@ class DoseResponse:
         )
 
 
-def dose_response(
+def fit_dose_response(
     units: pd.DataFrame,
     outcome: str,
     doses: dict[str, float],
@@ -50,11 +52,21 @@ def dose_response(
     """Test for a trend over the arms of ``doses`` and fit a line with block indicators.
 
     Jonckheere (1954), Terpstra (1952): pairs of units of different dose in one block, counted by
-    sign. Both p-values permute arms within blocks, (1 + b) / (1 + B) with B = 9,999, fewer above
+    sign. Both p-values permute doses within blocks, (1 + b) / (1 + B) with B = 9,999, fewer above
     1,000 units. The slope has the HC2 error of OLS with t(n - k).
 
+    Args:
+        units: one row a unit: ``unit_id``, ``block``, ``arm`` and the outcome.
+        outcome: column whose trend is tested.
+        doses: dose of each arm; other arms are left out.
+        seed: of the permutations.
+        level: of the interval of the slope.
+
     Raises:
-        NotEstimable: fewer than three doses, or an outcome is missing.
+        ValueError: the table is not one row a unit, or a fraction is outside [0, 1].
+        NotEstimable: there are fewer than three doses, an arm has no unit, an outcome is missing,
+            doses do not vary within blocks, no degree of freedom is left, or one unit alone decides
+            a coefficient.
     """
     check_units(units, outcome)
     if len(set(doses.values())) < 3:
@@ -64,15 +76,17 @@ def dose_response(
     if empty:
         raise NotEstimable(f"no finished unit of {', '.join(empty)}")
     unit = unit_of(outcome)
-    y = unit.scale * finite(table, outcome)
+    y = unit.scale * outcome_values(table, outcome)
     dose = table["arm"].map(doses).to_numpy(dtype=float)
     block = pd.factorize(table["block"])[0]
-    drawn = _permutations(dose, block, np.random.default_rng(seed))
-    centred_y = _centre(y, block)
-    slope, se, df = _line(y, dose, block)
-    linear = np.abs(drawn @ centred_y)
+    if np.abs(_centre(dose, block)).max() <= 1e-9 * np.abs(dose).max():
+        raise NotEstimable("no block holds units of two different doses")
+    fit = ols(y, np.column_stack([dose, block_indicators(block)]))
+    slope, se = float(fit.coefficients[0]), float(fit.robust_se("HC2")[0])
+    drawn = permute_within_blocks(dose, block, draws=draws_for(len(dose), DRAWS), seed=seed)
+    linear = np.abs(drawn @ _centre(y, block))
     trend = np.abs(_jonckheere(y, drawn, block))
-    half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    half = float(stats.t.ppf((1 + level) / 2, fit.df)) * se
     return DoseResponse(
         outcome=outcome,
         doses=dict(sorted(doses.items(), key=lambda item: item[1])),
@@ -90,32 +104,23 @@ def dose_response(
 
 
 def _centre(values: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Subtract the mean of each block."""
     means = np.bincount(block, weights=values) / np.bincount(block)
     return values - means[block]
 
 
-def _permutations(dose: np.ndarray, block: np.ndarray, generator: np.random.Generator):
-    """Return the observed doses and DRAWS permutations within blocks, fewer of many units."""
-    draws = min(DRAWS, max(999, 10_000_000 // len(dose)))
-    drawn = np.tile(dose, (1 + draws, 1))
-    for b in range(block.max() + 1):
-        rows = np.flatnonzero(block == b)
-        drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
-    return drawn
-
-
 def _jonckheere(y: np.ndarray, doses: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """Count concordant less discordant pairs within blocks for each row of ``doses`` (a, n).
+    """Count concordant minus discordant pairs within blocks for each row of ``doses`` (a, n).
 
-    Units are sorted by outcome, so that a running count of each dose tells how many lower outcomes
-    had it; ties of the outcome count nothing.
+    Units are sorted by outcome, so a cumulative count of each dose is the number of lower outcomes
+    with that dose. Pairs of equal outcomes are not counted.
     """
     levels = np.unique(doses[0])
     total = np.zeros(len(doses))
     for b in range(block.max() + 1):
         rows = np.flatnonzero(block == b)
         rows = rows[np.argsort(y[rows], kind="stable")]
-        first = np.searchsorted(y[rows], y[rows], side="left")  # how many are strictly below
+        first = np.searchsorted(y[rows], y[rows], side="left")  # number of lower outcomes
         drawn = doses[:, rows]
         for level in levels:
             below = np.zeros((len(doses), len(rows) + 1), dtype=np.int32)
@@ -123,19 +128,3 @@ def _jonckheere(y: np.ndarray, doses: np.ndarray, block: np.ndarray) -> np.ndarr
             count = below[:, first]
             total += np.sum(count * np.sign(drawn - level), axis=1)
     return total
-
-
-def _line(y: np.ndarray, dose: np.ndarray, block: np.ndarray) -> tuple[float, float, int]:
-    """Return slope, HC2 error and n - k of y on dose and block indicators."""
-    x = np.column_stack([dose, block[:, None] == np.arange(block.max() + 1)]).astype(float)
-    df = len(y) - x.shape[1]
-    if df < 1 or np.linalg.matrix_rank(x) < x.shape[1]:
-        raise NotEstimable("too few units, or doses that do not vary within blocks")
-    inverse = np.linalg.inv(x.T @ x)
-    coefficients = inverse @ x.T @ y
-    leverage = np.einsum("ij,jk,ik->i", x, inverse, x)
-    if leverage.max() > 1 - 1e-9:
-        raise NotEstimable("one unit alone decides the slope, so its HC2 variance is undefined")
-    meat = x.T * ((y - x @ coefficients) ** 2 / (1 - leverage))
-    covariance = inverse @ (meat @ x) @ inverse
-    return float(coefficients[0]), float(np.sqrt(covariance[0, 0])), df

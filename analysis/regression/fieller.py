@@ -1,4 +1,4 @@
-"""Confidence sets of ratios, which are not always intervals and are then said to be unbounded."""
+"""Confidence sets of ratios (Fieller), which may be unbounded and are then printed as such."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConfidenceSet:
-    """A union of intervals; ends may be infinite, and no piece means that nothing fits."""
+    """A union of intervals; ends may be infinite, and the set is empty without pieces."""
 
     pieces: tuple[tuple[float, float], ...]
     level: float
@@ -37,7 +37,10 @@ class ConfidenceSet:
 
 
 def quadratic_set(a: float, b: float, c: float, level: float) -> ConfidenceSet:
-    """Return where a r^2 + b r + c <= 0: an interval, its outside, a half line, all or nothing."""
+    """Return the set of r with a r^2 + b r + c <= 0.
+
+    It is an interval, the outside of one, a half line, the whole line, or empty.
+    """
     scale = max(abs(a), abs(b), abs(c), 1e-300)
     pieces: tuple[tuple[float, float], ...]
     if abs(a) <= 1e-14 * scale:
@@ -49,7 +52,7 @@ def quadratic_set(a: float, b: float, c: float, level: float) -> ConfidenceSet:
     discriminant = b * b - 4 * a * c
     if discriminant < 0:
         return ConfidenceSet(pieces=() if a > 0 else ((-np.inf, np.inf),), level=level)
-    far = -(b + np.copysign(np.sqrt(discriminant), b)) / 2  # no cancellation
+    far = -(b + np.copysign(np.sqrt(discriminant), b)) / 2  # this sign avoids cancellation
     roots = sorted((far / a, c / far if far else -b / a))
     low, high = float(roots[0]), float(roots[1])
     pieces = ((low, high),) if a > 0 else ((-np.inf, low), (high, np.inf))
@@ -65,9 +68,17 @@ def fieller(
     critical: float,
     level: float,
 ) -> ConfidenceSet:
-    """Return the ratios r with |numerator - r denominator| <= critical * its error.
+    """Return the set of ratios r with |numerator - r denominator| <= critical * its error.
 
-    Fieller (1954). Unbounded wherever the denominator is not significant at ``critical``.
+    Fieller (1954). The set is unbounded wherever the denominator is not significant at
+    ``critical``.
+
+    Args:
+        numerator, denominator: the two estimates.
+        variances: of the numerator and of the denominator.
+        covariance: of both.
+        critical: quantile of t at which a ratio is excluded.
+        level: that ``critical`` belongs to; it is stored with the set.
     """
     c2 = critical**2
     return quadratic_set(

@@ -1,7 +1,7 @@
-"""Effects that allow outcomes of exactly 0 and 1: beta-binomial, fractional logit, squeeze.
+"""Models that allow outcomes of exactly 0 and 1: beta-binomial, fractional logit, squeeze.
 
-An AttAcc is k of n reconstructions, so the count models are the likelihoods beside which a Beta
-regression is an approximation. They are sensitivity analyses; the difference in means is primary.
+An AttAcc is k of n reconstructions, so a model of counts is its likelihood and a Beta regression an
+approximation of that. These models are sensitivity analyses; the difference in means is primary.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from analysis.inference.difference import contrasted, design_of
-from analysis.inference.table_checks import NotEstimable, check_columns, named
+from analysis.inference.difference import design_matrix, two_arm_table
+from analysis.inference.ols import robust_covariance
+from analysis.inference.table_checks import NotEstimable, check_columns, list_names
 from analysis.regression.beta import average_effect, beta_effect, link_of
 from analysis.schema.columns import unit_of
 
 _MAX_SCORE = 1e-3
-_NO_OVERDISPERSION = 15.0  # log(phi) beyond which the counts are binomial
+_NO_OVERDISPERSION = 15.0  # log(phi) above which counts are taken as binomial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +35,7 @@ class ModelEffect:
     high: float
     level: float
     n: int
-    note: str = ""
+    note: str = ""  # a parameter that is printed beside the interval
 
     def __str__(self) -> str:
         note = f"; {self.note}" if self.note else ""
@@ -62,9 +63,13 @@ def fit_beta_binomial(k: np.ndarray, n: np.ndarray, x: np.ndarray) -> BetaBinomi
     """Fit k (m,) of n (m,) with logit(mean) = x @ b, x (m, p), and one precision.
 
     Williams (1975); P(k) = C(n, k) B(k + mu phi, n - k + (1 - mu) phi) / B(mu phi, (1 - mu) phi).
+
+    Raises:
+        NotEstimable: counts vary no more than binomial ones, or the fit does not converge.
     """
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the negative log-likelihood without its constant, and its gradient."""
         mean, phi = special.expit(x @ theta[:-1]), np.exp(theta[-1])
         a, b = mean * phi, (1 - mean) * phi
         value = special.betaln(k + a, n - k + b) - special.betaln(a, b)
@@ -94,7 +99,7 @@ def fit_beta_binomial(k: np.ndarray, n: np.ndarray, x: np.ndarray) -> BetaBinomi
 
 
 def _hessian(function, theta: np.ndarray) -> np.ndarray:
-    """Differentiate the gradient by central differences and symmetrise."""
+    """Return the Hessian by central differences of the gradient, symmetrised."""
     step = 1e-5
     rows = [
         (function(theta + step * e)[1] - function(theta - step * e)[1]) / (2 * step)
@@ -104,7 +109,7 @@ def _hessian(function, theta: np.ndarray) -> np.ndarray:
 
 
 def _polish(function, theta: np.ndarray) -> np.ndarray:
-    """Take Newton steps while they lower the largest score."""
+    """Take Newton steps as long as they lower the largest score."""
     for _ in range(20):
         gradient = function(theta)[1]
         try:
@@ -120,14 +125,22 @@ def _polish(function, theta: np.ndarray) -> np.ndarray:
 def beta_binomial_effect(
     units: pd.DataFrame, k: str, n: str, *, arm: str, against: str, level: float = 0.95
 ) -> ModelEffect:
-    """Average the effect of ``arm`` in a beta-binomial regression of the counts k of n."""
+    """Estimate the average effect of ``arm`` by beta-binomial regression of the counts k of n.
+
+    ``k`` and ``n`` name columns of ``units``. The model has arm and block indicators; the standard
+    error is multiplied by sqrt(n / (n - k)) with the numbers of units and coefficients.
+
+    Raises:
+        ValueError: a column is missing, or a count is not in 0 <= k <= n with n > 0.
+        NotEstimable: see :func:`fit_beta_binomial`; or too few units.
+    """
     check_columns(units, [k, n])
     wrong = units["unit_id"][~((units[k] >= 0) & (units[k] <= units[n]) & (units[n] > 0))]
     if len(wrong):
-        raise ValueError(f"counts need 0 <= {k} <= {n} and {n} > 0, not so for {named(wrong)}")
+        raise ValueError(f"counts need 0 <= {k} <= {n} and {n} > 0, not so for {list_names(wrong)}")
     rate = units.assign(rate=units[k] / units[n])
-    table = contrasted(rate, "rate", arm=arm, against=against)
-    x = design_of(table, arm)
+    table = two_arm_table(rate, "rate", arm=arm, against=against)
+    x = design_matrix(table, arm)
     fit = fit_beta_binomial(table[k].to_numpy(float), table[n].to_numpy(float), x)
     effect = average_effect(link_of("logit"), fit.coefficients, fit.covariance, x)
     note = f"intra-class correlation {1 / (1 + fit.phi):.2g}"
@@ -139,13 +152,17 @@ def beta_binomial_effect(
 def fractional_logit_effect(
     units: pd.DataFrame, outcome: str, *, arm: str, against: str, level: float = 0.95
 ) -> ModelEffect:
-    """Average the effect of ``arm`` in a logit fitted by quasi-likelihood, with HC2 errors.
+    """Estimate the average effect of ``arm`` in a logit fitted by quasi-likelihood, with HC2.
 
-    Papke & Wooldridge (1996). HC2 by the leverage of the weighted fit, written out because
-    statsmodels gives HC0 under that name.
+    Papke & Wooldridge (1996), on arm and block indicators. HC2 uses the leverage of the weighted
+    fit; statsmodels gives HC0 under that name.
+
+    Raises:
+        NotEstimable: an arm has only outcomes of 0 or only of 1, too few units, or one unit alone
+            decides a coefficient.
     """
-    table = contrasted(units, outcome, arm=arm, against=against)
-    y, x = table[outcome].to_numpy(dtype=float), design_of(table, arm)
+    table = two_arm_table(units, outcome, arm=arm, against=against)
+    y, x = table[outcome].to_numpy(dtype=float), design_matrix(table, arm)
     coefficients = np.zeros(x.shape[1])
     for _ in range(100):
         mean = special.expit(x @ coefficients)
@@ -161,11 +178,9 @@ def fractional_logit_effect(
         if np.abs(step).max() < 1e-12:
             break
     mean = special.expit(x @ coefficients)
-    weight = mean * (1 - mean)
-    inverse = np.linalg.inv(x.T @ (x * weight[:, None]))
-    leverage = weight * np.einsum("ij,jk,ik->i", x, inverse, x)
-    meat = x.T @ (x * ((y - mean) ** 2 / (1 - leverage))[:, None])
-    effect = average_effect(link_of("logit"), coefficients, inverse @ meat @ inverse, x)
+    root = np.sqrt(mean * (1 - mean))  # of the weights of the last least-squares step
+    covariance = robust_covariance(x * root[:, None], (y - mean) / root, kind="HC2")
+    effect = average_effect(link_of("logit"), coefficients, covariance, x)
     return _effect("fractional logit, HC2", effect, 1.0, x, level, "", arm=arm, against=against)
 
 
@@ -180,12 +195,16 @@ def squeezed_effect(
 ) -> ModelEffect:
     """Fit the Beta regression to (y (N - 1) + 1/2) / N, with N = ``constant``.
 
-    Smithson & Verkuilen (2006). The answer depends on N where outcomes are 0 or 1, so the method
-    names it, and it is for sensitivity only.
+    Smithson & Verkuilen (2006). The estimate depends on N where outcomes are 0 or 1, so ``method``
+    states N, and the result is a sensitivity analysis only.
+
+    Raises:
+        NotEstimable: the constant is not above 1, or see
+            :func:`analysis.regression.beta.beta_effect`.
     """
     if not constant > 1:
         raise NotEstimable(f"the constant of the squeeze must be above 1, got {constant:g}")
-    contrasted(units, outcome, arm=arm, against=against)
+    two_arm_table(units, outcome, arm=arm, against=against)
     squeezed = units.assign(**{outcome: (units[outcome] * (constant - 1) + 0.5) / constant})
     fit = beta_effect(squeezed, outcome, arm=arm, against=against, level=level)
     return ModelEffect(
@@ -212,6 +231,10 @@ def _effect(
     arm: str,
     against: str,
 ) -> ModelEffect:
+    """Convert (estimate, standard error) in fractions to points, with a t(n - k) interval.
+
+    ``factor`` multiplies the standard error in the interval.
+    """
     n, k = x.shape
     if n <= k:
         raise NotEstimable(f"{n} units do not suffice for {k} coefficients")

@@ -1,4 +1,4 @@
-"""Compare leakage at equal clean accuracy, which no contrast of arms holds fixed."""
+"""Comparison of leakage at equal clean accuracy, which no contrast of arms holds fixed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.difference import contrasted
+from analysis.inference.difference import two_arm_table
 from analysis.inference.ols import block_indicators, ols
-from analysis.inference.table_checks import NotEstimable, finite
+from analysis.inference.table_checks import NotEstimable, outcome_values
 from analysis.schema.columns import unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matched:
-    """Leakage of one arm less what other arms' line predicts at its clean accuracy."""
+    """Leakage of one arm minus the prediction from other arms' line at its clean accuracy."""
 
     arm: str
-    line: tuple[str, ...]
+    line: tuple[str, ...]  # the arms whose units the line is fitted to
     at: float  # mean accuracy of the arm, percent
     estimate: float
     se: float
@@ -27,7 +27,7 @@ class Matched:
     high: float
     p: float
     level: float
-    extrapolated: bool  # the accuracy lies outside those of the line's units
+    extrapolated: bool  # whether ``at`` lies outside the accuracies of the line's units
 
     def __str__(self) -> str:
         where = ", which extrapolates the line" if self.extrapolated else ""
@@ -38,7 +38,7 @@ class Matched:
         )
 
 
-def matched_accuracy(
+def compare_at_matched_accuracy(
     units: pd.DataFrame,
     leakage: str,
     accuracy: str,
@@ -49,24 +49,41 @@ def matched_accuracy(
 ) -> Matched:
     """Compare ``arm`` with the line of leakage on accuracy through the units of other arms.
 
-    The line (doses of a placebo, or controls stopped early) is fitted with block indicators; the
-    arm has its own slope, so its units do not bend the line. HC2, t(n - k); conditional on the
-    accuracies, which are outcomes too, so this comparison is not randomised.
+    The line (doses of a placebo, or controls stopped early) is fitted with block indicators. The
+    arm has its own slope, so its units do not change the line; it has none where its accuracy does
+    not vary or one unit alone decides it. Errors are HC2, t(n - k). The comparison conditions on
+    accuracies, which are outcomes too, so it is not randomised.
+
+    Args:
+        units: one row a unit: ``unit_id``, ``block``, ``arm`` and the two columns.
+        leakage, accuracy: columns of leakage and accuracy.
+        arm: the arm that is compared.
+        line: the arms that the line is fitted to.
+        level: of the interval.
+
+    Raises:
+        NotEstimable: a value is missing, an arm has fewer than two units, no block holds both sides
+            of the comparison, the accuracy does not vary over the line, too few units, or one unit
+            alone decides the line.
     """
     table = units.loc[units["arm"].isin([arm, *line])]
     merged = table.assign(arm=np.where(table["arm"] == arm, arm, line[0]))
-    contrasted(merged, leakage, arm=arm, against=line[0])
-    y = unit_of(leakage).scale * finite(table, leakage)
-    x = unit_of(accuracy).scale * finite(table, accuracy)
+    two_arm_table(merged, leakage, arm=arm, against=line[0])
+    y = unit_of(leakage).scale * outcome_values(table, leakage)
+    x = unit_of(accuracy).scale * outcome_values(table, accuracy)
     z = (table["arm"] == arm).to_numpy(dtype=float)
     at = float(x[z == 1].mean())
     if np.ptp(x[z == 0]) <= 1e-9:
         raise NotEstimable(f"{accuracy} does not vary over {', '.join(line)}, so there is no line")
     columns = [z, (1 - z) * (x - at), block_indicators(pd.factorize(table["block"])[0])]
-    if np.ptp(x[z == 1]) > 1e-9:
-        columns.insert(2, z * (x - at))
-    fit = ols(y, np.column_stack(columns))
-    estimate, se = float(fit.coefficients[0]), float(fit.se[0])
+    own_slope = [z * (x - at)] if np.ptp(x[z == 1]) > 1e-9 else []
+    fit = ols(y, np.column_stack([*columns, *own_slope]))
+    try:
+        robust_se = fit.robust_se("HC2")
+    except NotEstimable:  # one unit alone decides a slope
+        fit = ols(y, np.column_stack(columns))
+        robust_se = fit.robust_se("HC2")
+    estimate, se = float(fit.coefficients[0]), float(robust_se[0])
     half = float(stats.t.ppf((1 + level) / 2, fit.df)) * se
     return Matched(
         arm=arm,

@@ -1,7 +1,7 @@
-"""Ask whether an effect on leakage runs through robust accuracy, and say what that assumes.
+"""Instruments and mediation: does an effect on leakage act through robust accuracy?
 
-The arm is randomised, robust accuracy is not: every number here but the two effects of the arm
-rests on assumptions that no data of the trial can establish, and they travel with the result.
+The arm is randomised, robust accuracy is not. Every number here except the two effects of the arm
+rests on assumptions that no data of the trial can establish. Each result lists its assumptions.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.difference import Difference, contrasted, difference_in_means
+from analysis.inference.difference import Difference, difference_in_means, two_arm_table
 from analysis.inference.ols import block_indicators, ols
-from analysis.inference.table_checks import NotEstimable, finite
+from analysis.inference.table_checks import NotEstimable, outcome_values
 from analysis.regression.fieller import ConfidenceSet, fieller, quadratic_set
 from analysis.schema.columns import unit_of
 
-ROUNDING = 1e-9  # what rounding may make of nothing, in points
+ROUNDING = 1e-9  # points; smaller effects count as 0
 WALD_ASSUMES = (
     "relevance: the arm changes the mediator (its F is shown; below about 10 it is weak)",
     "independence: the arm was drawn at random (by design)",
     "exclusion: the arm changes leakage through this mediator only (doubtful: it also moves clean "
     "accuracy, robust accuracy at other radii and the features themselves)",
-    "linearity: a point of the mediator changes leakage alike everywhere",
+    "linearity: a point of the mediator changes leakage by the same amount everywhere",
 )
 MEDIATION_ASSUMES = (
     "no unmeasured cause of both the mediator and leakage (not established by randomising the arm)",
@@ -38,16 +38,16 @@ class WaldRatio:
 
     leakage: Difference
     mediator: Difference
-    ratio: float  # points of leakage a point of the mediator
-    anderson_rubin: ConfidenceSet  # keeps its level however weak the first stage
+    ratio: float  # points of leakage for one point of the mediator
+    anderson_rubin: ConfidenceSet  # keeps its level however weak the first stage is
     first_stage_f: float
     ols_slope: float  # not randomised, for contrast
     assumes: tuple[str, ...] = WALD_ASSUMES
 
     def __str__(self) -> str:
         return (
-            f"{self.leakage.outcome} on {self.mediator.outcome}: {self.ratio:+.3g} points a point, "
-            f"Anderson-Rubin {self.anderson_rubin.level:.0%} set {self.anderson_rubin}; "
+            f"{self.leakage.outcome} on {self.mediator.outcome}: {self.ratio:+.3g} points for one "
+            f"point, Anderson-Rubin {self.anderson_rubin.level:.0%} set {self.anderson_rubin}; "
             f"first-stage F {self.first_stage_f:.3g}, least-squares slope {self.ols_slope:+.3g}; "
             "assuming " + "; ".join(self.assumes)
         )
@@ -55,15 +55,15 @@ class WaldRatio:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TwoStage:
-    """Two-stage least squares with arms as instruments."""
+    """Two-stage least squares with arms as instruments, in points of leakage for one point."""
 
     mediators: tuple[str, ...]
     instruments: int
-    coefficients: tuple[float, ...]
-    se: tuple[float, ...]  # of equal variances
+    coefficients: tuple[float, ...]  # by mediator, as the two below
+    se: tuple[float, ...]  # assuming equal variances
     first_stage_f: tuple[float, ...]
-    anderson_rubin: ConfidenceSet | None  # of one mediator
-    sargan: float | None  # where instruments outnumber mediators
+    anderson_rubin: ConfidenceSet | None  # None with several mediators
+    sargan: float | None  # None unless instruments outnumber mediators
     sargan_p: float | None
     assumes: tuple[str, ...] = WALD_ASSUMES
 
@@ -87,7 +87,7 @@ class Mediation:
     indirect_high: float
     direct: float
     total: float
-    rho_zero: float  # correlation of unmeasured causes at which the indirect effect is zero
+    rho_zero: float  # error correlation by unmeasured causes at which the indirect effect is zero
     level: float
     assumes: tuple[str, ...] = MEDIATION_ASSUMES
 
@@ -108,27 +108,28 @@ def wald_ratio(
     against: str,
     level: float = 0.95,
 ) -> WaldRatio:
-    """Divide the effect on leakage by the effect on the mediator (Wald 1940).
+    """Divide the effect of ``arm`` on leakage by its effect on the mediator (Wald 1940).
 
-    Anderson & Rubin (1949): the set holds each ratio r for which the arm has no effect on
-    leakage - r mediator at the level; with the Neyman errors of the differences it is Fieller's.
+    Anderson & Rubin (1949): the set holds each ratio r for which no effect of the arm on
+    leakage - r mediator is shown at the level. With the Neyman errors of the differences it is
+    Fieller's set.
 
     Raises:
-        NotEstimable: the arms have the same mean of the mediator, or one of both is not estimable.
+        NotEstimable: the arms have the same mean of the mediator, or an effect is not estimable.
     """
     pair = {"arm": arm, "against": against, "level": level}
     of_y = difference_in_means(units, leakage, **pair)
     of_r = difference_in_means(units, mediator, **pair)
     if abs(of_r.estimate) < ROUNDING:
         raise NotEstimable(
-            f"{mediator} has the same mean in {arm} and {against}, so nothing divides"
+            f"{mediator} has the same mean in {arm} and {against}, so the ratio is undefined"
         )
-    table = contrasted(units, leakage, arm=arm, against=against)
-    y = unit_of(leakage).scale * finite(table, leakage)
-    r = unit_of(mediator).scale * finite(table, mediator)
-    mixed = table.assign(**{"seconds/mixed": y + r})  # a name without bounds
-    both = difference_in_means(mixed, "seconds/mixed", **pair)
-    covariance = (both.se**2 - of_y.se**2 - of_r.se**2) / 2
+    table = two_arm_table(units, leakage, arm=arm, against=against)
+    y = unit_of(leakage).scale * outcome_values(table, leakage)
+    r = unit_of(mediator).scale * outcome_values(table, mediator)
+    summed = table.assign(**{"seconds/sum": y + r})  # a duration, so that [0, 1] is not checked
+    of_sum = difference_in_means(summed, "seconds/sum", **pair)
+    covariance = (of_sum.se**2 - of_y.se**2 - of_r.se**2) / 2
     block = block_indicators(pd.factorize(table["block"])[0])
     slope = ols(y, np.column_stack([r, block])).coefficients[0]
     return WaldRatio(
@@ -156,11 +157,14 @@ def two_stage(
     arms: list[str],
     level: float = 0.95,
 ) -> TwoStage:
-    """Regress leakage on mediators, with indicators of ``arms`` (the first is the reference).
+    """Regress leakage on mediators by two-stage least squares, with the arms as instruments.
+
+    Instruments are indicators of all ``arms`` but the first, which is the reference. Block means
+    are subtracted from every variable.
 
     Raises:
-        NotEstimable: fewer instruments than mediators, or arms that do not move them, so that
-            nothing identifies them; or leakage does not vary within blocks.
+        NotEstimable: there are fewer instruments than mediators, the arms do not move the mediators
+            apart from each other, leakage does not vary within blocks, or a value is missing.
     """
     instruments = len(arms) - 1
     if instruments < len(mediators):
@@ -171,10 +175,10 @@ def two_stage(
     table = units.loc[units["arm"].isin(arms)]
     for other in arms[1:]:
         for column in (leakage, *mediators):
-            contrasted(table, column, arm=other, against=arms[0])
+            two_arm_table(table, column, arm=other, against=arms[0])
     block = block_indicators(pd.factorize(table["block"])[0])
-    y = unit_of(leakage).scale * finite(table, leakage)
-    r = np.column_stack([unit_of(m).scale * finite(table, m) for m in mediators])
+    y = unit_of(leakage).scale * outcome_values(table, leakage)
+    r = np.column_stack([unit_of(m).scale * outcome_values(table, m) for m in mediators])
     z = np.column_stack([(table["arm"] == a).to_numpy(dtype=float) for a in arms[1:]])
     y, r, z = (v - block @ np.linalg.lstsq(block, v, rcond=None)[0] for v in (y, r, z))
     fitted = z @ np.linalg.lstsq(z, r, rcond=None)[0]
@@ -207,7 +211,10 @@ def two_stage(
 def _anderson_rubin(
     y: np.ndarray, r: np.ndarray, z: np.ndarray, df: int, level: float
 ) -> ConfidenceSet:
-    """Invert the F test that instruments z explain nothing of y - beta r, quadratic in beta."""
+    """Invert the F test that instruments z explain nothing of y - beta r.
+
+    The inequality is quadratic in beta.
+    """
     k = z.shape[1]
     critical = k * float(stats.f.ppf(level, k, df)) / df
 
@@ -227,14 +234,19 @@ def mediation(
     against: str,
     level: float = 0.95,
 ) -> Mediation:
-    """Split the effect into a path through the mediator and the rest, blocks taken out.
+    """Split the effect of ``arm`` into a path through the mediator and the rest.
 
-    Product of coefficients with Sobel's (1982) error. ``rho_zero`` after Imai, Keele & Tingley
-    (2010), Theorem 2: the indirect effect is zero where unmeasured causes correlate so.
+    Product of coefficients with Sobel's (1982) error, with block indicators. ``rho_zero`` after
+    Imai, Keele & Tingley (2010), Theorem 2: the correlation of the errors of mediator and leakage
+    at which the indirect effect is zero.
+
+    Raises:
+        NotEstimable: a value is missing, an arm has fewer than two units, too few units, or arm and
+            mediator are linearly dependent.
     """
-    table = contrasted(units, leakage, arm=arm, against=against)
-    y = unit_of(leakage).scale * finite(table, leakage)
-    r = unit_of(mediator).scale * finite(table, mediator)
+    table = two_arm_table(units, leakage, arm=arm, against=against)
+    y = unit_of(leakage).scale * outcome_values(table, leakage)
+    r = unit_of(mediator).scale * outcome_values(table, mediator)
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = block_indicators(pd.factorize(table["block"])[0])
     first, total = (ols(v, np.column_stack([z, block])) for v in (r, y))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import schema
 from analysis.inference.difference import ArmMean
-from analysis.inference.reallocation import counted
+from analysis.inference.reallocation import format_count
 from analysis.pipeline.primary import Comparison, Contrast, Results
 from analysis.report.formatting import interval, number, p_text
 from analysis.report.table import Table
@@ -75,7 +75,7 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         interval(test.low, test.high, digits),
         p_text(test.p),
         p_text(test.smallest_p),
-        counted(test.allocations) + ("" if test.exact else ", sampled"),
+        format_count(test.allocations) + ("" if test.exact else ", sampled"),
     )
 
 

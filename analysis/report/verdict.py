@@ -8,7 +8,7 @@ tables. Clean accuracy is a secondary outcome, said with its own p.
 from __future__ import annotations
 
 from analysis import schema
-from analysis.inference.table_checks import named
+from analysis.inference.table_checks import list_names
 from analysis.pipeline.primary import Comparison, Results
 from analysis.report.formatting import interval, number, p_relation, p_text
 from analysis.schema.columns import label, unit_of
@@ -81,7 +81,7 @@ def _runs(results: Results, comparison: Comparison) -> str:
     without = [f"{failed} more failed"] if failed else []
     if alone := results.unpaired(contrast):
         has, its = ("has", "its block") if len(alone) == 1 else ("have", "their blocks")
-        without.append(f"{named(alone)} {has} no finished unit of the other arm in {its}")
+        without.append(f"{list_names(alone)} {has} no finished unit of the other arm in {its}")
     return f"{n} training runs" + (f" ({'; '.join(without)})" if without else "")
 
 

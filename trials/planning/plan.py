@@ -65,7 +65,7 @@ def describe_sweep(sweep: SweepSettings) -> list[str]:
 
 def describe(protocol: Protocol, groups: list[Stratum]) -> list[str]:
     """Say which units there are, and what each contrast can show at best."""
-    from analysis.inference.reallocation import counted, smallest_p
+    from analysis.inference.reallocation import format_count, smallest_p
 
     units = sum(len(group.unit_ids) for group in groups)
     kind = "blocks" if protocol.design == "blocked" else "matched sets"
@@ -87,7 +87,7 @@ def describe(protocol: Protocol, groups: list[Stratum]) -> list[str]:
         lines += [
             f"contrast {name} ({role}): {contrast.arm} against {contrast.against}, "
             f"{protocol.outcome}",
-            f"  smallest two-sided exact p: {floor:.2g} ({counted(allocations)} allocations)",
+            f"  smallest two-sided exact p: {floor:.2g} ({format_count(allocations)} allocations)",
         ]
         if floor > protocol.alpha:
             lines.append(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.inference.attrition import attrition
+from analysis.inference.attrition import attrition_bounds
 from analysis.inference.table_checks import NotEstimable
 from analysis.pipeline import integrity
 from analysis.pipeline.integrity import check_integrity, sample_ratio_p
@@ -27,7 +27,7 @@ def lost(a: list[float], b: list[float]) -> pd.DataFrame:
 def test_worst_case_is_the_extreme_over_all_fillings() -> None:
     nan = float("nan")
     units = lost([0.5, 0.7, nan, nan], [0.2, 0.4, 0.3, nan])
-    found = attrition(units, OUTCOME, **PAIR)
+    found = attrition_bounds(units, OUTCOME, **PAIR)
     effects = []
     for fill in product([0, 0.5, 1], repeat=3):
         y = units[OUTCOME].to_numpy().copy()
@@ -40,27 +40,27 @@ def test_worst_case_is_the_extreme_over_all_fillings() -> None:
 def test_lee_trims_the_arm_that_lost_fewer_by_the_excess() -> None:
     nan = float("nan")
     units = lost([0.1, 0.2, 0.3, 0.4], [0.5, 0.6, nan, nan])
-    found = attrition(units, OUTCOME, **PAIR)
+    found = attrition_bounds(units, OUTCOME, **PAIR)
     assert found.lee_trims == "a"
     assert (found.lee_low, found.lee_high) == pytest.approx((15 - 55, 35 - 55))
-    back = attrition(units, OUTCOME, arm="b", against="a")
+    back = attrition_bounds(units, OUTCOME, arm="b", against="a")
     assert (back.lee_low, back.lee_high) == pytest.approx((-found.lee_high, -found.lee_low))
 
 
 def test_fractions_of_a_unit_are_weighted_in_lee_bounds() -> None:
     units = lost([0.1, 0.2, 0.4], [0.5, float("nan")])  # half of b is left, so 1.5 units of a
-    found = attrition(units, OUTCOME, **PAIR)
+    found = attrition_bounds(units, OUTCOME, **PAIR)
     assert found.lee_low == pytest.approx(100 * ((0.1 + 0.5 * 0.2) / 1.5 - 0.5))
     assert found.lee_high == pytest.approx(100 * ((0.4 + 0.5 * 0.2) / 1.5 - 0.5))
 
 
 def test_without_loss_every_bound_is_the_difference() -> None:
-    found = attrition(lost([0.1, 0.3], [0.5, 0.7]), OUTCOME, **PAIR)
+    found = attrition_bounds(lost([0.1, 0.3], [0.5, 0.7]), OUTCOME, **PAIR)
     bounds = [found.worst_low, found.worst_high, found.lee_low, found.lee_high]
     assert bounds == pytest.approx([-40] * 4)
     assert (found.fisher_p, found.lee_trims) == (1.0, "")
     with pytest.raises(NotEstimable, match="no unit of a has an outcome"):
-        attrition(lost([float("nan")], [0.1]), OUTCOME, **PAIR)
+        attrition_bounds(lost([float("nan")], [0.1]), OUTCOME, **PAIR)
 
 
 def campaign(nodes: bool = False, late: bool = False, seed: int = 0) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def test_unequal_arms_as_registered_are_no_imbalance() -> None:
 def test_a_missing_distance_lies_between_0_and_2_and_a_duration_is_unbounded() -> None:
     units = lost([0.5, 0.7], [1.2, float("nan")])
     distance = units.rename(columns={OUTCOME: "standard/delta_eval"})
-    found = attrition(distance, "standard/delta_eval", **PAIR)
+    found = attrition_bounds(distance, "standard/delta_eval", **PAIR)
     assert (found.worst_low, found.worst_high) == pytest.approx((0.6 - 3.2 / 2, 0.6 - 1.2 / 2))
     with pytest.raises(NotEstimable, match="no largest value"):
-        attrition(units.rename(columns={OUTCOME: "seconds/train"}), "seconds/train", **PAIR)
+        attrition_bounds(units.rename(columns={OUTCOME: "seconds/train"}), "seconds/train", **PAIR)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis.inference.blocked_means import block_weights
 from analysis.inference.difference import arm_means, difference_in_means, difference_p
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.beta import beta_effect
 
@@ -97,8 +97,8 @@ def test_p_and_interval_are_one_test(table: MakeTable) -> None:
     found = difference_in_means(units, OUTCOME, **PAIR)
     ends = found.bounds(1 - found.p)
     assert min(abs(end) for end in ends) == pytest.approx(0, abs=1e-9)
-    assert found.above(found.bounds(0.9)[0]) == pytest.approx(0.05)
-    assert found.above(found.bounds(0.9)[1]) == pytest.approx(0.95)
+    assert found.p_above(found.bounds(0.9)[0]) == pytest.approx(0.05)
+    assert found.p_above(found.bounds(0.9)[1]) == pytest.approx(0.95)
 
 
 def test_many_outcomes_at_once_have_the_p_of_each(table: MakeTable) -> None:

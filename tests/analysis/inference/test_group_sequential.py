@@ -10,7 +10,7 @@ from scipy.optimize import root_scalar
 from analysis.inference.group_sequential import (
     normal_boundaries,
     plan_looks,
-    spent,
+    spent_error,
     stagewise_interval,
 )
 
@@ -27,7 +27,7 @@ def test_boundaries_are_the_published_ones(
     spending: str, looks: int, published: list[float]
 ) -> None:
     fractions = [(k + 1) / looks for k in range(looks)]
-    total = [spent(f, 0.05, spending) for f in fractions]
+    total = [spent_error(f, 0.05, spending) for f in fractions]
     found = normal_boundaries(fractions, list(np.diff([0.0, *total])))
     assert found == pytest.approx(published, abs=1.5e-3)
 
@@ -46,7 +46,7 @@ def test_a_look_that_can_never_stop_is_refused_with_the_look_that_could() -> Non
     with pytest.raises(ValueError, match="must increase and end with all 4 blocks"):
         plan_looks([2, 3], blocks=4, per_arm=(4, 4), alpha=0.05, spending="pocock")
     with pytest.raises(ValueError, match="unknown spending 'uniform'"):
-        spent(0.5, 0.05, "uniform")
+        spent_error(0.5, 0.05, "uniform")
 
 
 def test_exact_rule_keeps_alpha_over_looks_and_unspent_looking_does_not() -> None:

@@ -17,7 +17,7 @@ MEANS, ERRORS = st.floats(0.02, 0.98), st.floats(0.001, 0.2)
 def test_symmetric_limits_give_a_t_interval(
     m1: float, s1: float, m0: float, s0: float, c: float
 ) -> None:
-    low, high = mover.bounds((m1, s1), (m0, s0), c, fraction=False)
+    low, high = mover.difference_limits((m1, s1), (m0, s0), c, fraction=False)
     half = c * np.hypot(s1, s0)
     assert (low, high) == pytest.approx((m1 - m0 - half, m1 - m0 + half))
 
@@ -32,8 +32,8 @@ def test_limits_recover_newcombes_example() -> None:
 
     limits = iter([wilson(56, 70)[1:], wilson(48, 80)[1:]])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mover, "limits", lambda *words, **options: next(limits))
-        low, high = mover.bounds((56 / 70, 0.0), (48 / 80, 0.0), 1.96, fraction=True)
+        patch.setattr(mover, "mean_limits", lambda *args, **options: next(limits))
+        low, high = mover.difference_limits((56 / 70, 0.0), (48 / 80, 0.0), 1.96, fraction=True)
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
 
 
@@ -44,7 +44,7 @@ def test_the_scale_removes_the_skewness_of_studentised_beta_means(
     """Hall (1992): what is left of the term in T^2, with the third moment of scipy's Beta."""
     beta = stats.beta(mean * precision, (1 - mean) * precision)
     skewness, sd, c = float(beta.stats(moments="s")), float(beta.std()), 1e-3
-    low, high = mover.limits(mean, sd, c, fraction=True)  # of one outcome: n = 1, s = sd
+    low, high = mover.mean_limits(mean, sd, c, fraction=True)  # of one outcome: n = 1, s = sd
     # m - u = T s with T = c + skewness T^2 / 3 at first order, so the limits bend by this much
     bend = ((high - mean) - (mean - low)) / (c**2 * sd)
     asked = 2 * skewness / 3
@@ -55,9 +55,9 @@ def test_the_scale_removes_the_skewness_of_studentised_beta_means(
 def test_the_critical_value_puts_an_end_where_it_was_asked(
     m1: float, s1: float, m0: float, s0: float, value: float
 ) -> None:
-    c = float(mover.critical((m1, s1), (m0, s0), value, fraction=True))
+    c = float(mover.critical_value((m1, s1), (m0, s0), value, fraction=True))
     if abs(c) < 50:
-        ends = mover.bounds((m1, s1), (m0, s0), abs(c), fraction=True)
+        ends = mover.difference_limits((m1, s1), (m0, s0), abs(c), fraction=True)
         assert ends[1 if c < 0 else 0] == pytest.approx(value, abs=1e-6)
     assert (c < 0) == (value > m1 - m0) or c == 0
 
@@ -66,11 +66,11 @@ def test_the_critical_value_puts_an_end_where_it_was_asked(
 def test_ends_are_differences_of_fractions_and_mirror(
     m1: float, s1: float, m0: float, s0: float, c: float
 ) -> None:
-    low, high = mover.bounds((m1, s1), (m0, s0), c, fraction=True)
+    low, high = mover.difference_limits((m1, s1), (m0, s0), c, fraction=True)
     assert low <= m1 - m0 <= high
     assert high - low <= 2
-    turned = mover.bounds((1 - m1, s1), (1 - m0, s0), c, fraction=True)
+    turned = mover.difference_limits((1 - m1, s1), (1 - m0, s0), c, fraction=True)
     assert turned == pytest.approx((-high, -low), abs=1e-9)
-    wider = mover.bounds((m1, s1), (m0, s0), 2 * c, fraction=True)
+    wider = mover.difference_limits((m1, s1), (m0, s0), 2 * c, fraction=True)
     assert wider[0] <= low
     assert wider[1] >= high

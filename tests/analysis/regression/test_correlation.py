@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from analysis.regression.correlation import associate, explain
+from analysis.regression.correlation import associate, explained_variance
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_slope_and_errors_equal_statsmodels(clusters: pd.DataFrame) -> None:
 
 
 def test_explained_variance_equals_statsmodels(clusters: pd.DataFrame) -> None:
-    found = explain(clusters, "leakage", "robust", "clean")
+    found = explained_variance(clusters, "leakage", "robust", "clean")
     for columns, value in (
         (["robust"], found.robust),
         (["clean"], found.clean),

@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 from analysis.inference.table_checks import NotEstimable
-from analysis.regression.dose_response import dose_response
+from analysis.regression.dose_response import fit_dose_response
 
 OUTCOME = "standard/att_acc_1"
 DOSES = {"none": 0.0, "low": 1.0, "high": 4.0}
@@ -29,7 +29,7 @@ def doses_table(slope: float, per_cell: int = 4, blocks: int = 2, seed: int = 0)
 
 def test_jonckheere_counts_pairs_and_the_line_is_ols_hc2() -> None:
     units = doses_table(-0.02)
-    found = dose_response(units, OUTCOME, DOSES, seed=1)
+    found = fit_dose_response(units, OUTCOME, DOSES, seed=1)
     rows = units.assign(dose=units["arm"].map(DOSES)).to_dict("records")
     count = sum(
         np.sign(q["dose"] - p["dose"]) * np.sign(q[OUTCOME] - p[OUTCOME])
@@ -45,14 +45,16 @@ def test_jonckheere_counts_pairs_and_the_line_is_ols_hc2() -> None:
 
 
 def test_both_trend_tests_keep_their_size() -> None:
-    drawn = [dose_response(doses_table(0.0, 2, seed=s), OUTCOME, DOSES, seed=s) for s in range(150)]
+    drawn = [
+        fit_dose_response(doses_table(0.0, 2, seed=s), OUTCOME, DOSES, seed=s) for s in range(150)
+    ]
     for p in ([d.linear_p for d in drawn], [d.jonckheere_p for d in drawn]):
         assert np.mean(np.array(p) <= 0.1) < 0.17
 
 
 def test_two_doses_are_no_trend() -> None:
     with pytest.raises(NotEstimable, match="three doses or more, got .0.0, 1.0."):
-        dose_response(doses_table(0.0), OUTCOME, {"none": 0.0, "low": 1.0}, seed=1)
+        fit_dose_response(doses_table(0.0), OUTCOME, {"none": 0.0, "low": 1.0}, seed=1)
     units = doses_table(0.0)
     with pytest.raises(NotEstimable, match="no finished unit of high"):
-        dose_response(units[units["arm"] != "high"], OUTCOME, DOSES, seed=1)
+        fit_dose_response(units[units["arm"] != "high"], OUTCOME, DOSES, seed=1)

@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from analysis.inference.table_checks import NotEstimable
-from analysis.regression.leakage_model import cost_table, leakage_model
+from analysis.regression.leakage_model import cost_table, fit_leakage_model
 
 LEAKAGE, CLEAN = "standard/att_acc_1", "clean_acc"
 ROBUST = ["robust_acc/0.0025", "robust_acc/0.005"]
@@ -35,7 +35,7 @@ def fit(units: pd.DataFrame, columns: list[str], **kwargs: str):
 def test_model_equals_statsmodels_and_refits() -> None:
     units = defenses()
     columns = [CLEAN, *ROBUST]
-    found = leakage_model(units, LEAKAGE, CLEAN, ROBUST)
+    found = fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     plain, robust = fit(units, columns), fit(units, columns, cov_type="HC3")
     np.testing.assert_allclose(found.coefficients, plain.params.iloc[1:])
     np.testing.assert_allclose(found.se, robust.bse.iloc[1:])
@@ -57,7 +57,7 @@ def test_model_equals_statsmodels_and_refits() -> None:
 
 def test_each_defense_left_out_is_a_refit_without_it() -> None:
     units = defenses()
-    found = leakage_model(units, LEAKAGE, CLEAN, ROBUST)
+    found = fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     rest = fit(units[units["arm"] != "d2"], [CLEAN, *ROBUST])
     np.testing.assert_allclose(found.lodo["d2"], rest.params.iloc[1:])
     assert set(found.lodo) == {f"d{i}" for i in range(5)}
@@ -67,7 +67,7 @@ def test_each_defense_left_out_is_a_refit_without_it() -> None:
 
 def test_collinear_accuracies_show_in_the_vif_and_unbounded_partial_costs() -> None:
     units = defenses()
-    found = leakage_model(units, LEAKAGE, CLEAN, ROBUST)
+    found = fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     assert max(found.vif) > 10
     costs = {c.accuracy: c for c in cost_table(units, LEAKAGE, CLEAN, ROBUST)}
     assert list(costs) == [*ROBUST, CLEAN]
@@ -92,10 +92,10 @@ def test_simple_reverse_and_partial_slopes_differ_and_are_what_they_say() -> Non
 
 def test_too_few_units_or_constant_leakage_are_not_a_model() -> None:
     units = defenses(n=2, per=2)
-    with pytest.raises(NotEstimable, match="4 rows leave no degree of freedom for 4"):
-        leakage_model(units, LEAKAGE, CLEAN, ROBUST)
+    with pytest.raises(NotEstimable, match="4 units leave no degree of freedom for 4"):
+        fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     units = defenses().assign(**{LEAKAGE: 0.5})
     with pytest.raises(NotEstimable, match="does not vary over the units"):
-        leakage_model(units, LEAKAGE, CLEAN, ROBUST)
+        fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)
     with pytest.raises(NotEstimable, match="clean_acc does not vary"):
-        leakage_model(defenses().assign(clean_acc=0.9), LEAKAGE, CLEAN, ROBUST)
+        fit_leakage_model(defenses().assign(clean_acc=0.9), LEAKAGE, CLEAN, ROBUST)

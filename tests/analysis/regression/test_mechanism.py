@@ -10,7 +10,7 @@ from statsmodels.sandbox.regression.gmm import IV2SLS
 
 from analysis.inference.table_checks import NotEstimable
 from analysis.regression.fieller import fieller, quadratic_set
-from analysis.regression.matched_accuracy import matched_accuracy
+from analysis.regression.matched_accuracy import compare_at_matched_accuracy
 from analysis.regression.mechanism import mediation, two_stage, wald_ratio
 
 LEAKAGE, ROBUST, CLEAN = "standard/att_acc_1", "robust_acc/0.005", "clean_acc"
@@ -149,7 +149,7 @@ def test_leakage_at_matched_accuracy_recovers_a_shift_of_the_line() -> None:
                 y = 0.1 + 0.8 * x + 0.03 * b - 0.1 * (arm == "t") + rng.normal(0, 0.004)
                 rows.append((f"b{b}/{arm}{i}", f"b{b}", arm, y, x))
     units = pd.DataFrame(rows, columns=["unit_id", "block", "arm", LEAKAGE, CLEAN])
-    found = matched_accuracy(units, LEAKAGE, CLEAN, arm="t", line=["p1", "p2"])
+    found = compare_at_matched_accuracy(units, LEAKAGE, CLEAN, arm="t", line=["p1", "p2"])
     assert found.low < -10 < found.high
     assert not found.extrapolated
     z = (units["arm"] == "t").to_numpy(float)
@@ -157,9 +157,21 @@ def test_leakage_at_matched_accuracy_recovers_a_shift_of_the_line() -> None:
     design = np.column_stack([z, (1 - z) * x, z * x, pd.get_dummies(units["block"])]).astype(float)
     fit = sm.OLS(100 * units[LEAKAGE].to_numpy(), design).fit(cov_type="HC2")
     assert (found.estimate, found.se) == pytest.approx((fit.params[0], fit.bse[0]))
-    far = matched_accuracy(units, LEAKAGE, CLEAN, arm="p2", line=["p1", "t"])
+    far = compare_at_matched_accuracy(units, LEAKAGE, CLEAN, arm="p2", line=["p1", "t"])
     assert far.extrapolated
     assert "extrapolates" in str(far)
+
+
+def test_an_arm_whose_slope_one_unit_decides_has_no_slope_of_its_own() -> None:
+    units = trial(arms="cp").assign(block="x")
+    arm = units.index[units["arm"] == "c"]
+    units.loc[arm, CLEAN] = 0.9
+    units.loc[arm[0], CLEAN] = 0.96
+    found = compare_at_matched_accuracy(units, LEAKAGE, CLEAN, arm="c", line=["p"])
+    z, x = (units["arm"] == "c").to_numpy(float), 100 * units[CLEAN].to_numpy() - found.at
+    design = np.column_stack([z, (1 - z) * x, np.ones(len(z))])
+    fit = sm.OLS(100 * units[LEAKAGE].to_numpy(), design).fit(cov_type="HC2")
+    assert (found.estimate, found.se) == pytest.approx((fit.params[0], fit.bse[0]))
 
 
 def test_quadratic_sets_are_intervals_outsides_lines_or_empty() -> None:

@@ -68,7 +68,9 @@ def test_between_planned_looks_no_sentence_claims(record: Record) -> None:
 
 def test_a_planned_look_decides_by_its_own_threshold_and_names_it(record: Record) -> None:
     second = record.units["block"] == "split-11"
-    half = without(record, list(record.units["unit_id"][second]), **DECLARED, **LOOKS)
+    line = {"matching": {"arm": "treatment", "line": ["placebo", "control"]}}  # not by one unit
+    declared = {**DECLARED, **LOOKS, **line}
+    half = without(record, list(record.units["unit_id"][second]), **declared)
     results, exam = examined(half)
     assert (results.undecided, results.needed) == (False, pytest.approx(0.031, abs=5e-4))
     margin = exam.margins[0]

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from analysis.inference.randomisation_test import randomisation_test
+from analysis.inference.randomisation import randomisation_test
 from atat_ray.defenses import DEFENSES
 from trials.allocation import draw
 from trials.campaign.campaign import Campaign
