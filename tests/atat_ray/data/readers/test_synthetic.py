@@ -39,11 +39,9 @@ def test_at_most_takes_one_image_of_everybody_before_a_second_of_anybody():
     assert (kept.num_classes, len(kept.public)) == (3, 6)
 
 
-def test_at_most_is_no_part_of_hashes_where_it_is_not_given():
+def test_at_most_is_part_of_the_hash():
     settings = {"name": "orl_faces", "num_private": 6, "num_train": 7, "size": 32}
-    plain = Data(**settings)
-    assert specification_hash(plain) == specification_hash(Data(**settings, at_most=None))
-    assert specification_hash(plain) != specification_hash(Data(**settings, at_most=4))
+    assert specification_hash(Data(**settings)) != specification_hash(Data(**settings, at_most=4))
     assert len(load_split(Data(**settings, at_most=4), 0).train) == 4
     with pytest.raises(ValueError, match="at_most must be 2 images or more, got 1"):
         Data(**settings, at_most=1)
