@@ -174,8 +174,8 @@ def permuted_labels(faces: Faces, *, split: int) -> Faces:
 FEW_PUBLIC = 64
 
 
-def few(split: IdentitySplit, most: int) -> IdentitySplit:
-    """Keep a few images of a split, which still has all of its people.
+def truncate(split: IdentitySplit, most: int) -> IdentitySplit:
+    """Keep few images of a split and all of its people.
 
     Args:
         split: of a dataset.

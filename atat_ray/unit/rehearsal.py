@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from atat_ray.data import LISTINGS, MADE, Data, load_split
+from atat_ray.data import Data, folder_is_missing, load_split
+from atat_ray.data.registry import SYNTHETIC
 from atat_ray.models.backbones import find_weights
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
 from atat_ray.robustness import ATTACK_SETS
@@ -127,11 +128,11 @@ def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
     data = spec.block.data
     sizes = (spec.training.batch_size, spec.block.evaluation.training.batch_size)
     few = CPU_BATCH if tight else max(*sizes, data.num_private)
-    if data.name in LISTINGS and not Path(data.root or "").expanduser().exists():
+    if folder_is_missing(data):
         notes.append(f"there is no folder {data.root}: made data of the shape of {data.name}")
         each = ceil(few / data.num_private)
         data = replace(
-            data, name=MADE, root=None, skip_corrupt=False, num_train=each, train_share=None
+            data, name=SYNTHETIC, root=None, skip_corrupt=False, num_train=each, train_share=None
         )
     return replace(data, at_most=few)
 

@@ -180,7 +180,7 @@ def add_data(command: object) -> None:
     check = data.add_subparsers(metavar="COMMAND", required=True).add_parser(
         "check", help="what was found, what is missing, what to do; 1 if it cannot be used"
     )
-    check.add_argument("name", help="facescrub, celeba, stanford_dogs or image_folder")
+    check.add_argument("name", help="as data.name in a protocol, such as image_folder")
     check.add_argument("--root", type=Path, required=True, metavar="DIR", help="its folder")
     check.add_argument("--json", action="store_true", help="print JSON, for scripts")
 

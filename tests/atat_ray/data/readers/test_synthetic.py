@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from atat_ray.data import Data, Faces, IdentitySplit, load_split
-from atat_ray.data.splits import few
+from atat_ray.data.splits import truncate
 from atat_ray.evaluation import Evaluation, EvaluationModels
 from atat_ray.evaluation.scoring import score
 from atat_ray.priors.stylegan2 import StyleGan2Options
@@ -33,7 +33,7 @@ def test_at_most_takes_one_image_of_everybody_before_a_second_of_anybody():
     split = IdentitySplit(
         train=faces, recognised=faces, test=faces, public=faces, people=torch.arange(3)
     )
-    kept = few(split, 4)
+    kept = truncate(split, 4)
     assert kept.train.labels.tolist() == [0, 1, 2, 0]
     assert kept.train.images[:, 0, 0, 0].tolist() == [0, 3, 5, 1]
     assert (kept.num_classes, len(kept.public)) == (3, 6)
