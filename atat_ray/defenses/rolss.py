@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atat_ray.data import Faces
 from atat_ray.models.introspection import ask
-from atat_ray.training.interface import LossTerms
+from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
@@ -55,7 +55,7 @@ def check_skips(skips: Sequence[float], name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rolss:
+class Rolss(Defense):
     """Options of the removal of skips.
 
     Attributes:
@@ -92,7 +92,7 @@ class Rolss:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ssf:
+class Ssf(Defense):
     """Options of skip scaling.
 
     Attributes:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from atat_ray.data import Faces
 from atat_ray.models.introspection import ask, head
-from atat_ray.training.interface import LossTerms
+from atat_ray.training import Training, train
+from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed, seeded
@@ -34,7 +35,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TlDmi:
+class TlDmi(Defense):
     """Options of transfer learning as a defense.
 
     Attributes:
@@ -88,8 +89,6 @@ class TlDmi:
 
     def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
         """Train all but the last layer on the people of the public images, in place."""
-        from atat_ray.training import Training, train
-
         scholar = deepcopy(model)
         last = head(scholar, "tl_dmi")
         people, labels = public.labels.unique(return_inverse=True)

@@ -66,7 +66,7 @@ def adversarial_statistics(model: Any) -> Iterator[None]:
     if not layers:
         raise ValueError(
             "adversarial_pass 'split' needs a model that the defense prepared; "
-            "call atat_ray.defenses.prepare on it before training"
+            "call its prepare method before training"
         )
     for layer in layers:
         layer.use_perturbed = True

@@ -91,11 +91,10 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         notes.append(f"no GPU: batches of {CPU_BATCH} images, one candidate of one class")
     if spec.workers > 1:
         notes.append(f"the {spec.workers} workers of a unit are rehearsed as one process")
-    least = getattr(spec.defense, "least", None)
     small = replace(
         spec,
         block=block,
-        defense=spec.defense if least is None else least(),
+        defense=spec.defense.least(),
         training=shrink_training(spec.training, spec.architecture, tight, notes),
         inversions={
             name: inversion.least() if tight else inversion.once()

@@ -19,7 +19,6 @@ from atat_ray.models.auxiliary_head import auxiliary_loss
 from atat_ray.models.backbones import FAMILIES, find_weights
 from atat_ray.models.introspection import outputs_of
 from atat_ray.training import Training, train
-from atat_ray.training.interface import prepare
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.precision import true_float32
 from atat_ray.utils.seeding import generator
@@ -110,20 +109,20 @@ def test_stages_are_four_and_come_in_order(name, faces):
 @pytest.mark.parametrize("defense", sorted(OPTIONS))
 def test_every_defense_trains_a_residual_network(defense, faces):
     options = DEFENSES[defense](**OPTIONS[defense])
-    model = prepare(options, make(), public=faces, seed=0)
+    model = options.prepare(make(), public=faces, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     curves = train(model, faces, options, ONE, seed=0)
     assert torch.tensor(curves[0]["loss"]).isfinite()
     changed = [n for n, v in model.named_parameters() if not torch.equal(v, before[n])]
     assert any("head" in name for name in changed)
-    fresh = prepare(options, make(), public=None, seed=0)
+    fresh = options.prepare(make(), public=None, seed=0)
     fresh.load_state_dict(model.state_dict())
 
 
 @pytest.mark.parametrize("defense", ["rolss", "ssf"])
 def test_a_network_without_residual_skips_is_refused_by_what_removes_them(defense):
     with pytest.raises(ValueError, match=f"{defense} needs a network with skips, got DenseNet"):
-        prepare(DEFENSES[defense](**OPTIONS[defense]), make("densenet121"), public=None, seed=0)
+        DEFENSES[defense](**OPTIONS[defense]).prepare(make("densenet121"), public=None, seed=0)
 
 
 def test_a_skip_is_scaled_or_gone_with_its_parameters(faces):
