@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.models.introspection import ask, head
+from atat_ray.models.introspection import head, require_method
 from atat_ray.training import Training, train
 from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
@@ -68,7 +68,7 @@ class TlDmi(Defense):
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Learn initial weights from public images, and freeze the first stages."""
-        stages = ask(model, "stages", "tl_dmi", "named stages")()
+        stages = require_method(model, "stages", "tl_dmi", "named stages")()
         if self.frozen > len(stages):
             raise ValueError(
                 f"frozen must be at most the {len(stages)} stages of the network, got {self.frozen}"
@@ -80,7 +80,8 @@ class TlDmi(Defense):
                     "lower num_private, or set public_epochs: 0 and weights: imagenet"
                 )
             self.learn(model, public, seed)
-        parts = {id(part) for part in ask(model, "frozen_part", "tl_dmi", "parts")(self.frozen)}
+        frozen_part = require_method(model, "frozen_part", "tl_dmi", "parts")
+        parts = {id(part) for part in frozen_part(self.frozen)}
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
                 if id(child) in parts:

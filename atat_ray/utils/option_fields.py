@@ -1,10 +1,10 @@
-"""How dataclasses of options are read from a file and written down."""
+"""Fields of option dataclasses: how they are read, written and hashed."""
 
 import dataclasses
 from typing import Any
 
-# As ``__pydantic_config__`` of a dataclass: pydantic then refuses keys that it does not have, and
-# infinities. The dataclass itself needs no pydantic, and checks its values in __post_init__.
+# For ``__pydantic_config__`` of a dataclass: pydantic then refuses unknown keys and infinities. The
+# dataclass itself does not need pydantic and checks its values in __post_init__.
 STRICT = {"extra": "forbid", "allow_inf_nan": False}
 
 

@@ -147,7 +147,7 @@ def test_imagenet_weights_that_are_absent_are_one_line_with_the_file_its_address
     assert str(hub) in str(error.value)
     assert "\n" not in str(error.value)
     for name in FAMILIES:
-        with pytest.raises(ValueError, match=r"get https://"):
+        with pytest.raises(ValueError, match=r"download https://"):
             find_weights(name)
 
 
@@ -161,10 +161,14 @@ def test_imagenet_weights_are_taken_and_the_head_is_not(hub):
     path = hub / "resnet18-f37072fd.pth"
     for damage in (b"half", b"", path.read_bytes()[:-5000]):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* get the"):
+        with pytest.raises(
+            ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* download the"
+        ):
             make(weights="imagenet")
     torch.save({"conv1.weight": torch.ones(1)}, path)
-    with pytest.raises(ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* get the file"):
+    with pytest.raises(
+        ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* download the file"
+    ):
         make(weights="imagenet")
 
 
@@ -220,7 +224,7 @@ def test_the_auxiliary_loss_is_that_of_its_head_and_moves_no_statistics(faces):
     logits = model.auxiliary(features.square().mean((2, 3)))
     assert torch.allclose(loss, cross_entropy(logits, faces.labels))
     assert torch.equal(model.norm.running_mean, torch.zeros(3))
-    with pytest.raises(ValueError, match="which ResNet has not; use inception_v3"):
+    with pytest.raises(ValueError, match="which ResNet does not have; use inception_v3"):
         auxiliary_loss(make(), faces.images, faces.labels)
 
 
