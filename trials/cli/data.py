@@ -9,7 +9,7 @@ from typing import Any
 from atat_ray.data import DATASETS
 from atat_ray.data.decoding import Corrupt, decode_all
 from atat_ray.data.interface import FileReader
-from atat_ray.data.listing import Problem, some
+from atat_ray.data.listing import Problem, abbreviate
 from atat_ray.utils.errors import unknown
 
 SIDE = 32  # pixels; a file is decoded whole whatever is made of it
@@ -48,8 +48,8 @@ def examine(name: str, root: Path) -> dict[str, Any]:
         if isinstance(image, Corrupt)
     }
     if corrupt:
-        advice = "get them again, or set skip_corrupt: true in data to leave them out"
-        what = f"{len(corrupt)} images cannot be decoded: {some(corrupt)}"
+        advice = "replace them, or set skip_corrupt: true in data to leave them out"
+        what = f"{len(corrupt)} images cannot be decoded: {abbreviate(corrupt)}"
         listing.problems.append(Problem(what, advice))
     return {
         "name": name,

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from atat_ray.data.interface import FileReader
-from atat_ray.data.listing import Listing, check_classes, open_root, require, scan, some
+from atat_ray.data.listing import Listing, abbreviate, check_classes, open_root, require, scan
 
 IDENTITIES = "identity_CelebA.txt"
 CROPS = ("hdcrop", "img_align_celeba")
@@ -30,7 +30,7 @@ class CelebA(FileReader):
         lines = read_identities(listing) if require(listing, IDENTITIES, advice) else []
         crop = next((name for name in CROPS if (root / name).is_dir()), None)
         if crop is None:
-            listing.lack(
+            listing.add_problem(
                 f"{root} has no folder {' or '.join(CROPS)}",
                 "unpack img_align_celeba.zip there, or put the HD crop into hdcrop",
             )
@@ -40,7 +40,7 @@ class CelebA(FileReader):
         return check_classes(
             listing,
             expected=PEOPLE,
-            advice=f"{IDENTITIES} must name {PEOPLE} people or more; get the whole file again",
+            advice=f"{IDENTITIES} must name {PEOPLE} people or more; download the complete file",
         )
 
 
@@ -50,20 +50,22 @@ def read_identities(listing: Listing) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        listing.lack(f"cannot read {path}: {error}", "get the file again")
+        listing.add_problem(f"cannot read {path}: {error}", "download the file again")
         return []
     pairs = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     whole = [(p[0], p[1]) for _, p in pairs if len(p) == 2 and p[1].isdecimal()]
     wrong = [n for n, p in pairs if len(p) != 2 or not p[1].isdecimal()]
     if wrong:
-        listing.lack(
+        listing.add_problem(
             f"{len(wrong)} lines of {IDENTITIES} are not IMAGE NUMBER, the first is line "
             f"{wrong[0]}: {lines[wrong[0] - 1][:60]!r}",
-            "get the file again",
+            "download the file again",
         )
     twice = [name for name, count in Counter(name for name, _ in whole).items() if count > 1]
     if twice:
-        listing.lack(f"{IDENTITIES} names images twice: {some(twice)}", "get the file again")
+        listing.add_problem(
+            f"{IDENTITIES} names images twice: {abbreviate(twice)}", "download the file again"
+        )
     return whole
 
 
@@ -80,7 +82,7 @@ def add_people(listing: Listing, lines: list[tuple[str, str]], crop: str) -> Non
         absent += [name for name in own[identity] if Path(name).stem not in there]
         listing.add(identity, [f"{crop}/{there[stem]}" for stem in stems if stem in there])
     if absent:
-        listing.lack(
-            f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {some(absent)}",
+        listing.add_problem(
+            f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {abbreviate(absent)}",
             f"unpack the images into {crop} again",
         )

@@ -29,7 +29,7 @@ class FaceScrub(FileReader):
             for name in people:
                 listing.add(f"{group}/{name}", images(listing, f"{group}/{name}"))
             if len(people) != PEOPLE:
-                listing.lack(
+                listing.add_problem(
                     f"{group} has {len(people)} of {PEOPLE} people",
                     f"unpack {group} again; for a part of the dataset use image_folder on that "
                     "folder",

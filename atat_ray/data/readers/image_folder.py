@@ -17,7 +17,7 @@ class ImageFolder(FileReader):
         for name in folders(listing):
             listing.add(name, images(listing, name))
         if len(listing.classes) < 2:
-            listing.lack(
+            listing.add_problem(
                 f"{root} has {len(listing.classes)} class folders, and a classifier needs 2",
                 "give the folder that holds one folder for each class",
             )

@@ -11,12 +11,12 @@ from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import (
     Box,
     Listing,
+    abbreviate,
     check_classes,
     folders,
     images,
     open_root,
     require,
-    some,
 )
 
 BREEDS = 120
@@ -54,13 +54,13 @@ def add_boxes(listing: Listing) -> None:
         except ValueError:
             broken.append(str(path.relative_to(listing.root)))
     if missing:
-        listing.lack(
-            f"{len(missing)} images have no annotation: {some(missing)}",
+        listing.add_problem(
+            f"{len(missing)} images have no annotation: {abbreviate(missing)}",
             "unpack annotation.tar again, or remove the images",
         )
     if broken:
-        listing.lack(
-            f"{len(broken)} annotations have no bounding box: {some(broken)}",
+        listing.add_problem(
+            f"{len(broken)} annotations have no bounding box: {abbreviate(broken)}",
             "unpack annotation.tar again",
         )
 
