@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from analysis.inference.difference import difference_in_means
-from atat_ray.defenses import DEFENSES, defense_name
+from atat_ray.defenses import DEFENSES
 from atat_ray.unit import read_outcome
 from atat_ray.unit.measure_stage import measure_stage
 from trials.campaign.campaign import Campaign
@@ -64,7 +64,7 @@ def rows_of(campaign: Campaign) -> list[dict[str, Any]]:
             "unit": assigned.unit_id,
             "block": assigned.block,
             "arm": assigned.arm,
-            "defense": defense_name(spec.defense),
+            "defense": DEFENSES.name_of(type(spec.defense)),
             "clean_acc": outcome["clean_acc"],
             "train_acc": outcome["train_acc"],
             "diverged": outcome["diverged"],

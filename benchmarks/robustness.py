@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from atat_ray.data import load_split
-from atat_ray.robustness.autoattack import resists
+from atat_ray.robustness.autoattack import robust_mask
 from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.precision import true_float32
 from trials.campaign.campaign import Campaign
@@ -43,7 +43,7 @@ def main() -> None:
                 start = time.perf_counter()
                 with true_float32():
                     right.append(
-                        resists(
+                        robust_mask(
                             target, split.test.images, split.test.labels, epsilon=epsilon,
                             attacks=attacks, num_classes=split.num_classes,
                             seed=spec.seed("robustness"),

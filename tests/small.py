@@ -2,7 +2,7 @@
 
 from atat_ray.models import build_target
 from atat_ray.training import Training
-from atat_ray.training.interface import Course, begin, prepare
+from atat_ray.training.interface import Course
 from atat_ray.utils.seeding import BatchDraws, generator
 
 TRAINING = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
@@ -15,12 +15,12 @@ def draws(seed=0):
 def small(defense=None, seed=3):
     """A target model of 4 classes of 32 x 32 gray images, prepared for a defense."""
     model = build_target("small_resnet", num_classes=4, channels=1, seed=5)
-    return model if defense is None else prepare(defense, model, public=None, seed=seed)
+    return model if defense is None else defense.prepare(model, public=None, seed=seed)
 
 
 def begun(defense, model, faces):
     """The session of a defense at the start of a training on these faces."""
-    return begin(defense, model, Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1))
+    return defense.begin(model, Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1))
 
 
 def nll(logits, labels):

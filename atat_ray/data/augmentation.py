@@ -1,4 +1,4 @@
-"""Transforms of whole batches on the device of the images, parameters drawn for each image."""
+"""Augmentation of whole batches on their device, with parameters drawn for each image."""
 
 from dataclasses import dataclass
 from math import pi
@@ -13,13 +13,13 @@ from atat_ray.utils.seeding import BatchDraws
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How training images are varied. All parameters are drawn uniformly, one set an image.
+    """Ranges of the augmentation of training images; drawn uniformly, one set for each image.
 
     Attributes:
         rotation: largest angle in degrees.
-        scale: (least, largest) magnification of the face.
+        scale: (smallest, largest) magnification of the face.
         shift: largest shift as a share of the side.
-        flip: mirror half of the images.
+        flip: mirror each image with probability 1/2.
         brightness: largest additive change, in pixel units.
         contrast: largest relative change about the mean of the image.
     """
@@ -35,13 +35,13 @@ class Augmentation:
 
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
-    """Warp each image by its own affine map: (N, C, H, W) and (N, 2, 3) -> (N, C, H, W)."""
+    """Warp each image by its own affine matrix: (N, C, H, W), (N, 2, 3) -> (N, C, H, W)."""
     grid = affine_grid(matrix, list(images.shape), align_corners=False)
     return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def augment(images: Tensor, options: Augmentation, draws: BatchDraws) -> Tensor:
-    """Vary a batch of training images: (N, C, H, W) in [0, 1] -> the same."""
+    """Augment a batch of training images, (N, C, H, W) in [0, 1]; return the same shape."""
     angle = draws.uniform(-options.rotation, options.rotation, images) * (pi / 180)
     zoom = 1 / draws.uniform(*options.scale, images)
     shift = draws.uniform(-2 * options.shift, 2 * options.shift, images, 2)

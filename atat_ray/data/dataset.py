@@ -1,34 +1,31 @@
-"""Datasets, and the part of a unit's specification that names one."""
+"""Select a dataset by name and divide its people into private and public."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atat_ray.data.image_cache import open_store
-from atat_ray.data.readers.orl_faces import load_orl_faces
-from atat_ray.data.readers.synthetic import EACH, made_images
-from atat_ray.data.registry import DATASETS, LISTINGS, MADE
-from atat_ray.data.splits import IdentitySplit, few, permuted_labels, split_identities
-from atat_ray.utils.errors import unknown
+from atat_ray.data.registry import DATASETS
+from atat_ray.data.splits import IdentitySplit, permuted_labels, split_identities, truncate
 from atat_ray.utils.option_fields import STRICT, later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Which dataset, and how its people are divided.
+    """Select a dataset and say how its people are divided.
 
     Attributes:
-        name: one of DATASETS.
-        num_private: people whose model is attacked; the rest are public. Of a dataset in files all
-            classes may be private, if the prior needs no public images.
-        num_train: training images of each private person; the others test.
+        name: a key of DATASETS.
+        num_private: people whose model is attacked; the rest are public. Where the reader allows
+            it, all people may be private, if the prior needs no public images.
+        num_train: training images of each private person; their other images are test images.
         size: side of the square images in pixels, a multiple of 16.
-        root: folder of the files; the ORL faces are found in an installed package without.
-        random_labels: whether the target model's training labels are shuffled over the images; the
-            evaluation models still learn who is on each.
-        train_share: instead of ``num_train``, share of each private person's images that train.
-        skip_corrupt: leave out files that cannot be decoded; else they end the run.
-        at_most: images that train, and that test, at most: for rehearsals. Of stored public images
-            FEW_PUBLIC are left, or as many.
+        root: folder of the files; None for a dataset that needs none. The ORL faces are found in
+            an installed package.
+        random_labels: whether the training labels of the target model are shuffled over the images.
+            The evaluation models still learn the true labels.
+        train_share: share of each private person's images that train, instead of ``num_train``.
+        skip_corrupt: leave out files that cannot be decoded; otherwise they are an error.
+        at_most: largest number of training images and of test images, for rehearsals. Public images
+            from files are then reduced to FEW_PUBLIC, or to ``at_most`` if that is more.
     """
 
     name: str
@@ -44,8 +41,21 @@ class Data:
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        if self.name not in DATASETS:
-            raise unknown("dataset", self.name, DATASETS)
+        reader = DATASETS.find(self.name)
+        self.check_numbers()
+        if reader.from_files and self.root is None:
+            raise ValueError(f"{self.name} needs root, the folder that holds its files")
+        if self.skip_corrupt and not reader.from_files:
+            raise ValueError(
+                f"skip_corrupt is for datasets of image files, which {self.name} is not; drop it"
+            )
+
+    def check_numbers(self) -> None:
+        """Refuse numbers that no dataset can satisfy.
+
+        Raises:
+            ValueError: a size, count or share is out of range.
+        """
         if self.size < 32 or self.size % 16:
             raise ValueError(f"size must be a multiple of 16 and at least 32, got {self.size}")
         if self.num_private < 2 or (self.num_train is not None and self.num_train < 1):
@@ -62,28 +72,22 @@ class Data:
             raise ValueError(f"train_share must be in (0, 1), got {self.train_share:g}")
         if self.at_most is not None and self.at_most < 2:
             raise ValueError(f"at_most must be 2 images or more, got {self.at_most}")
-        if self.name in LISTINGS and self.root is None:
-            raise ValueError(f"{self.name} needs root, the folder that holds its files")
-        if self.name not in LISTINGS and self.skip_corrupt:
-            raise ValueError(f"{self.name} ships whole: skip_corrupt would skip nothing; drop it")
+
+
+def folder_is_missing(data: Data) -> bool:
+    """Tell whether a dataset of image files lacks its folder."""
+    from_files = DATASETS[data.name].from_files
+    return from_files and not Path(data.root or "").expanduser().exists()
 
 
 def load_split(data: Data, split: int) -> IdentitySplit:
     """Load a dataset and divide its people by the number of a split.
 
     Raises:
-        ValueError: a file cannot be read, or the dataset is too small for the numbers asked.
+        ValueError: a file cannot be read, or the dataset is too small for the numbers given.
     """
-    root = None if data.root is None else Path(data.root).expanduser()
-    if data.name in LISTINGS:
-        assert root is not None, "Data asks for it"
-        listing = LISTINGS[data.name](root)
-        images, people = open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
-    elif data.name == MADE:
-        each = EACH if data.num_train is None else data.num_train + 1
-        images, people = made_images(data.num_private, each=each, size=data.size)
-    else:
-        images, people = load_orl_faces(root, size=data.size)
+    reader = DATASETS[data.name]()
+    images, people = reader.load(data)
     divided = split_identities(
         images,
         people,
@@ -91,8 +95,8 @@ def load_split(data: Data, split: int) -> IdentitySplit:
         num_private=data.num_private,
         num_train=data.num_train,
         train_share=data.train_share,
-        all_private=data.name != "orl_faces",
+        all_private=reader.all_private,
     )
     if data.random_labels:
         divided = replace(divided, train=permuted_labels(divided.train, split=split))
-    return divided if data.at_most is None else few(divided, data.at_most)
+    return divided if data.at_most is None else truncate(divided, data.at_most)

@@ -1,4 +1,4 @@
-"""Image files to pixels, in parallel; needs Pillow, which is imported when a file is read."""
+"""Decode image files in parallel with Pillow, which is imported when a file is read."""
 
 import os
 import sys
@@ -14,31 +14,31 @@ from torch import Tensor
 
 from atat_ray.data.listing import Box, Listing
 
-# Part of the name of a store: change it whenever the same file would give other pixels.
+# Part of the key of a store. Change it whenever the decoded pixels of a file would change.
 TRANSFORM = "rgb, first box, centred square, bilinear with antialiasing, 1"
-AHEAD = 256  # images decoded before they are used: 38 MB at 224 x 224
+AHEAD = 256  # images decoded ahead of use: 38 MB at 224 x 224
 
 
 class Corrupt(Exception):
-    """A file is no whole image."""
+    """A file that cannot be decoded as an image."""
 
 
 def decode(path: Path, *, size: int, box: Box | None = None) -> Tensor:
-    """Read an image, take the largest square at the centre of its box and resize that.
+    """Read an image, crop the largest square at the centre of its box and resize it.
 
-    The resizing weighs all pixels that fall on one (antialiasing), as in the transforms of earlier
-    inversion attacks. Orientation tags are ignored, as torchvision's folders do.
+    Resizing uses antialiasing, as the transforms of published inversion attacks do. Orientation
+    tags are ignored, as in torchvision's ImageFolder.
 
     Args:
         path: of the file.
-        size: side in pixels.
-        box: (left, top, right, bottom) in pixels, cut at the edges of the image; all of it if None.
+        size: side of the result in pixels.
+        box: (left, top, right, bottom) in pixels, clipped to the image; the whole image if None.
 
     Returns:
         (3, size, size) uint8.
 
     Raises:
-        Corrupt: it cannot be decoded, or its box lies outside.
+        Corrupt: the file cannot be decoded, or its box is outside the image.
     """
     from PIL import Image
 
@@ -51,8 +51,10 @@ def decode(path: Path, *, size: int, box: Box | None = None) -> Tensor:
     left, top = max(0, left), max(0, top)
     right, bottom = min(image.width, right), min(image.height, bottom)
     if left >= right or top >= bottom:
-        raise Corrupt(f"its box {box} lies outside of its {image.width} x {image.height} pixels")
-    image = image.crop((left, top, right, bottom))  # so that nothing outside is blended in
+        raise Corrupt(f"its box {box} is outside of its {image.width} x {image.height} pixels")
+    image = image.crop(
+        (left, top, right, bottom)
+    )  # so that resizing blends in no pixel outside the box
     side = min(image.size)
     x, y = (image.width - side) / 2, (image.height - side) / 2
     square = (x, y, x + side, y + side)
@@ -62,7 +64,7 @@ def decode(path: Path, *, size: int, box: Box | None = None) -> Tensor:
 
 
 def decode_all(listing: Listing, *, size: int) -> Iterator[tuple[int, Tensor | Corrupt]]:
-    """Decode every image of a listing, in order, on all cores; corrupt ones give their error."""
+    """Decode the images of a listing in order, on all cores; yield numbers and images or errors."""
 
     def one(number: int) -> Tensor | Corrupt:
         name = listing.names[number]
@@ -82,7 +84,7 @@ def decode_all(listing: Listing, *, size: int) -> Iterator[tuple[int, Tensor | C
 
 @contextmanager
 def progress(total: int, root: Path) -> Iterator[Any]:
-    """Show a bar on stderr while images are read; only on a terminal."""
+    """Show a progress bar on stderr while images are read, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
         return

@@ -1,4 +1,7 @@
-"""A dataset of image files, decoded once into one file of bytes that is mapped into memory."""
+"""Cache of decoded image files: one file of pixels for each dataset, mapped into memory.
+
+The cache of one dataset at one size is called a store.
+"""
 
 import contextlib
 import hashlib
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.decoding import TRANSFORM, Corrupt, decode_all
-from atat_ray.data.listing import Listing, some
+from atat_ray.data.listing import Listing, abbreviate
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.utils.atomic_files import beside
 
@@ -21,13 +24,13 @@ CACHE = "ATAT_CACHE"
 
 
 def cache_folder() -> Path:
-    """Name the folder of all stores: $ATAT_CACHE, else atat-ray in the user's cache."""
+    """Return the folder of all stores: $ATAT_CACHE, otherwise atat-ray in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "atat-ray"
     return Path(os.environ.get(CACHE) or default).expanduser()
 
 
 def store_key(listing: Listing, size: int) -> str:
-    """Name a store by its files' names and sizes in bytes, their labels, and the transform."""
+    """Compute the key of a store from names, sizes in bytes, labels, boxes and the transform."""
     root = listing.root
     files = [
         (name, (root / name).stat().st_size, label, listing.boxes.get(name))
@@ -40,19 +43,19 @@ def store_key(listing: Listing, size: int) -> str:
 def open_store(
     listing: Listing, *, size: int, skip_corrupt: bool = False, cache: Path | None = None
 ) -> tuple[StoredImages, Tensor]:
-    """Open the store of a dataset; decode its files first if that has not been done.
+    """Open the store of a dataset; decode its files first if there is no store.
 
     Args:
         listing: of the files.
         size: side of the square images in pixels.
-        skip_corrupt: leave files out that cannot be decoded.
+        skip_corrupt: leave out files that cannot be decoded.
         cache: folder of all stores; :func:`cache_folder` if None.
 
     Returns:
-        images (N, 3, size, size), of which only what is asked for is read, and labels (N,) long.
+        images (N, 3, size, size), which are read when indexed, and labels (N,) long.
 
     Raises:
-        ValueError: something is missing, or an image is corrupt; the message says what to do.
+        ValueError: the listing has a problem, or an image is corrupt; the message says what to do.
     """
     if listing.problems:
         more = len(listing.problems) - 1
@@ -64,7 +67,8 @@ def open_store(
     if index["corrupt"] and not skip_corrupt:
         raise ValueError(
             f"{len(index['corrupt'])} images in {listing.root} cannot be decoded: "
-            f"{some(index['corrupt'])}; get them again, or set skip_corrupt: true to leave them out"
+            f"{abbreviate(index['corrupt'])}; replace them, or set skip_corrupt: true to leave "
+            "them out"
         )
     labels = torch.tensor(index["labels"], dtype=torch.long)
     count = len(labels) * 3 * size * size
@@ -73,7 +77,7 @@ def open_store(
 
 
 def read_index(folder: Path, size: int) -> dict[str, Any] | None:
-    """Read what a store holds; None if there is none, or not all of its bytes."""
+    """Read the index of a store; None if the store is missing or incomplete."""
     try:
         index = json.loads((folder / INDEX).read_text())
         whole = (folder / PIXELS).stat().st_size == len(index["labels"]) * 3 * size * size
@@ -83,7 +87,7 @@ def read_index(folder: Path, size: int) -> dict[str, Any] | None:
 
 
 def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
-    """Decode every file into a store under a temporary name and rename it."""
+    """Decode every file into a store under a temporary name, then rename it; return its index."""
     need = len(listing.names) * 3 * size * size
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
@@ -109,9 +113,9 @@ def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
         index = {"classes": listing.classes, "names": names, "labels": labels, "corrupt": corrupt}
         (temporary / INDEX).write_text(json.dumps(index))
         if read_index(folder, size) is None:
-            shutil.rmtree(folder, ignore_errors=True)  # what is there is not whole
+            shutil.rmtree(folder, ignore_errors=True)  # it is incomplete
         with contextlib.suppress(FileExistsError, NotADirectoryError):
-            temporary.rename(folder)  # unless another process was faster, with the same pixels
+            temporary.rename(folder)  # another process has made the same store
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return index

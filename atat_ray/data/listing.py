@@ -1,4 +1,4 @@
-"""What a folder of images holds and lacks: the listing that every reader of files makes."""
+"""Listing of image files: their labels and boxes, and the problems of the folder."""
 
 import os
 from collections import defaultdict
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-LEAST = 2  # images of a class: one to train on and one to test with
-NAMED = 3  # things that a message names before it counts the rest
+MIN_IMAGES = 2  # of a class: one to train on and one to test with
+MAX_NAMED = 3  # names in a message; the others are counted
 
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is missing or wrong, and what to do about it."""
+    """Something missing or wrong in a folder, and what to do about it."""
 
     what: str
     advice: str
@@ -26,16 +26,16 @@ class Problem:
 
 @dataclass(slots=True)
 class Listing:
-    """The images of a dataset in a fixed order; a reader fills it and never raises.
+    """The image files of a dataset in a fixed order; a reader collects problems and never raises.
 
     Attributes:
         root: folder that the names are relative to.
-        classes: names of the classes; a label is an index of it.
+        classes: names of the classes; a label is an index into this list.
         names: of the files, with forward slashes.
         labels: of the files.
-        boxes: (left, top, right, bottom) in pixels, of the files that are cropped.
-        problems: why the dataset cannot be used as it is; empty if it can.
-        notes: what is worth knowing and stops nothing.
+        boxes: (left, top, right, bottom) in pixels, by name of the files that are cropped.
+        problems: reasons why the dataset cannot be used; empty if it can.
+        notes: observations that do not prevent the use of the dataset.
     """
 
     root: Path
@@ -46,8 +46,8 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def lack(self, what: str, advice: str) -> None:
-        """Write down a problem."""
+    def add_problem(self, what: str, advice: str) -> None:
+        """Add a problem and its remedy."""
         self.problems.append(Problem(what, advice))
 
     def add(self, name: str, files: Iterable[str]) -> None:
@@ -65,27 +65,33 @@ class Listing:
         return found
 
 
-def some(names: Iterable[str]) -> str:
-    """Name the first few of many things, and count the rest."""
+def abbreviate(names: Iterable[str]) -> str:
+    """List the first names and count the others.
+
+    >>> abbreviate(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
     listed = list(names)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
+    return ", ".join(listed[:MAX_NAMED]) + more
 
 
 def open_root(root: Path) -> Listing:
-    """Begin a listing; it has a problem already if the root is no folder that can be read."""
+    """Start a listing; add a problem if the root is not a readable folder."""
     listing = Listing(root=root)
     if not root.exists():
-        listing.lack(f"there is no folder {root}", "give the folder that holds the dataset")
+        listing.add_problem(f"there is no folder {root}", "give the folder that holds the dataset")
     elif not root.is_dir():
-        listing.lack(f"{root} is a file", "give the folder it was unpacked to, not the archive")
+        listing.add_problem(f"{root} is a file", "unpack the archive and give the folder")
     elif not os.access(root, os.R_OK | os.X_OK):
-        listing.lack(f"{root} may not be read", "change its permissions, as with chmod -R u+rX")
+        listing.add_problem(
+            f"{root} is not readable", "change its permissions, for example with chmod -R u+rX"
+        )
     return listing
 
 
 def folders(listing: Listing, under: str = "") -> list[str]:
-    """List the folders in a folder of the root by name, hidden ones left out."""
+    """List the folders in a folder of the root by name, without hidden ones."""
     return sorted(
         name for name, entry in scan(listing, under).items() if entry.is_dir() and name[0] != "."
     )
@@ -94,72 +100,76 @@ def folders(listing: Listing, under: str = "") -> list[str]:
 def images(listing: Listing, under: str) -> list[str]:
     """List the images in a folder of the root by name, relative to the root.
 
-    Other files are counted in a note, or a file with a suffix that nobody expects would be missed
-    by nobody.
+    Other files are counted in a note, so that images with an unexpected suffix are noticed.
     """
     files = [n for n, entry in scan(listing, under).items() if entry.is_file() and n[0] != "."]
     good = [name for name in files if name.lower().endswith(SUFFIXES)]
     if len(good) < len(files):
         others = sorted(set(files) - set(good))
-        listing.notes.append(f"{under}: {len(others)} files that are no images: {some(others)}")
+        listing.notes.append(
+            f"{under}: {len(others)} files that are no images: {abbreviate(others)}"
+        )
     return sorted(f"{under}/{name}" for name in good)
 
 
 def scan(listing: Listing, under: str) -> dict[str, os.DirEntry[str]]:
-    """Read a folder of the root; one that may not be read is a problem."""
+    """Read a folder of the root; add a problem if it is not readable."""
     try:
         with os.scandir(listing.root / under) as entries:
             return {entry.name: entry for entry in entries}
     except OSError as error:
-        listing.lack(
+        listing.add_problem(
             f"cannot read {listing.root / under}: {error.strerror}",
-            "change its permissions, as with chmod -R u+rX",
+            "change its permissions, for example with chmod -R u+rX",
         )
         return {}
 
 
 def require(listing: Listing, name: str, advice: str) -> bool:
-    """Tell whether a file or folder of the root is there; if not, that is a problem."""
+    """Tell whether the root has a file or folder; add a problem if not."""
     found = (listing.root / name).exists()
     if not found:
-        listing.lack(f"{listing.root} has no {name}", advice)
+        listing.add_problem(f"{listing.root} has no {name}", advice)
     return found
 
 
 def check_classes(listing: Listing, *, expected: int | None = None, advice: str = "") -> Listing:
-    """Write down classes that are missing, empty, too small or named alike.
+    """Add problems for classes that are missing, empty, too small or named alike.
 
     Args:
         listing: with all its classes.
-        expected: number of classes that the whole dataset has.
-        advice: what to do where some are missing.
+        expected: number of classes of the complete dataset, if known.
+        advice: what to do if some are missing.
+
+    Returns:
+        The same listing.
     """
     if expected is not None and len(listing.classes) != expected:
-        listing.lack(f"{len(listing.classes)} of {expected} classes are there", advice)
+        listing.add_problem(f"{len(listing.classes)} of {expected} classes are there", advice)
     sizes = dict(zip(listing.classes, listing.counts(), strict=True))
     empty = [name for name, size in sizes.items() if size == 0]
-    small = [name for name, size in sizes.items() if 0 < size < LEAST]
+    small = [name for name, size in sizes.items() if 0 < size < MIN_IMAGES]
     if empty:
-        listing.lack(
-            f"{len(empty)} class folders hold no image: {some(empty)}",
+        listing.add_problem(
+            f"{len(empty)} class folders hold no image: {abbreviate(empty)}",
             "put their images back, or remove the folders",
         )
     if small:
-        listing.lack(
-            f"{len(small)} classes have fewer than {LEAST} images, which cannot be split into "
-            f"training and test images: {some(small)}",
+        listing.add_problem(
+            f"{len(small)} classes have fewer than {MIN_IMAGES} images, which cannot be split into "
+            f"training and test images: {abbreviate(small)}",
             "add images of them, or remove the folders",
         )
-    for names in alike(listing.classes).values():
-        listing.lack(
-            f"classes with the same name: {some(names)}",
+    for names in similar_names(listing.classes).values():
+        listing.add_problem(
+            f"classes with the same name: {abbreviate(names)}",
             "rename one if they differ, or put their images into one folder",
         )
     return listing
 
 
-def alike(classes: Iterable[str]) -> Mapping[str, list[str]]:
-    """Group class names that differ in nothing but case, spaces or their parent folder."""
+def similar_names(classes: Iterable[str]) -> Mapping[str, list[str]]:
+    """Group class names that differ only in case, spaces or their parent folder."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in classes:
         plain = name.rpartition("/")[2].casefold().replace("_", " ")

@@ -1,16 +1,22 @@
-"""The datasets that a protocol can name."""
+"""Registry of datasets: the names that a protocol can give, each with its reader.
 
-from atat_ray.data.readers.celeba import list_celeba
-from atat_ray.data.readers.facescrub import list_facescrub
-from atat_ray.data.readers.image_folder import list_image_folder
-from atat_ray.data.readers.stanford_dogs import list_stanford_dogs
+To add a dataset, write a reader in ``atat_ray/data/readers`` (see :mod:`atat_ray.data.interface`)
+and add one line here. ``docs/datasets.md`` describes the layout of the files.
+"""
 
-# Datasets of image files that the user brings, each with what lists them.
-LISTINGS = {
-    "facescrub": list_facescrub,
-    "celeba": list_celeba,
-    "stanford_dogs": list_stanford_dogs,
-    "image_folder": list_image_folder,
-}
-MADE = "made"  # of random pixels, which show that a protocol runs and nothing else
-DATASETS = ("orl_faces", *LISTINGS, MADE)
+from atat_ray.data.interface import Reader
+from atat_ray.utils.registry import Registry
+
+SYNTHETIC = "made"
+
+DATASETS: Registry[type[Reader]] = Registry(
+    "dataset",
+    {
+        "orl_faces": "atat_ray.data.readers.orl_faces:OrlFaces",
+        "facescrub": "atat_ray.data.readers.facescrub:FaceScrub",
+        "celeba": "atat_ray.data.readers.celeba:CelebA",
+        "stanford_dogs": "atat_ray.data.readers.stanford_dogs:StanfordDogs",
+        "image_folder": "atat_ray.data.readers.image_folder:ImageFolder",
+        SYNTHETIC: "atat_ray.data.readers.synthetic:Synthetic",
+    },
+)

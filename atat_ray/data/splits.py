@@ -1,4 +1,4 @@
-"""Which people are private, which are public, and which images train."""
+"""Split a dataset into private and public people, and training and test images."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Faces:
     """Images with their labels.
 
     Attributes:
-        images: (N, C, H, W) float32 in [0, 1], or what reads them from a store.
+        images: (N, C, H, W) float32 in [0, 1], or stored images that are read when indexed.
         labels: (N,) long.
     """
 
@@ -30,15 +30,14 @@ class Faces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdentitySplit:
-    """A dataset cut into private people, whose model is attacked, and public people.
+    """A dataset divided into private people, whose model is attacked, and public people.
 
     Attributes:
-        train: training images of the private people, labels 0..num_classes-1; who is on them,
-            unless the labels were permuted.
-        recognised: the same images, labelled by who is on them: what evaluation models learn.
-        test: their test images, same labels.
-        public: images of the public people, in nobody's training set: what a prior may see.
-        people: (num_classes,) the person behind each label.
+        train: training images of the private people, labels 0..num_classes-1, possibly permuted.
+        recognised: the same images with the true labels; evaluation models learn these.
+        test: test images of the private people, with the true labels.
+        public: images of the public people, which are in no training set; a prior may see them.
+        people: (num_classes,) the person of each label.
     """
 
     train: Faces
@@ -54,13 +53,17 @@ class IdentitySplit:
 
 
 def count_train(images: int, num_train: int | None, train_share: float | None) -> int:
-    """Count the training images of a person who has so many: the number, or the rounded share.
+    """Compute the training images of a person with ``images`` images.
 
-    A share leaves at least one image to train on and one to test with.
+    It is ``num_train`` if given. Otherwise it is the rounded share, with at least one image left
+    for training and one for testing.
+
+    >>> count_train(10, 7, None), count_train(10, None, 0.75), count_train(3, None, 0.99)
+    (7, 8, 2)
     """
     if num_train is not None:
         return num_train
-    assert train_share is not None, "Data has one of the two"
+    assert train_share is not None, "Data requires one of the two"
     return min(max(1, round(train_share * images)), images - 1)
 
 
@@ -72,17 +75,17 @@ def check_counts(
     *,
     all_private: bool,
 ) -> None:
-    """Refuse numbers that a dataset does not have.
+    """Refuse numbers of people or images that a dataset does not have.
 
     Args:
-        identities: (P,) every person.
-        counts: (P,) images of each.
-        num_private: people to be private.
-        num_train: training images of each of them, if a number was asked for.
-        all_private: whether nobody need be public.
+        identities: (P,) all people.
+        counts: (P,) images of each person.
+        num_private: number of private people.
+        num_train: training images of each private person, if given as a number.
+        all_private: whether all people may be private.
 
     Raises:
-        ValueError: not enough people or images.
+        ValueError: there are not enough people or images.
     """
     most = len(identities) - (0 if all_private else 1)
     if not 0 < num_private <= most:
@@ -98,8 +101,8 @@ def check_counts(
     if int(counts.min()) < 2:
         person = int(identities[counts.argmin()])
         raise ValueError(
-            f"class {person} has one image, and needs one to train on and one to test with; "
-            "add images of it, or remove it"
+            f"class {person} has one image but needs two, one to train on and one to test with; "
+            "add images, or remove the class"
         )
 
 
@@ -113,21 +116,21 @@ def split_identities(
     train_share: float | None = None,
     all_private: bool = False,
 ) -> IdentitySplit:
-    """Draw private people and, for each, training images; the rest of the people are public.
+    """Draw private people and, for each of them, training images; the others are public.
 
-    The images of each person are divided on their own, so that a split is stratified.
+    The images of each person are divided separately, so that a split is stratified.
 
     Args:
         images: (N, C, H, W) in [0, 1].
         people: (N,) long, the person on each image.
         split: number of the split; its generator is seeded with 1000 + split.
-        num_private: private people, labelled in the order of the draw.
-        num_train: training images of each; the others test.
-        train_share: share of each person's images that train, instead of their number.
-        all_private: whether nobody need be public.
+        num_private: number of private people, labelled in the order of the draw.
+        num_train: training images of each private person; the others are test images.
+        train_share: share of each person's images that train, instead of ``num_train``.
+        all_private: whether all people may be private.
 
     Raises:
-        ValueError: not enough people or images.
+        ValueError: there are not enough people or images.
     """
     identities = people.unique()
     counts = torch.stack([(people == person).sum() for person in identities])
@@ -158,9 +161,9 @@ def split_identities(
 
 
 def permuted_labels(faces: Faces, *, split: int) -> Faces:
-    """Shuffle labels over the images, one for each: as many of every label, and no meaning.
+    """Permute the labels over the images, so that every label keeps its number of images.
 
-    Whoever learns them learns images by heart (the paper's experiment on rote memorisation).
+    A model can learn them only by memorising images (the paper's experiment on rote memorisation).
 
     Args:
         faces: images with true labels.
@@ -171,19 +174,22 @@ def permuted_labels(faces: Faces, *, split: int) -> Faces:
     return Faces(images=faces.images, labels=faces.labels[order])
 
 
-FEW_PUBLIC = 64
+FEW_PUBLIC = 64  # public images of a truncated split
 
 
-def few(split: IdentitySplit, most: int) -> IdentitySplit:
-    """Keep a few images of a split, which still has all of its people.
+def truncate(split: IdentitySplit, most: int) -> IdentitySplit:
+    """Truncate a split to few images of all its people.
 
     Args:
         split: of a dataset.
-        most: images kept to train, and to test: one of every person before a second of anybody.
+        most: number of training and of test images to keep. Every person keeps one image before
+            any person keeps two. Stored public images are truncated to at least FEW_PUBLIC.
     """
 
     def first(faces: Faces, number: int) -> Faces:
-        earlier = torch.zeros(len(faces), dtype=torch.long)  # images of the same person before
+        earlier = torch.zeros(
+            len(faces), dtype=torch.long
+        )  # number of images of the same person before
         for label in faces.labels.unique():
             rows = (faces.labels == label).nonzero().flatten()
             earlier[rows] = torch.arange(len(rows))

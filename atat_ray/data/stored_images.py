@@ -1,4 +1,4 @@
-"""Images that stay 8 bits a value, on disk or in memory, until a batch of them is asked for."""
+"""Images stored as 8-bit values, on disk or in memory, and converted a batch at a time."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,10 +7,20 @@ from torch import Tensor
 
 
 class StoredImages:
-    """What stands for a tensor of images (N, C, H, W) that does not fit into memory as floats.
+    """Images (N, C, H, W) that need not fit into memory as floats.
 
-    The one place where stored bytes become what networks see: ``images[rows]`` is float32 in
-    [0, 1], on the device that ``to`` named. Bytes travel there, which is a quarter of the way.
+    ``images[rows]`` is float32 in [0, 1] on the device set by ``to``. Bytes are copied to the
+    device and converted there, which copies a quarter of the data.
+
+    Args:
+        pixels: (M, C, H, W) uint8.
+        rows: (N,) rows of ``pixels`` that are the images; all if None.
+        device: of the converted images; that of ``pixels`` if None.
+        fingerprint: key of the store, for the record.
+
+    >>> images = StoredImages(torch.full((4, 1, 2, 2), 255, dtype=torch.uint8))
+    >>> images[torch.tensor([0, 2])].mean()
+    tensor(1.)
     """
 
     def __init__(
@@ -31,44 +41,44 @@ class StoredImages:
 
     @property
     def shape(self) -> torch.Size:
-        """Tell (N, C, H, W)."""
+        """Return (N, C, H, W)."""
         return torch.Size((len(self), *self.pixels.shape[1:]))
 
     def __getitem__(self, which: Tensor | slice | int) -> Tensor:
-        """Read some images: float32 in [0, 1] on the device."""
+        """Read images: float32 in [0, 1] on the device."""
         rows = self.rows[which.cpu() if isinstance(which, Tensor) else which]
-        # index_select copies whole images, where [] copies byte by byte: a batch in a third of the
-        # time.
+        # index_select copies whole images and [] copies single bytes, which takes three times as
+        # long.
         found = self.pixels[rows] if rows.dim() == 0 else self.pixels.index_select(0, rows)
         return found.to(self.device).float().div_(255)
 
     def take(self, rows: Tensor) -> "StoredImages":
-        """Choose some images without reading them."""
+        """Select images without reading them."""
         return StoredImages(
             self.pixels, self.rows[rows.cpu()], device=self.device, fingerprint=self.fingerprint
         )
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Read all images, so many at a time."""
+        """Read all images in batches of ``size``."""
         return (self[first : first + size] for first in range(0, len(self), size))
 
     def to(self, device: torch.device) -> "StoredImages":
-        """Send what is read from now on to a device."""
+        """Return the same images, to be read to a device."""
         return StoredImages(self.pixels, self.rows, device=device, fingerprint=self.fingerprint)
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Round images in [0, 1] to 8 bits a value, as a file of a picture does."""
+    """Round images in [0, 1] to 8-bit values, as an image file does."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def take(images: Tensor | StoredImages, rows: Tensor) -> Tensor | StoredImages:
-    """Choose some images of a dataset."""
+    """Select rows of images, stored or not."""
     return images.take(rows) if isinstance(images, StoredImages) else images[rows]
 
 
 def in_parts(
     function: Callable[[Tensor], Tensor], images: Tensor | StoredImages, *, size: int = 512
 ) -> Tensor:
-    """Apply a function that gives a row an image to so many images at a time; join the rows."""
+    """Apply a function to images in batches of ``size`` and join its rows, one for each image."""
     return torch.cat([function(part) for part in images.split(size)])

@@ -9,13 +9,13 @@ from torch.nn.functional import cross_entropy
 from atat_ray.models.batch_norm_modes import check_statistics
 from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.robustness.pgd import pgd
-from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Adversarial:
+class Adversarial(Defense):
     """Options of adversarial training.
 
     Attributes:

@@ -20,14 +20,14 @@ from atat_ray.models.introspection import head
 from atat_ray.models.split_batch_norm import split_statistics
 from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.robustness.pgd import pgd
-from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT, later
 from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AntiAdversarial:
+class AntiAdversarial(Defense):
     """Options of anti-adversarial training. One step of size epsilon is the single-step variant.
 
     Attributes:

@@ -11,7 +11,7 @@ from atat_ray.defenses.all_workers import all_rows
 from atat_ray.dependence.hsic import coco, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.models.introspection import outputs_of, stages
-from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
@@ -25,7 +25,7 @@ LEAST = 4  # rows that the unbiased estimator needs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bido:
+class Bido(Defense):
     """Options of bilateral dependency optimisation; BiDO** of the paper has a larger image weight.
 
     Attributes:

@@ -12,13 +12,13 @@ from torch import Tensor
 from atat_ray.defenses.decoys import decoy_loss
 from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.robustness.pgd import project
-from atat_ray.training.interface import Forward, LossTerms, check_weight
+from atat_ray.training.interface import Defense, Forward, LossTerms, check_weight
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DecoyNoise:
+class DecoyNoise(Defense):
     """Options of the placebo.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from atat_ray.training.interface import Forward, LossTerms
+from atat_ray.training.interface import Defense, Forward, LossTerms
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
@@ -36,7 +36,7 @@ def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float | Te
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelSmoothing:
+class LabelSmoothing(Defense):
     """Options of plain label smoothing.
 
     Attributes:

@@ -9,13 +9,13 @@ from torch.nn.functional import cross_entropy
 from atat_ray.data import Faces
 from atat_ray.models.bottleneck import Bottleneck
 from atat_ray.models.introspection import head, outputs_of, unwrap
-from atat_ray.training.interface import LossTerms, check_weight
+from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, seeded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mid:
+class Mid(Defense):
     """Options of mutual information regularisation.
 
     Attributes:
@@ -59,7 +59,7 @@ class Mid:
         bottleneck = getattr(unwrap(model), "head", None)
         if not isinstance(bottleneck, Bottleneck):
             raise ValueError(
-                "mid needs a model that it prepared; call atat_ray.defenses.prepare before training"
+                "mid needs a model that it prepared; call its prepare method before training"
             )
         with bottleneck.drawing(draws), outputs_of([bottleneck.encode]) as encoded:
             logits = model(images)

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from atat_ray.defenses.label_smoothing import smoothed_cross_entropy
-from atat_ray.training.interface import Course, LossTerms, Session
+from atat_ray.training.interface import Course, Defense, LossTerms, Session
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NegLs:
+class NegLs(Defense):
     """Options of negative label smoothing.
 
     Attributes:

@@ -19,8 +19,9 @@ from torch.nn.functional import cross_entropy
 from atat_ray.data import Faces
 from atat_ray.models.image_layers import GRAY, PixelMask
 from atat_ray.models.introspection import FrontEnd, unwrap
+from atat_ray.training import train
 from atat_ray.training.checkpoint import Checkpoint
-from atat_ray.training.interface import Course, LossTerms, Session, check_weight
+from atat_ray.training.interface import Course, Defense, LossTerms, Session, check_weight
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed
@@ -29,7 +30,7 @@ START = 0.5  # weight of every pixel at the beginning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PixelLasso:
+class PixelLasso(Defense):
     """Options of pixel deletion.
 
     Attributes:
@@ -83,7 +84,7 @@ class PixelLasso:
         if not isinstance(mask, PixelMask):
             raise ValueError(
                 "pixel_lasso needs a model that it prepared; "
-                "call atat_ray.defenses.prepare before training"
+                "call its prepare method before training"
             )
         return MaskedSession(self, mask, inner.body, course)
 
@@ -169,8 +170,6 @@ def choose(
     Returns:
         (C, H, W) weights, exactly 0 where the pixel is deleted.
     """
-    from atat_ray.training import train
-
     choice = Choice(options, course, penalties, deleted)
     train(
         deepcopy(body),
@@ -183,7 +182,7 @@ def choose(
     return choice.weights.detach() * ~choice.deleted
 
 
-class Choice(Session):
+class Choice(Session, Defense):
     """The training of pixel weights beside a network; it is a defense of its own."""
 
     summary: ClassVar[str] = "the first part of pixel_lasso"

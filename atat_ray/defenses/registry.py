@@ -1,55 +1,30 @@
-"""Training-time defenses: each a loss, with a dataclass of what a protocol may set.
+"""Registry of training-time defenses: the names that a protocol can give, each with its class.
 
-A defense is named in :data:`DEFENSES`. Its dataclass holds the options, checks them, and computes
-the loss of one batch; what the paper chose (weight, epsilon, steps) has no default. What earlier
-code did differently is the preset ``reference`` of a class. docs/defenses.md describes each.
+To add a defense, write a file in ``atat_ray/defenses`` with a dataclass of its options (see
+:class:`atat_ray.training.interface.Defense`) and add one line here. What the paper chose (weight,
+epsilon, steps) has no default; what the published code does differently is the preset
+``reference``. ``docs/defenses.md`` describes each defense.
 """
 
-from atat_ray.defenses.adversarial import Adversarial
-from atat_ray.defenses.anti_adversarial import AntiAdversarial
-from atat_ray.defenses.bido import Bido
-from atat_ray.defenses.decoy_noise import DecoyNoise
-from atat_ray.defenses.label_smoothing import LabelSmoothing
-from atat_ray.defenses.mid import Mid
-from atat_ray.defenses.neg_ls import NegLs
-from atat_ray.defenses.pixel_lasso import PixelLasso
-from atat_ray.defenses.rolss import Rolss, Ssf
-from atat_ray.defenses.sca import Sca
-from atat_ray.defenses.tl_dmi import TlDmi
-from atat_ray.defenses.trap_mid import TrapMid
 from atat_ray.training.interface import Defense
-from atat_ray.training.no_defense import NoDefense
-from atat_ray.utils.errors import unknown
+from atat_ray.utils.registry import Registry
 
-DEFENSES: dict[str, type[Defense]] = {
-    "none": NoDefense,
-    "anti_adversarial": AntiAdversarial,
-    "decoy_noise": DecoyNoise,
-    "label_smoothing": LabelSmoothing,
-    "adversarial": Adversarial,
-    "mid": Mid,
-    "bido": Bido,
-    "tl_dmi": TlDmi,
-    "neg_ls": NegLs,
-    "rolss": Rolss,
-    "ssf": Ssf,
-    "trap_mid": TrapMid,
-    "sca": Sca,
-    "pixel_lasso": PixelLasso,
-}
-
-
-def find_defense(name: str) -> type[Defense]:
-    """Look a defense up by its name in protocols.
-
-    Raises:
-        ValueError: the name is unknown; the message has the nearest and all known ones.
-    """
-    if name not in DEFENSES:
-        raise unknown("defense", name, DEFENSES)
-    return DEFENSES[name]
-
-
-def defense_name(defense: Defense) -> str:
-    """Name a defense as protocols do."""
-    return next(name for name, kind in DEFENSES.items() if kind is type(defense))
+DEFENSES: Registry[type[Defense]] = Registry(
+    "defense",
+    {
+        "none": "atat_ray.training.no_defense:NoDefense",
+        "anti_adversarial": "atat_ray.defenses.anti_adversarial:AntiAdversarial",
+        "decoy_noise": "atat_ray.defenses.decoy_noise:DecoyNoise",
+        "label_smoothing": "atat_ray.defenses.label_smoothing:LabelSmoothing",
+        "adversarial": "atat_ray.defenses.adversarial:Adversarial",
+        "mid": "atat_ray.defenses.mid:Mid",
+        "bido": "atat_ray.defenses.bido:Bido",
+        "tl_dmi": "atat_ray.defenses.tl_dmi:TlDmi",
+        "neg_ls": "atat_ray.defenses.neg_ls:NegLs",
+        "rolss": "atat_ray.defenses.rolss:Rolss",
+        "ssf": "atat_ray.defenses.rolss:Ssf",
+        "trap_mid": "atat_ray.defenses.trap_mid:TrapMid",
+        "sca": "atat_ray.defenses.sca:Sca",
+        "pixel_lasso": "atat_ray.defenses.pixel_lasso:PixelLasso",
+    },
+)

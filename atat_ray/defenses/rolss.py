@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.models.introspection import ask
-from atat_ray.training.interface import LossTerms
+from atat_ray.models.introspection import require_method
+from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
@@ -30,7 +30,7 @@ def scale_skips(
     Raises:
         ValueError: the network has no skips, or another number of stages.
     """
-    blocks = ask(model, "skips", defense, "skips")()
+    blocks = require_method(model, "skips", defense, "skips")()
     if len(skips) != len(blocks):
         raise ValueError(
             f"{defense} needs one factor for each of the {len(blocks)} stages, got {len(skips)}"
@@ -55,7 +55,7 @@ def check_skips(skips: Sequence[float], name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rolss:
+class Rolss(Defense):
     """Options of the removal of skips.
 
     Attributes:
@@ -92,7 +92,7 @@ class Rolss:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ssf:
+class Ssf(Defense):
     """Options of skip scaling.
 
     Attributes:
@@ -114,7 +114,7 @@ class Ssf:
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Scale the skips of the last stage."""
-        blocks = ask(model, "skips", "ssf", "skips")()
+        blocks = require_method(model, "skips", "ssf", "skips")()
         return scale_skips(model, [1.0] * (len(blocks) - 1) + [self.factor], "ssf")
 
     def loss(

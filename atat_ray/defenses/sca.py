@@ -9,7 +9,7 @@ from atat_ray.data import Faces
 from atat_ray.defenses.all_workers import mean_over_workers
 from atat_ray.models.introspection import FrontEnd, unwrap
 from atat_ray.models.sparse_coding import SparseCoding
-from atat_ray.training.interface import Course, LossTerms, Session
+from atat_ray.training.interface import Course, Defense, LossTerms, Session
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, generator, seeded
@@ -40,7 +40,7 @@ def widen_first(body: nn.Module, atoms: int, channels: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sca:
+class Sca(Defense):
     """Options of the sparse coding architecture.
 
     Attributes:
@@ -140,7 +140,7 @@ class ScaSession(Session):
         front = getattr(unwrap(model), "front", None)
         if not isinstance(front, SparseCoding):
             raise ValueError(
-                "sca needs a model that it prepared; call atat_ray.defenses.prepare before training"
+                "sca needs a model that it prepared; call its prepare method before training"
             )
         self.front = front
         self.rate = defense.dictionary_rate

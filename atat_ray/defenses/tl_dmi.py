@@ -7,8 +7,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.models.introspection import ask, head
-from atat_ray.training.interface import LossTerms
+from atat_ray.models.introspection import head, require_method
+from atat_ray.training import Training, train
+from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed, seeded
@@ -34,7 +35,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TlDmi:
+class TlDmi(Defense):
     """Options of transfer learning as a defense.
 
     Attributes:
@@ -67,7 +68,7 @@ class TlDmi:
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Learn initial weights from public images, and freeze the first stages."""
-        stages = ask(model, "stages", "tl_dmi", "named stages")()
+        stages = require_method(model, "stages", "tl_dmi", "named stages")()
         if self.frozen > len(stages):
             raise ValueError(
                 f"frozen must be at most the {len(stages)} stages of the network, got {self.frozen}"
@@ -79,7 +80,8 @@ class TlDmi:
                     "lower num_private, or set public_epochs: 0 and weights: imagenet"
                 )
             self.learn(model, public, seed)
-        parts = {id(part) for part in ask(model, "frozen_part", "tl_dmi", "parts")(self.frozen)}
+        frozen_part = require_method(model, "frozen_part", "tl_dmi", "parts")
+        parts = {id(part) for part in frozen_part(self.frozen)}
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
                 if id(child) in parts:
@@ -88,8 +90,6 @@ class TlDmi:
 
     def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
         """Train all but the last layer on the people of the public images, in place."""
-        from atat_ray.training import Training, train
-
         scholar = deepcopy(model)
         last = head(scholar, "tl_dmi")
         people, labels = public.labels.unique(return_inverse=True)

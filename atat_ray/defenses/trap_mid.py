@@ -13,7 +13,7 @@ from atat_ray.data.augmentation import resample
 from atat_ray.defenses.all_workers import mean_over_workers
 from atat_ray.models.batch_norm_modes import evaluation_mode, frozen_parameters
 from atat_ray.models.introspection import head, unwrap
-from atat_ray.training.interface import Course, LossTerms, Session
+from atat_ray.training.interface import Course, Defense, LossTerms, Session
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed, generator, seeded
 
@@ -50,7 +50,7 @@ def blank_copy(model: Any, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrapMid:
+class TrapMid(Defense):
     """Options of Trap-MID.
 
     Attributes:

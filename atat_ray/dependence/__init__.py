@@ -1,1 +1,30 @@
-"""Statistical dependence between features and images: HSIC and CKA with permutation nulls."""
+"""Statistical dependence between two sets of features of the same images.
+
+Estimators take kernel matrices of a batch (:func:`gaussian_kernel`, :func:`linear_kernel`):
+:func:`hsic` (unbiased), :func:`cka` (normalised), and :func:`nocco` and :func:`coco` of BiDO.
+:func:`against_permutations` compares an estimate with its permutation null.
+
+>>> import torch
+>>> draws = torch.Generator().manual_seed(0)
+>>> images = torch.randn(32, 5, generator=draws)
+>>> features = images[:, :2]
+>>> found = against_permutations(
+...     hsic, gaussian_kernel(images), gaussian_kernel(features), permutations=99, generator=draws
+... )
+>>> found.value > found.null_mean, found.p_value
+(True, 0.01)
+"""
+
+from atat_ray.dependence.hsic import Dependence, against_permutations, cka, coco, hsic, nocco
+from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
+
+__all__ = [
+    "Dependence",
+    "against_permutations",
+    "cka",
+    "coco",
+    "gaussian_kernel",
+    "hsic",
+    "linear_kernel",
+    "nocco",
+]

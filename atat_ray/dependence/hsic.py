@@ -1,4 +1,4 @@
-"""The Hilbert-Schmidt independence criterion, unbiased, and what earlier work called HSIC."""
+"""Hilbert-Schmidt independence criterion (HSIC), CKA, and the two measures of BiDO."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from atat_ray.dependence.kernels import centred
 
 
 def check_kernels(one: Tensor, other: Tensor, least: int) -> None:
-    """Refuse kernel matrices that are not of the same, large enough batch.
+    """Refuse kernel matrices of different batches, or of fewer than ``least`` rows.
 
     Raises:
-        ValueError: says which sizes came.
+        ValueError: the message has the sizes given.
     """
     if one.shape != other.shape or one.dim() != 2 or one.shape[0] != one.shape[1]:
         raise ValueError(
@@ -28,7 +28,7 @@ def hsic(one: Tensor, other: Tensor) -> Tensor:
     """Estimate HSIC without bias from two kernel matrices: (N, N) twice -> scalar, N >= 4.
 
     Implements Eq. 5 of Song et al. (2012), "Feature selection via dependence maximization". The
-    expectation under independence is 0, so that single values may be below 0.
+    expectation under independence is 0, so single values may be negative.
     """
     check_kernels(one, other, 4)
     n = len(one)
@@ -44,7 +44,7 @@ def cka(one: Tensor, other: Tensor) -> Tensor:
     """Compute centred kernel alignment from unbiased HSIC: ``HSIC(K, L) / sqrt(HSIC(K, K) ...)``.
 
     Implements Eq. 2 of Kornblith et al. (2019) with the estimator of :func:`hsic` (Nguyen et al.
-    2021). 1 for features that are the same up to scale, about 0 for independent ones.
+    2021). It is 1 for features that are equal up to scale and about 0 for independent ones.
     """
     own = hsic(one, one) * hsic(other, other)
     return hsic(one, other) / own.clamp_min(1e-30).sqrt()
@@ -54,8 +54,8 @@ def nocco(one: Tensor, other: Tensor, *, ridge: float = 1e-5) -> Tensor:
     """Compute the normalised cross-covariance that BiDO and the paper's table call HSIC.
 
     ``tr(R_K R_L)`` with ``R_K = K H (K H + ridge N I)^-1`` (Fukumizu et al. 2007, biased). It grows
-    with the batch, and at 128 rows of images it does not tell dependent from independent features:
-    for comparison with earlier work only.
+    with the batch. At 128 rows of images it does not distinguish dependent from independent
+    features, so use it only for comparison with published values.
     """
     check_kernels(one, other, 2)
     eye = torch.eye(len(one), dtype=one.dtype, device=one.device)
@@ -75,7 +75,7 @@ def coco(one: Tensor, other: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dependence:
-    """An estimate beside its permutation null.
+    """An estimate of dependence and its permutation null.
 
     Attributes:
         value: the estimate.
@@ -99,14 +99,17 @@ def against_permutations(
     permutations: int,
     generator: torch.Generator,
 ) -> Dependence:
-    """Estimate dependence and compare it with what shuffled rows give.
+    """Estimate dependence and its distribution when the rows of one matrix are permuted.
 
     Args:
-        measure: of two kernel matrices, such as :func:`hsic` or :func:`cka`.
+        measure: function of two kernel matrices, such as :func:`hsic` or :func:`cka`.
         one: (N, N) kernel matrix.
-        other: (N, N) kernel matrix, whose rows are shuffled.
-        permutations: number of shuffles, 1 or more.
-        generator: of the shuffles, on the CPU.
+        other: (N, N) kernel matrix, whose rows are permuted.
+        permutations: number of permutations, 1 or more.
+        generator: of the permutations, on the CPU.
+
+    Raises:
+        ValueError: ``permutations`` is below 1, or the matrices do not fit the measure.
     """
     if permutations < 1:
         raise ValueError(f"permutations must be 1 or more, got {permutations}")

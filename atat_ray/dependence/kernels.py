@@ -1,4 +1,4 @@
-"""Kernel matrices of a batch; all on the device of the rows."""
+"""Kernel matrices of a batch, on the device of the rows."""
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ def squared_distances(rows: Tensor) -> Tensor:
 
 
 def median_bandwidth(rows: Tensor) -> Tensor:
-    """Find the median distance between two different rows: (N, ...) -> scalar.
+    """Compute the median distance between two different rows: (N, ...) -> scalar.
 
-    The median heuristic of Gretton et al. (2005), which makes a Gaussian kernel indifferent to the
-    scale of the features.
+    This is the median heuristic of Gretton et al. (2005). It makes a Gaussian kernel invariant to
+    the scale of the features.
     """
     squared = squared_distances(rows.detach())
     above = torch.triu(torch.ones_like(squared, dtype=torch.bool), diagonal=1)
@@ -27,7 +27,7 @@ def gaussian_kernel(rows: Tensor, bandwidth: Tensor | float | None = None) -> Te
     """Compute ``exp(-|a_i - a_j|^2 / (2 sigma^2))``: (N, ...) -> (N, N).
 
     Args:
-        rows: one an image.
+        rows: one row for each image.
         bandwidth: sigma, in units of the rows; the median distance if None.
     """
     sigma = median_bandwidth(rows) if bandwidth is None else bandwidth

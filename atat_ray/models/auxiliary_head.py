@@ -1,4 +1,4 @@
-"""The loss of an auxiliary head, which a deep network has beside its last layer in training."""
+"""Loss of the auxiliary head that a deep network has in training besides its last layer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ from atat_ray.models.introspection import FrontEnd, unwrap
 
 @contextmanager
 def auxiliary_head(model: Any) -> Iterator[None]:
-    """Let a model, through its wrappers, return the logits of its auxiliary head in the block.
+    """Make a model, wrapped or not, return the logits of its auxiliary head inside the block.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the network has no auxiliary head.
     """
     inner = unwrap(model)
     network: Any = inner.body if isinstance(inner, FrontEnd) else inner
     if getattr(network, "auxiliary", None) is None:
         raise ValueError(
             f"auxiliary_weight needs a network with an auxiliary head, which "
-            f"{type(network).__name__} has not; use inception_v3, or leave it out"
+            f"{type(network).__name__} does not have; use inception_v3, or drop auxiliary_weight"
         )
     network.use_auxiliary = True
     try:
@@ -35,9 +35,9 @@ def auxiliary_head(model: Any) -> Iterator[None]:
 def auxiliary_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Compute the mean cross-entropy of the auxiliary head on clean images.
 
-    It takes a pass of its own, so that a defense, which runs the network as often as it wants,
-    knows nothing of it; running statistics of batch normalisation stay, as the images have moved
-    them already.
+    The head has a forward pass of its own, so that it works with every defense, however often that
+    runs the network. The pass does not update the running statistics of batch normalisation,
+    because the main pass over the same images has done so.
     """
     with auxiliary_head(model), frozen_statistics(model):
         return cross_entropy(model(images), labels)

@@ -1,8 +1,9 @@
-"""torchvision's architectures as target and evaluation models; torchvision is imported late.
+"""Architectures of torchvision as target and evaluation models.
 
-Whatever the architecture, images come in [0, 1] and are normalised inside to [-1, 1], the last
-layer is a new linear one called ``head``, and ``stages`` are four. Dropout and stochastic depth are
-left out: they would draw from a generator that no seed of a unit reaches.
+Every network takes images in [0, 1], normalises them to [-1, 1], ends in a new linear layer called
+``head``, and has four ``stages``. Dropout and stochastic depth are left out, because they would
+draw from a generator that the seeds of a unit do not control. torchvision is imported when a
+network is built.
 """
 
 import re
@@ -15,15 +16,15 @@ from torch.nn.functional import interpolate
 
 from atat_ray.models.image_layers import Normalized
 
-# The files of DenseNet are older than the rule that a name holds no dot: norm.1 is norm1 now.
+# The weight files of DenseNet use names with dots, which torch no longer allows: norm.1 is norm1.
 OLD_NAME = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
 
 
 def find_weights(architecture: str) -> Path:
-    """Find the file of an architecture's ImageNet weights; nothing is downloaded.
+    """Return the path of an architecture's ImageNet weights; download nothing.
 
     Raises:
-        ValueError: it is not there; the message has its address and where to put it.
+        ValueError: the file is missing; the message has its address and where to put it.
     """
     from torchvision.models import get_model_weights
 
@@ -31,17 +32,17 @@ def find_weights(architecture: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         raise ValueError(
-            f"the ImageNet weights {path.name} of {architecture} are not there; get {url} and put "
-            f"it into {path.parent}, or set weights: none"
+            f"the ImageNet weights {path.name} of {architecture} are missing; download {url} into "
+            f"{path.parent}, or set weights: none"
         )
     return path
 
 
 def torchvision_network(architecture: str, weights: str, **settings: Any) -> Any:
-    """Build a network as torchvision does, its weights drawn or those of ImageNet.
+    """Build a network of torchvision with drawn or ImageNet weights.
 
     Raises:
-        ValueError: the weights are not there, or their file is damaged.
+        ValueError: the weights are missing, or their file is damaged.
     """
     from torchvision.models import get_model
 
@@ -52,14 +53,14 @@ def torchvision_network(architecture: str, weights: str, **settings: Any) -> Any
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
         net.load_state_dict({OLD_NAME.sub(r"\1\2", key): value for key, value in state.items()})
-    except Exception as error:  # torch raises many kinds on a damaged file
+    except Exception as error:  # torch raises many types of error on a damaged file
         reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"cannot read {path}: {reason}; get the file again") from error
+        raise ValueError(f"cannot read {path}: {reason}; download the file again") from error
     return net
 
 
 class Backbone(nn.Module):
-    """A stem, four stages, what turns the last maps into features, and a linear head."""
+    """A stem, four stages, a tail from the last maps to features, and a linear head."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class Backbone(nn.Module):
         channels: int,
         side: int | None = None,
     ) -> None:
-        """Join the parts; ``side`` in pixels is the only size that the network can take."""
+        """Join the parts; images are resized to ``side`` pixels unless it is None."""
         super().__init__()
         self.channels = channels
         self.normalize = Normalized()
@@ -83,31 +84,31 @@ class Backbone(nn.Module):
         self.side = side
 
     def stages(self) -> list[nn.Module]:
-        """List the modules whose outputs are the stages, from the image on."""
+        """List the modules whose outputs are the stages, from the image to the head."""
         return list(self.blocks)
 
     def frozen_part(self, stages: int) -> list[nn.Module]:
-        """List the modules up to and with the first ``stages`` stages; 0 is the stem alone."""
+        """List the modules of the stem and the first ``stages`` stages."""
         return [self.stem, *self.blocks[:stages]]
 
     def first_maps(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> what the first stage takes; resized where it must be."""
+        """Map (N, C, H, W) in [0, 1] to the input of the first stage, resized to ``side``."""
         if self.side is not None and images.shape[-1] != self.side:
             size = (self.side, self.side)
             images = interpolate(images, size=size, mode="bilinear", antialias=True)
         return self.stem(self.normalize(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, D) penultimate features."""
+        """Map (N, C, H, W) in [0, 1] to (N, D) penultimate features."""
         return self.tail(self.blocks(self.first_maps(images)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits."""
+        """Map (N, C, H, W) in [0, 1] to (N, num_classes) logits."""
         return self.head(self.features(images))
 
 
 def gray_stem(stem: nn.Module) -> nn.Module:
-    """Make the first convolution take one channel, as if it were given three equal ones."""
+    """Make the first convolution take one channel, equivalent to three equal channels."""
     for parent in stem.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
@@ -125,29 +126,29 @@ def gray_stem(stem: nn.Module) -> nn.Module:
                         narrow.bias.copy_(child.bias)
                 setattr(parent, name, narrow)
                 return stem
-    raise AssertionError("every stem here begins with a convolution")
+    raise AssertionError("every stem begins with a convolution")
 
 
 class Factor(nn.Module):
-    """Multiplies what passes; at 0 nothing of it is left, and it fits maps of any shape."""
+    """Multiply maps by a factor; a factor of 0 fits maps of any shape."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Scale maps of any shape; a scalar 0 stands for maps of zeros."""
+        """Scale maps of any shape; a scalar 0 replaces maps of zeros."""
         return maps * self.factor if self.factor else maps.new_zeros(())
 
 
 class Skip:
-    """The skip of one of torchvision's residual blocks."""
+    """The skip of a residual block of torchvision."""
 
     def __init__(self, block: Any) -> None:
         self.block = block
 
     def scale_skip(self, factor: float) -> None:
-        """Multiply the skip by a factor; at 0 it and its parameters are removed."""
+        """Multiply the skip by a factor; at 0 the skip and its parameters are removed."""
         before = [self.block.downsample] if self.block.downsample is not None else []
         if factor == 0:
             self.block.downsample = Factor(0.0)
@@ -198,10 +199,10 @@ class DenseNet(Backbone):
 
 
 class Inception(Backbone):
-    """Inception-v3 (Szegedy et al. 2016), 299 x 299; a stage is what has one resolution.
+    """Inception-v3 (Szegedy et al. 2016), 299 x 299; the layers of a stage share a resolution.
 
-    Its ImageNet weights were trained on images in [-1, 1], which is what it gets here; torchvision
-    converts to that from another normalisation when it loads them, which here would be wrong.
+    Its ImageNet weights were trained on images in [-1, 1], which is the range here. The conversion
+    from another normalisation, which torchvision adds for these weights, is left out.
     """
 
     def __init__(
@@ -231,14 +232,14 @@ class Inception(Backbone):
             net.AuxLogits.fc = nn.Linear(net.AuxLogits.fc.in_features, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits, of the auxiliary head if asked for."""
+        """Map (N, C, H, W) in [0, 1] to (N, num_classes) logits of the head in use."""
         if self.use_auxiliary and self.auxiliary is not None:
             return self.auxiliary(self.blocks[:3](self.first_maps(images)))
         return super().forward(images)
 
 
 class Tokens(nn.Module):
-    """Images to a class token and one token a patch, with their positions."""
+    """Turn images into a class token and one token for each patch, with positions."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -247,22 +248,22 @@ class Tokens(nn.Module):
         self.positions = net.encoder.pos_embedding
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, 224, 224) -> (N, 197, D)."""
+        """Map (N, C, 224, 224) to (N, 197, D)."""
         patches = self.patches(images).flatten(2).transpose(1, 2)
         first = self.class_token.expand(len(images), -1, -1)
         return torch.cat([first, patches], dim=1) + self.positions
 
 
 class ClassToken(nn.Module):
-    """The first token alone."""
+    """Select the class token."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(N, T, D) -> (N, D)."""
+        """Map (N, T, D) to (N, D)."""
         return tokens[:, 0]
 
 
 class VisionTransformer(Backbone):
-    """ViT-B/16 (Dosovitskiy et al. 2021), 224 x 224; a stage is three of its twelve layers."""
+    """ViT-B/16 (Dosovitskiy et al. 2021), 224 x 224; a stage is three of the twelve layers."""
 
     def __init__(self, name: str, *, num_classes: int, channels: int, weights: str) -> None:
         net = torchvision_network(name, weights)

@@ -1,4 +1,4 @@
-"""Switch batch normalisation, evaluation mode and gradients of a model for a block of code."""
+"""Contexts that switch batch normalisation, evaluation mode or gradients of a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,7 +11,7 @@ from atat_ray.utils.errors import unknown
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch normalisation use batch statistics without moving its running statistics."""
+    """Use batch statistics inside the block without updating the running statistics."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
@@ -25,7 +25,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every part of a model into evaluation mode inside the block."""
+    """Put a model into evaluation mode inside the block; restore the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -37,7 +37,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_parameters(model: nn.Module) -> Iterator[None]:
-    """Ask for no gradient at the parameters inside the block: PGD needs that at the images only."""
+    """Compute no gradients of parameters inside the block; PGD needs those of the images only."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
@@ -48,11 +48,11 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-# What batch normalisation does while PGD runs a model that is being trained.
+# Statistics that batch normalisation uses while PGD runs a model in training.
 STATISTICS = {
-    "batch": frozen_statistics,  # those of the batch; the running ones stay
-    "running": evaluation_mode,  # the whole model is in evaluation mode
-    "moving": nullcontext,  # those of the batch, and the running ones move, as in earlier code
+    "batch": frozen_statistics,  # batch statistics; running statistics are not updated
+    "running": evaluation_mode,  # running statistics; the whole model is in evaluation mode
+    "moving": nullcontext,  # batch statistics; running ones are updated, as in published code
 }
 
 
@@ -60,7 +60,7 @@ def check_statistics(statistics: str) -> None:
     """Refuse a name that is not in STATISTICS.
 
     Raises:
-        ValueError: it is unknown.
+        ValueError: the name is unknown.
     """
     if statistics not in STATISTICS:
         raise unknown("statistics of batch normalisation", statistics, STATISTICS)

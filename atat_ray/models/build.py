@@ -1,4 +1,4 @@
-"""Networks from images in [0, 1] to logits, normalisation inside."""
+"""Build networks from images in [0, 1] to logits, with normalisation inside."""
 
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ WEIGHTS = ("none", "imagenet")
 
 
 def check_architecture(architecture: str, *, weights: str, auxiliary: bool) -> None:
-    """Refuse what cannot be built.
+    """Refuse a network that cannot be built.
 
     Raises:
         ValueError: the architecture is unknown, or has no such weights or no auxiliary head.
@@ -35,18 +35,17 @@ def check_architecture(architecture: str, *, weights: str, auxiliary: bool) -> N
         )
     if auxiliary and FAMILIES.get(architecture) is not Inception:
         raise ValueError(
-            f"{architecture} has no auxiliary head; leave auxiliary_weight out, or choose "
-            "inception_v3"
+            f"{architecture} has no auxiliary head; drop auxiliary_weight, or choose inception_v3"
         )
 
 
 def new_network(
     architecture: str, *, num_classes: int, channels: int, weights: str, auxiliary: bool
 ) -> nn.Module:
-    """Build a network, its weights drawn from the global generator; see :func:`build_target`.
+    """Build a network with weights drawn from the global generator; see :func:`build_target`.
 
     Raises:
-        ValueError: the architecture is unknown, or its ImageNet weights are not there.
+        ValueError: the architecture is unknown, or its ImageNet weights are missing.
     """
     check_architecture(architecture, weights=weights, auxiliary=auxiliary)
     kind: Any = ARCHITECTURES[architecture]
@@ -66,18 +65,18 @@ def build_target(
     weights: str = "none",
     auxiliary: bool = False,
 ) -> nn.Module:
-    """Build a target model, weights drawn from ``seed``, in channels-last layout.
+    """Build a target model with weights drawn from ``seed``, in channels-last layout.
 
     Args:
         architecture: a key of ARCHITECTURES.
         num_classes: number of logits.
         channels: of the images, 1 for gray.
-        seed: of the initial weights; the global generator is left as it was.
-        weights: "none" or "imagenet"; the head is drawn in any case.
-        auxiliary: with the auxiliary head that the architecture has.
+        seed: of the initial weights; the global generator is not changed.
+        weights: "none" or "imagenet"; the weights of the head are drawn in both cases.
+        auxiliary: whether to add the auxiliary head of the architecture.
 
     Raises:
-        ValueError: the architecture is unknown, or its ImageNet weights are not there.
+        ValueError: the architecture is unknown, or its ImageNet weights are missing.
     """
     with seeded(seed):
         model = new_network(

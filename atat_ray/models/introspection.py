@@ -1,4 +1,4 @@
-"""What defenses need of the inside of a network, through whatever it is wrapped in."""
+"""Access to stages, layers and outputs inside a network, wrapped or not."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class FrontEnd(nn.Module):
-    """A network behind something that changes its images; it is the target model as a whole."""
+    """A target model made of a module that changes the images and a network."""
 
     def __init__(self, front: nn.Module, body: nn.Module) -> None:
         super().__init__()
@@ -17,11 +17,11 @@ class FrontEnd(nn.Module):
         self.body = body
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits."""
+        """Map (N, C, H, W) in [0, 1] to (N, num_classes) logits."""
         return self.body(self.front(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, D) penultimate features."""
+        """Map (N, C, H, W) in [0, 1] to (N, D) penultimate features."""
         return self.body.features(self.front(images))  # type: ignore[operator]
 
     def stages(self) -> list[nn.Module]:
@@ -30,15 +30,21 @@ class FrontEnd(nn.Module):
 
 
 def unwrap(model: Any) -> Any:
-    """Take a model out of the wrapper that averages its gradients over workers."""
+    """Remove the DistributedDataParallel wrapper of a model, if it has one."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def ask(model: Any, method: str, defense: str, what: str) -> Any:
-    """Find a method of the network that a defense needs.
+def require_method(model: Any, method: str, defense: str, what: str) -> Any:
+    """Return a method of the network that a defense needs.
+
+    Args:
+        model: wrapped or not.
+        method: name of the method.
+        defense: name for the error message.
+        what: what the method gives, for the error message.
 
     Raises:
-        ValueError: the network has none.
+        ValueError: the network has no such method.
     """
     inner = unwrap(model)
     found = getattr(inner, method, None)
@@ -54,16 +60,16 @@ def stages(model: Any, defense: str = "this measure") -> list[nn.Module]:
     """List the stages of a network.
 
     Raises:
-        ValueError: it does not say which they are.
+        ValueError: the network does not define stages.
     """
-    return ask(model, "stages", defense, "named stages")()
+    return require_method(model, "stages", defense, "named stages")()
 
 
 def head(model: Any, defense: str) -> nn.Linear:
-    """Find the last linear layer of a network, its attribute ``head``.
+    """Return the last linear layer of a network, its attribute ``head``.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the network does not end in a linear layer of that name.
     """
     found = getattr(unwrap(model), "head", None)
     if not isinstance(found, nn.Linear):
@@ -78,7 +84,7 @@ def head(model: Any, defense: str) -> nn.Linear:
 def outputs_of(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     """Collect the outputs of modules, in the order given, while a model runs inside the block.
 
-    The model may be run through a wrapper; run it once.
+    Run the model exactly once; it may be wrapped.
     """
     kept: dict[int, Tensor] = {}
     found: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The second kind of evaluator: linear discriminant analysis on small images, no network at all."""
+"""Linear discriminant analysis on small images, an evaluator that is not a neural network."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 from atat_ray.data import Faces
 
 SIDE = 16
-CHUNK = 1024  # images at a time
+CHUNK = 1024  # images in memory at a time
 
 
 class ShrinkageLda(nn.Module):
@@ -20,12 +20,12 @@ class ShrinkageLda(nn.Module):
 
     @staticmethod
     def pixels(images: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C * 256), each image with mean 0 and norm 1."""
+        """Map (N, C, H, W) to (N, C * 256), each image with mean 0 and norm 1."""
         small = interpolate(images, size=(SIDE, SIDE), mode="area").flatten(1)
         return nn.functional.normalize(small - small.mean(1, keepdim=True), dim=1)
 
     def fit(self, faces: Faces, *, shrinkage: float = 0.3) -> "ShrinkageLda":
-        """Fit to images and their mirror images; shrinkage in [0, 1] weighs the identity."""
+        """Fit to images and their mirror images; ``shrinkage`` in [0, 1] weights the identity."""
         parts, labels = [], []
         pairs = zip(faces.images.split(CHUNK), faces.labels.split(CHUNK), strict=True)
         for images, some in pairs:
@@ -44,5 +44,5 @@ class ShrinkageLda(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits."""
+        """Map (N, C, H, W) in [0, 1] to (N, num_classes) logits."""
         return self.pixels(images) @ self.weight.T + self.bias

@@ -1,4 +1,4 @@
-"""The target model of the embedded trial: a residual network of 0.3 M parameters for 64 x 64."""
+"""Target model of the embedded trial: a residual network of 0.3 M parameters for 64 x 64."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from atat_ray.models.image_layers import Normalized
 
 
 class PatchConv2d(nn.Conv2d):
-    """A convolution over patches of 4 x 4 pixels, each one place with 16 times the channels.
+    """Convolve over patches of 4 x 4 pixels; a patch is one position with 16 times the channels.
 
     The patches are cut in the memory format of the weights, which saves a copy.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, 4 H, 4 W) -> (N, outputs, H', W')."""
+        """Map (N, C, 4 H, 4 W) to (N, outputs, H', W')."""
         if self.weight.is_contiguous(memory_format=torch.channels_last):
             n, c, height, width = input.shape
             cut = input.reshape(n, c, height // 4, 4, width // 4, 4).permute(0, 2, 4, 1, 3, 5)
@@ -40,14 +40,14 @@ class BasicBlock(nn.Module):
             )
 
     def scale_skip(self, scale: float) -> None:
-        """Multiply the skip by ``scale`` from now on; at 0 it and its parameters are removed."""
+        """Set the factor of the skip; at 0 the skip and its parameters are removed."""
         self.scale = scale
         if scale == 0:
             self.skip = nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
-        # In place where nothing else needs the values: memory costs more than arithmetic here.
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        # In place where the values are not needed again: memory limits the speed here.
         hidden = relu(self.norm1(self.conv1(maps)), inplace=True)
         hidden = self.norm2(self.conv2(hidden))
         if self.scale == 1:
@@ -64,7 +64,7 @@ class SmallResNet(nn.Module):
         super().__init__()
         self.channels = channels
         self.normalize = Normalized()
-        # An 8 x 8 convolution of stride 4, written as 2 x 2 over patches of 4 x 4: its gradient at
+        # An 8 x 8 convolution of stride 4, written as 2 x 2 over patches of 4 x 4. Its gradient at
         # the image, which PGD and inversion need, takes less than half the time on a CPU.
         self.stem = nn.Sequential(
             nn.ZeroPad2d(2), nn.Identity(), PatchConv2d(16 * channels, 16, 2, bias=False)
@@ -79,19 +79,19 @@ class SmallResNet(nn.Module):
         self.head = nn.Linear(128, num_classes)
 
     def stages(self) -> list[nn.Module]:
-        """List the modules whose outputs are the stages, from the image on."""
+        """List the modules whose outputs are the stages, from the image to the head."""
         return list(self.blocks)
 
     def skips(self) -> list[list[nn.Module]]:
-        """List the residual blocks of each stage; each has ``scale_skip``."""
+        """List the residual blocks of each stage; each block has ``scale_skip``."""
         return [[block] for block in self.blocks]
 
     def frozen_part(self, stages: int) -> list[nn.Module]:
-        """List the modules up to and with the first ``stages`` stages; 0 is the stem alone."""
+        """List the modules of the stem and the first ``stages`` stages."""
         return [self.stem, self.norm, *self.blocks[:stages]]
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, 128) penultimate features.
+        """Map (N, C, H, W) in [0, 1] to (N, 128) penultimate features.
 
         Raises:
             ValueError: H or W is not a multiple of 4.
@@ -105,5 +105,5 @@ class SmallResNet(nn.Module):
         return adaptive_avg_pool2d(self.blocks(maps), 1).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) logits."""
+        """Map (N, C, H, W) in [0, 1] to (N, num_classes) logits."""
         return self.head(self.features(images))

@@ -1,4 +1,4 @@
-"""The evaluation model of the embedded trial: unlike the target model wherever it can be."""
+"""Evaluation model of the embedded trial, designed to share little with the target model."""
 
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
@@ -9,7 +9,8 @@ from atat_ray.models.image_layers import Normalized
 class SmallVgg(nn.Module):
     """Plain convolutions at half resolution with GroupNorm, SiLU, a flattened map and dropout.
 
-    The target model is residual, with patches, batch normalisation, ReLU and average pooling.
+    The target model, in contrast, is residual, with patches, batch normalisation, ReLU and average
+    pooling.
     """
 
     def __init__(self, *, num_classes: int, channels: int = 1, size: int = 64) -> None:
@@ -30,9 +31,9 @@ class SmallVgg(nn.Module):
         self.head = nn.Sequential(nn.SiLU(), nn.Dropout(0.3), nn.Linear(128, num_classes))
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, size, size) in [0, 1] -> (N, 128) penultimate features."""
+        """Map (N, C, size, size) in [0, 1] to (N, 128) penultimate features."""
         return self.embed(self.body(avg_pool2d(self.normalize(images), 2)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, size, size) in [0, 1] -> (N, num_classes) logits."""
+        """Map (N, C, size, size) in [0, 1] to (N, num_classes) logits."""
         return self.head(self.features(images))

@@ -9,9 +9,10 @@ from torch.nn.grad import conv2d_weight
 class SparseCoding(nn.Module):
     """Convolutional sparse coding (Rozell et al. 2008), differentiable through every iteration.
 
-    The codes a minimise ``|x - sum a phi|^2 / 2 + threshold sum a`` over a >= 0, x the image with
-    mean 0 and variance 1; ``u += (b - u - (G - 1) a) / tau``, ``a = relu(u - threshold)``, b the
-    correlations with the dictionary and G those of its atoms with each other.
+    The codes a minimise ``|x - sum a phi|^2 / 2 + threshold sum a`` over a >= 0, where x is the
+    image with mean 0 and variance 1. An iteration is ``u += (b - u - (G - 1) a) / tau``, ``a =
+    relu(u - threshold)``, where b are the correlations of the image with the dictionary and G those
+    of the atoms with each other.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class SparseCoding(nn.Module):
         self.last: tuple[Tensor, Tensor] | None = None
 
     def lateral(self) -> Tensor:
-        """Correlate the atoms at every offset of the grid, an atom with itself left out."""
+        """Correlate the atoms at every offset of the grid, without each atom with itself."""
         reach = (self.dictionary.shape[-1] - 1) // self.stride
         lateral = conv2d(
             self.dictionary, self.dictionary, stride=self.stride, padding=reach * self.stride
@@ -48,7 +49,7 @@ class SparseCoding(nn.Module):
         return lateral
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> codes (N, atoms, H / stride, W / stride), at least 0.
+        """Map (N, C, H, W) to codes (N, atoms, H / stride, W / stride), at least 0.
 
         H and W are multiples of the stride; outside the image there are zeros.
         """
@@ -71,12 +72,12 @@ class SparseCoding(nn.Module):
     def change(self) -> tuple[Tensor, Tensor]:
         """Compute the Hebbian change of the dictionary, residual times code, and the codes' energy.
 
-        Both are sums over the batch: of workers that share it, each can be averaged.
+        Both are sums over the batch, so that they can be averaged over workers that share it.
 
         Returns:
             (atoms, channels, kernel, kernel), of the shape of the dictionary; and (atoms,).
         """
-        assert self.last is not None, "the layer was run in training mode"
+        assert self.last is not None, "the layer must be run in training mode first"
         inputs, codes = self.last
         shown = conv_transpose2d(codes, self.dictionary, stride=self.stride)
         change = conv2d_weight(inputs - shown, self.dictionary.shape, codes, stride=self.stride)
@@ -84,10 +85,10 @@ class SparseCoding(nn.Module):
 
     @torch.no_grad()
     def learn(self, change: Tensor, energy: Tensor, rate: float) -> None:
-        """Add a change to the dictionary and bring its atoms back to unit norm.
+        """Add a change to the dictionary and rescale its atoms to unit norm.
 
-        It is relative to the energy of each atom's codes: a rate of 1 would be a whole step to the
-        best atom if the other ones stayed.
+        The change of an atom is divided by the energy of its codes. A rate of 1 would move an atom
+        to its optimum if the other atoms were fixed.
         """
         relative = change / energy.clamp_min(1e-6).view(-1, 1, 1, 1)
         self.dictionary.copy_(unit_norm(self.dictionary + rate * relative))

@@ -1,4 +1,4 @@
-"""Batch normalisation with a second set of parameters and statistics for perturbed images."""
+"""Batch normalisation with separate parameters and statistics for perturbed images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,18 +24,17 @@ class SplitBatchNorm(nn.Module):
         self.use_perturbed = False
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same, normalised by the layer that is in use."""
+        """Map (N, C, H, W) to the same shape, normalised by the layer in use."""
         return self.perturbed(maps) if self.use_perturbed else self.clean(maps)
 
 
 def split_statistics(model: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d of a model by two, in place.
+    """Replace every BatchNorm2d of a model by a :class:`SplitBatchNorm`, in place.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the model has no BatchNorm2d.
     """
-    replaced = replace(model)
-    if not replaced:
+    if not split_layers(model):
         raise ValueError(
             f"adversarial_pass 'split' needs batch normalisation, which {type(model).__name__} "
             "does not have; use 'shared'"
@@ -43,15 +42,15 @@ def split_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-def replace(model: nn.Module) -> int:
-    """Replace the layers; count them."""
+def split_layers(model: nn.Module) -> int:
+    """Replace the layers and return their number."""
     count = 0
     for name, child in model.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(model, name, SplitBatchNorm(child))
             count += 1
         else:
-            count += replace(child)
+            count += split_layers(child)
     return count
 
 
@@ -60,13 +59,13 @@ def adversarial_statistics(model: Any) -> Iterator[None]:
     """Use the layers for perturbed images inside the block.
 
     Raises:
-        ValueError: the model has none, because ``split_statistics`` did not prepare it.
+        ValueError: the model has no such layers, because ``split_statistics`` did not prepare it.
     """
     layers = [m for m in unwrap(model).modules() if isinstance(m, SplitBatchNorm)]
     if not layers:
         raise ValueError(
             "adversarial_pass 'split' needs a model that the defense prepared; "
-            "call atat_ray.defenses.prepare on it before training"
+            "call its prepare method before training"
         )
     for layer in layers:
         layer.use_perturbed = True

@@ -1,4 +1,4 @@
-"""Robust accuracy under AutoAttack; the only file that imports pyautoattack."""
+"""Robust accuracy under AutoAttack. No other file imports pyautoattack."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,14 +24,14 @@ from atat_ray.utils.stage_files import load_stage, save_stage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Robustness:
-    """How robust accuracy is measured, on the private test images.
+    """Options of robust accuracy, which is measured on the private test images.
 
     Attributes:
         attacks: a key of ATTACK_SETS.
         epsilons: L-infinity radii in pixel units.
         eot: gradients averaged in each step of APGD (expectation over transformation); above 1 for
             networks that draw noise.
-        chunk: images attacked at a time, and kept when a measurement is cut off.
+        chunk: images attacked at a time. The results of finished chunks survive an interruption.
     """
 
     attacks: str
@@ -51,14 +51,14 @@ class Robustness:
         others = [a for a in ATTACK_SETS[self.attacks].attacks if a not in GRADIENT_ATTACKS]
         if self.eot > 1 and others:
             raise ValueError(
-                f"eot is for attacks that average gradients, and {', '.join(others)} of "
-                f"{self.attacks!r} does not; use rand"
+                f"eot above 1 needs attacks that average gradients, which {', '.join(others)} of "
+                f"{self.attacks!r} do not; use the attack set rand"
             )
 
 
 @contextmanager
-def contained() -> Iterator[None]:
-    """Keep what pyautoattack does to global state inside: it reseeds torch and drops tracing."""
+def preserve_global_state() -> Iterator[None]:
+    """Restore the global state that pyautoattack changes: torch's seed and the trace function."""
     trace = sys.gettrace()
     devices = list(range(torch.cuda.device_count()))
     try:
@@ -69,10 +69,10 @@ def contained() -> Iterator[None]:
 
 
 def check_attacked(images: Tensor, epsilon: float) -> None:
-    """Refuse what AutoAttack would silently misread.
+    """Refuse images that AutoAttack would change or perturb wrongly without an error.
 
     Raises:
-        ValueError: images outside [0, 1], TF32 on.
+        ValueError: images are outside [0, 1], or TF32 is on.
     """
     check_epsilon(epsilon)
     assert_true_float32(images)
@@ -80,7 +80,7 @@ def check_attacked(images: Tensor, epsilon: float) -> None:
     if low < 0 or high > 1:
         raise ValueError(
             f"images must be in [0, 1], got [{low:.3f}, {high:.3f}]; "
-            "put normalization in the model, AutoAttack clamps without a word"
+            "put normalization in the model, because AutoAttack clamps silently"
         )
 
 
@@ -96,10 +96,10 @@ def run_attack(
     seed: int,
     eot: int,
 ) -> Tensor:
-    """Run one attack of AutoAttack; tell which images resist it: (N,) bool."""
+    """Run one attack of AutoAttack; return which images it does not fool: (N,) bool."""
     from pyautoattack import AutoAttack
 
-    with contained():
+    with preserve_global_state():
         runner = AutoAttack(
             model,
             version="custom",
@@ -123,7 +123,7 @@ def run_attack(
         return model(perturbed).argmax(1) == labels
 
 
-def resists(
+def robust_mask(
     model: nn.Module,
     images: Tensor | StoredImages,
     labels: Tensor,
@@ -137,7 +137,9 @@ def resists(
     part: int | None = None,
     keep: tuple[Path, str] | None = None,
 ) -> Tensor:
-    """Tell which images stay rightly classified under AutoAttack, each attack on those left.
+    """Compute which images stay correctly classified under every attack of a set.
+
+    Each attack runs on the images that the attacks before it did not fool.
 
     Args:
         model: images in [0, 1] to logits; attacked in evaluation mode.
@@ -149,15 +151,16 @@ def resists(
         seed: of random starts.
         eot: gradients averaged in each step of APGD.
         chunk: images attacked at a time.
-        part: the chunk that is attacked, counted from 0; all of them if not given.
-        keep: folder, and a hash of all that the model depends on. What an attack finds on a chunk
-            is kept there, and not computed again.
+        part: number of the only chunk to attack, from 0; None for all chunks.
+        keep: folder, and a hash of all that the model depends on. The result of an attack on a
+            chunk is stored there and not computed again.
 
     Returns:
         (N,) bool, of the images of the part.
 
     Raises:
-        ValueError: images outside [0, 1], too few classes for the attacks, TF32 on.
+        ValueError: images are outside [0, 1], there are too few classes for the attacks, or TF32
+            is on.
     """
     check_classes(attacks, num_classes)
     was_training = model.training
@@ -169,40 +172,42 @@ def resists(
             continue
         x = images[rows]
         check_attacked(x, epsilon)
-        place = (number, chunk)
         settings = ATTACK_SETS[attacks]
-        parts.append(resists_all(model, x, labels[rows], settings, options, place, keep))
+        parts.append(attack_chunk(model, x, labels[rows], settings, options, (number, chunk), keep))
     model.train(was_training)
     return torch.cat(parts)
 
 
-def resists_all(
+def attack_chunk(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     settings: AttackSet,
     options: dict[str, Any],
-    place: tuple[int, int],
+    chunk: tuple[int, int],
     keep: tuple[Path, str] | None,
 ) -> Tensor:
-    """Tell which images of one chunk resist every attack of a set; see :func:`resists`.
+    """Attack one chunk with every attack of a set; see :func:`robust_mask`.
 
     Args:
         model: in evaluation mode.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) long.
         settings: the set.
-        options: of :func:`run_attack`, beside the attack and its set.
-        place: number and size of the chunk, which name what is kept of it.
+        options: arguments of :func:`run_attack` besides the attack and its set.
+        chunk: number and size of the chunk, which enter the name of the stored results.
         keep: folder, and a hash of all that the model depends on.
+
+    Returns:
+        (N,) bool, True where no attack succeeds.
     """
-    seed, number = options["seed"], place[0]
+    seed, number = options["seed"], chunk[0]
     reseed(model, seed, "clean", number)
     with torch.no_grad():
         left = model(images).argmax(1) == labels
     for attack in settings.attacks:
-        key = specification_hash(keep and keep[1], attack, settings, options, *place)
-        path = keep and keep[0] / f"{options['epsilon']:g}-{attack}-{place[0]}.pt"
+        key = specification_hash(keep and keep[1], attack, settings, options, *chunk)
+        path = keep and keep[0] / f"{options['epsilon']:g}-{attack}-{number}.pt"
         kept = path and load_stage(path, key)
         if kept:
             left = kept["left"].to(left.device)
@@ -218,7 +223,7 @@ def resists_all(
     return left
 
 
-def resisting(
+def robust_masks(
     model: nn.Module,
     faces: Faces,
     robustness: Robustness,
@@ -228,7 +233,7 @@ def resisting(
     part: int | None = None,
     keep: tuple[Path, str] | None = None,
 ) -> dict[float, Tensor]:
-    """Tell which images resist at each epsilon (pixel units) of the settings.
+    """Compute which images stay correctly classified, for each epsilon of the settings.
 
     Args:
         model: images in [0, 1] to logits.
@@ -236,15 +241,15 @@ def resisting(
         robustness: the settings.
         num_classes: number of logits.
         seed: of random starts.
-        part: the chunk of images that is attacked, all if not given.
-        keep: folder and hash for what is done already; see :func:`resists`.
+        part: number of the only chunk to attack; None for all chunks.
+        keep: folder and hash of stored results; see :func:`robust_mask`.
 
     Returns:
-        (N,) bool by epsilon, of the images of the part.
+        (N,) bool by epsilon (pixel units), of the images of the part.
     """
     with true_float32():
         return {
-            epsilon: resists(
+            epsilon: robust_mask(
                 model,
                 faces.images,
                 faces.labels,
@@ -262,7 +267,7 @@ def resisting(
 
 
 def robust_accuracies(parts: Sequence[dict[float, Tensor]]) -> dict[float, float]:
-    """Give robust accuracy at each epsilon from which images resist, part by part."""
+    """Compute robust accuracy at each epsilon from the masks of all parts."""
     return {
         epsilon: float(torch.cat([part[epsilon] for part in parts]).float().mean())
         for epsilon in parts[0]

@@ -5,7 +5,7 @@ def check_epsilon(epsilon: float, name: str = "epsilon") -> None:
     """Refuse an epsilon that is not an L-infinity radius in pixel units.
 
     Raises:
-        ValueError: outside (0, 1]; numbers above 1 are read as gray levels in the advice.
+        ValueError: outside (0, 1]; for 1 to 255, taken as gray levels, the message converts them.
     """
     if 0 < epsilon <= 1:
         return

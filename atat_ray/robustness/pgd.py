@@ -1,4 +1,4 @@
-"""Projected gradient descent on images, towards a label or away from it."""
+"""Projected gradient descent (PGD) on images, towards a label or away from it."""
 
 from contextlib import AbstractContextManager
 
@@ -17,8 +17,8 @@ def project(images: Tensor, center: Tensor, epsilon: float) -> Tensor:
     return torch.minimum(torch.maximum(images, center - epsilon), center + epsilon).clamp(0, 1)
 
 
-def enlarge(delta: Tensor, images: Tensor) -> Tensor:
-    """Spread a perturbation on a coarse grid over the pixels: (N, C, g, g) -> (N, C, H, W)."""
+def upsample(delta: Tensor, images: Tensor) -> Tensor:
+    """Upsample a perturbation on a coarse grid to pixels: (N, C, g, g) -> (N, C, H, W)."""
     return interpolate(delta, size=images.shape[-2:], mode="nearest")
 
 
@@ -38,22 +38,22 @@ def pgd(
 ) -> Tensor:
     """Perturb images by projected gradient descent on the cross-entropy, L-infinity.
 
-    Implements Madry et al. (2018), Sec. 2.1; with ``targeted`` it descends towards ``labels``,
-    else it ascends away from them. The last iterate is returned. The mode of the model stays as it
-    is. A model that averages gradients over workers is run without its wrapper.
+    Implements Madry et al. (2018), Sec. 2.1. With ``targeted`` it minimises the loss of ``labels``,
+    otherwise it maximises it. It returns the last iterate and does not change the mode of the
+    model. A model wrapped in DistributedDataParallel is run without its wrapper.
 
     Args:
         model: images to logits.
         images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) long, the labels to reach or to leave.
+        labels: (N,) long, the labels to move towards or away from.
         epsilon: radius in pixel units.
         steps: gradient steps.
         step_size: in pixel units.
-        targeted: descend towards ``labels``.
+        targeted: move towards ``labels``.
         random_start: start uniformly in the ball.
         draws: randomness of the start.
-        statistics: a key of STATISTICS.
-        grid: cells along each side that the perturbation is constant in; None for single pixels.
+        statistics: mode of batch normalisation, a key of STATISTICS.
+        grid: cells along each side; the perturbation is constant in a cell. None for single pixels.
 
     Returns:
         Perturbed images of the same shape, within epsilon of ``images`` and in [0, 1].
@@ -84,12 +84,12 @@ def coarse_pgd(
     delta: Tensor,
     settings: tuple[float, int, float],
 ) -> Tensor:
-    """Take the steps of PGD on a perturbation that is constant in each cell of a grid."""
+    """Run PGD on a perturbation that is constant in each cell of a grid: delta (N, C, g, g)."""
     epsilon, steps, step_size = settings
     for _ in range(steps):
         delta = delta.detach().requires_grad_()
-        perturbed = (images + enlarge(delta, images)).clamp(0, 1)
+        perturbed = (images + upsample(delta, images)).clamp(0, 1)
         loss = cross_entropy(model(perturbed), labels, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, delta)
         delta = (delta.detach() + step_size * gradient.sign()).clamp(-epsilon, epsilon)
-    return (images + enlarge(delta, images)).clamp(0, 1).detach()
+    return (images + upsample(delta, images)).clamp(0, 1).detach()

@@ -1,8 +1,9 @@
-"""What every defense is."""
+"""The interface of a defense: its options, its loss, and a training under it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -19,38 +20,68 @@ class LossTerms:
 
     Attributes:
         total: scalar to minimise, a mean over the images.
-        curves: scalars worth recording, detached, by name.
+        curves: detached scalars to record, by name.
     """
 
     total: Tensor
     curves: dict[str, Tensor]
 
 
-class Defense(Protocol):
-    """Options of a defense, and its loss.
+class Defense(ABC):
+    """Options of a defense, its loss, and what it changes about a training.
 
-    Two more methods are looked for by :func:`prepare` and :func:`begin`: ``prepare(model, *,
-    public, seed)`` where the target model itself is another one, and ``begin(model, course)`` where
-    something beside the model changes during a training. A class may name settings in ``presets``;
-    the one called ``reference`` has the values and the behaviour of the earlier code.
+    A defense is a frozen dataclass of its options, which it checks. :meth:`loss` is required; a
+    defense overrides :meth:`prepare` if it changes the target model itself, and :meth:`begin` if
+    something besides the model changes during a training.
+
+    Attributes:
+        summary: what is minimised, in one line.
+        source: the paper, with the equation or section.
+        presets: named sets of options. ``reference`` has the values and the behaviour of the
+            published code of the source.
     """
+
+    __slots__ = ()
 
     summary: ClassVar[str]
     source: ClassVar[str]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
+    @abstractmethod
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
         """Compute the loss of a batch: (N, C, H, W) in [0, 1] and (N,) long."""
-        ...
+
+    def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
+        """Turn an untrained model into the one that the defense trains; the default returns it.
+
+        Args:
+            model: untrained, not wrapped, on its device; new layers may be on the CPU.
+            public: images outside every training set, from which initial weights are learned; None
+                if only the structure is needed, because trained weights are loaded next.
+            seed: of initial weights.
+
+        Raises:
+            ValueError: the defense cannot be applied to this model.
+        """
+        return model
+
+    def begin(self, model: nn.Module, course: "Course") -> "Session":
+        """Begin a training; the default session keeps no state."""
+        return Session(self)
+
+    def least(self) -> Self:
+        """Return options that take every step at least once, for a rehearsal."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """What a defense may know of the training that begins.
+    """What a defense is told of the training that begins.
 
     Attributes:
-        faces: the training images, all of them on every worker.
+        faces: all training images, on every worker.
         training: the schedule, an ``atat_ray.training.Training``.
         steps_per_epoch: batches in an epoch.
         seed: of the training; derive others from it.
@@ -63,20 +94,20 @@ class Course:
 
 
 class Session:
-    """One training under a defense; the base class is that of a defense that keeps no state."""
+    """One training under a defense; this base class keeps no state."""
 
     def __init__(self, defense: Defense) -> None:
         self.defense = defense
 
     def start(self, checkpoint: Checkpoint | None) -> None:
-        """Do what comes before the first step; left out where a training goes on.
+        """Prepare the first step; not called when a training is resumed.
 
         Args:
-            checkpoint: of the training, whose file is free until its first epoch.
+            checkpoint: of the training; its file is unused until the first epoch has ended.
         """
 
     def visible(self, images: Tensor) -> Tensor:
-        """Show the training images that the network may see, before they are varied."""
+        """Return the training images as the network may see them, before augmentation."""
         return images
 
     def loss(
@@ -86,44 +117,21 @@ class Session:
         return self.defense.loss(model, images, labels, draws)
 
     def after_step(self) -> None:
-        """Do what follows a step of the optimizer."""
+        """Update the state after a step of the optimizer."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the rest of the training depends on, beside the model."""
+        """Return the state, besides the model, that the rest of the training depends on."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` left off."""
-
-
-def begin(defense: Defense, model: nn.Module, course: Course) -> Session:
-    """Begin a training under a defense."""
-    method = getattr(defense, "begin", None)
-    return Session(defense) if method is None else method(model, course)
-
-
-def prepare(defense: Defense, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-    """Make of an untrained model the one that a defense trains.
-
-    Args:
-        defense: most need nothing, and the model is returned as it came.
-        model: untrained, not wrapped, on its device; new layers of it may be on the CPU.
-        public: images in nobody's training set, to learn initial weights from; None if only the
-            structure is wanted, because trained weights are loaded next.
-        seed: of initial weights.
-
-    Raises:
-        ValueError: the defense cannot apply to this model.
-    """
-    method = getattr(defense, "prepare", None)
-    return model if method is None else method(model, public=public, seed=seed)
+        """Restore what ``state_dict`` returned."""
 
 
 def check_weight(weight: float, name: str = "weight (lambda)") -> None:
     """Refuse a weight below 0.
 
     Raises:
-        ValueError: it is negative or not a number.
+        ValueError: the weight is negative or NaN.
     """
     if not weight >= 0:
         raise ValueError(f"{name} must be 0 or above, got {weight:g}")

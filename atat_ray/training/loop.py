@@ -11,7 +11,7 @@ from atat_ray.data import Faces
 from atat_ray.data.augmentation import augment
 from atat_ray.models.auxiliary_head import auxiliary_loss
 from atat_ray.training.checkpoint import Checkpoint
-from atat_ray.training.interface import Course, Defense, LossTerms, begin
+from atat_ray.training.interface import Course, Defense, LossTerms
 from atat_ray.training.schedule import Training, check_precision
 from atat_ray.utils.precision import forward_precision, true_float32
 from atat_ray.utils.seeding import BatchDraws, generator
@@ -65,7 +65,7 @@ class Loop:
             for name in ("augmentation", "defense")
         )
         course = Course(faces=faces, training=training, steps_per_epoch=self.steps, seed=seed)
-        self.session = begin(defense, model, course)
+        self.session = defense.begin(model, course)
 
     def epoch(self) -> dict[str, Tensor]:
         """Take the steps of one epoch; return the means of its curves over this worker's images."""

@@ -6,13 +6,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from atat_ray.training.interface import Forward, LossTerms
+from atat_ray.training.interface import Defense, Forward, LossTerms
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoDefense:
+class NoDefense(Defense):
     """Plain training has no options."""
 
     summary: ClassVar[str] = "plain training with cross-entropy"

@@ -39,14 +39,13 @@ def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, block.evaluation_hash(), payload)
-    data = {"data": payload["data"]} if "data" in payload else {}  # came later
     return {
         "block": block.name,
         "asset": "evaluation models",
         "sha256": block.evaluation_hash(),
         "accuracy": payload["accuracy"],
         "seconds": payload["seconds"],
-        **data,
+        "data": payload["data"],
     }
 
 

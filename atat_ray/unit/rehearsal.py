@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from atat_ray.data import LISTINGS, MADE, Data, load_split
+from atat_ray.data import Data, folder_is_missing, load_split
+from atat_ray.data.registry import SYNTHETIC
 from atat_ray.models.backbones import find_weights
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
 from atat_ray.robustness import ATTACK_SETS
@@ -90,11 +91,10 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         notes.append(f"no GPU: batches of {CPU_BATCH} images, one candidate of one class")
     if spec.workers > 1:
         notes.append(f"the {spec.workers} workers of a unit are rehearsed as one process")
-    least = getattr(spec.defense, "least", None)
     small = replace(
         spec,
         block=block,
-        defense=spec.defense if least is None else least(),
+        defense=spec.defense.least(),
         training=shrink_training(spec.training, spec.architecture, tight, notes),
         inversions={
             name: inversion.least() if tight else inversion.once()
@@ -127,11 +127,11 @@ def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
     data = spec.block.data
     sizes = (spec.training.batch_size, spec.block.evaluation.training.batch_size)
     few = CPU_BATCH if tight else max(*sizes, data.num_private)
-    if data.name in LISTINGS and not Path(data.root or "").expanduser().exists():
+    if folder_is_missing(data):
         notes.append(f"there is no folder {data.root}: made data of the shape of {data.name}")
         each = ceil(few / data.num_private)
         data = replace(
-            data, name=MADE, root=None, skip_corrupt=False, num_train=each, train_share=None
+            data, name=SYNTHETIC, root=None, skip_corrupt=False, num_train=each, train_share=None
         )
     return replace(data, at_most=few)
 

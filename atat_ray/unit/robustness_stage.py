@@ -9,7 +9,7 @@ from typing import Any
 
 from atat_ray.data import load_split
 from atat_ray.robustness import robust_accuracies
-from atat_ray.robustness.autoattack import resisting
+from atat_ray.robustness.autoattack import robust_masks
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import load_target
@@ -21,7 +21,7 @@ def robustness_part(spec: UnitSpec, folder: Path, number: int) -> dict[str, Any]
     """Attack the test images of one chunk at every epsilon; what was done already is kept."""
     start = time.perf_counter()
     split = load_split(spec.block.data, spec.block.split)
-    found = resisting(
+    found = robust_masks(
         load_target(spec, split, folder),
         split.test.to(pick_device()),
         spec.robustness,

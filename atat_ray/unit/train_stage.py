@@ -15,7 +15,6 @@ from atat_ray.models import build_target
 from atat_ray.models.bottleneck import reseed
 from atat_ray.training import accuracy, train
 from atat_ray.training.checkpoint import Checkpoint
-from atat_ray.training.interface import prepare
 from atat_ray.training.loop import Epoch
 from atat_ray.training.threshold_checkpoints import keep_at_thresholds
 from atat_ray.unit.jobs import RunJobs, run_serially
@@ -48,7 +47,7 @@ def new_target(
         auxiliary=spec.training.auxiliary_weight > 0,
     )
     public = None if trained else split.public
-    model = prepare(spec.defense, model.to(device), public=public, seed=spec.seed("prepare"))
+    model = spec.defense.prepare(model.to(device), public=public, seed=spec.seed("prepare"))
     return model.to(device)  # new layers, too
 
 

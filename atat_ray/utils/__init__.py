@@ -1,1 +1,7 @@
-"""Helpers that know nothing of the domain: seeds, options, errors, hashes, files, devices."""
+"""Helpers without knowledge of the domain; every other package may import them.
+
+Seeds (``seeding``), registries (``registry``), dataclasses of options and their hashes
+(``option_fields``, ``hashing``), files that are complete or absent (``atomic_files``,
+``stage_files``), errors with suggestions (``errors``), devices and precision (``device``,
+``precision``). Import the modules; this package exports nothing.
+"""

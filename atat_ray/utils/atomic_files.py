@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write files atomically: a file is complete or absent."""
 
 import os
 import platform
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def beside(path: Path) -> Path:
-    """Name a file or folder to write before it becomes ``path``, which no other process writes."""
+    """Return a temporary name beside ``path`` that no other process uses."""
     return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name and rename it, so that nobody sees half of it."""
+    """Write a file under a temporary name and rename it, so that it is never seen incomplete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path)
     try:

@@ -1,8 +1,8 @@
-"""Where numerics run."""
+"""The device that computations run on."""
 
 import torch
 
 
 def pick_device() -> torch.device:
-    """Pick CUDA where there is one, else the CPU."""
+    """Return CUDA if it is available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Errors that say what is known, and where in a file the mistake is."""
+"""Errors that list the allowed names and locate a mistake in a file."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,11 @@ from difflib import get_close_matches
 
 
 class Located(ValueError):
-    """A mistake whose place in a file, the keys that lead to it, its finder knows."""
+    """An error about one entry of a file.
+
+    Attributes:
+        location: keys that lead to the entry, from the top of the file.
+    """
 
     def __init__(self, location: tuple[str, ...], message: str) -> None:
         super().__init__(message)
@@ -14,13 +18,13 @@ class Located(ValueError):
 
 
 def at(location: tuple[str, ...], error: ValueError | str) -> Located:
-    """Add the place to an error, or make one with this message."""
+    """Attach a location to an error, or to a new error with this message."""
     return Located(location, str(error))
 
 
 @contextmanager
 def placed(*location: str) -> Iterator[None]:
-    """Add the place to an error of the block."""
+    """Attach a location to a ValueError that the block raises."""
     try:
         yield
     except ValueError as error:
@@ -28,7 +32,7 @@ def placed(*location: str) -> Iterator[None]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """Make the error for an unknown name: what was given, the nearest, all that is known."""
+    """Return the error for an unknown name, with the nearest known name and all known names."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Hash a specification by its canonical JSON."""
+"""Hash specifications by their canonical JSON."""
 
 import dataclasses
 import hashlib
@@ -9,7 +9,13 @@ from atat_ray.utils.option_fields import hashed
 
 
 def canonical(value: Any) -> Any:
-    """Turn a specification of nested dataclasses into what JSON holds, kinds of dataclass named."""
+    """Convert a specification of nested dataclasses to JSON types, with the class names.
+
+    Options that are locations are left out (:func:`~atat_ray.utils.option_fields.location_option`).
+
+    >>> canonical({"scale": (0.85, 1.08)})
+    {'scale': [0.85, 1.08]}
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {name: canonical(item) for name, item in hashed(value).items()}
         return {"kind": type(value).__name__, **fields}
@@ -21,6 +27,6 @@ def canonical(value: Any) -> Any:
 
 
 def specification_hash(*parts: Any) -> str:
-    """Hash a specification: SHA-256 of its canonical JSON, in hex."""
+    """Return the SHA-256 of a specification's canonical JSON, in hexadecimal digits."""
     text = json.dumps(canonical(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,24 +1,24 @@
-"""How dataclasses of options are read from a file and written down."""
+"""Fields of option dataclasses: how they are read, written and hashed."""
 
 import dataclasses
 from typing import Any
 
-# As ``__pydantic_config__`` of a dataclass: pydantic then refuses keys that it does not have, and
-# infinities. The dataclass itself needs no pydantic, and checks its values in __post_init__.
+# For ``__pydantic_config__`` of a dataclass: pydantic then refuses unknown keys and infinities. The
+# dataclass itself does not need pydantic and checks its values in __post_init__.
 STRICT = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def later(default: Any) -> Any:
     """Declare an option that came after results had been recorded: its default is what was done.
 
-    At that default it is not written, so that hashes and protocols of earlier records stay valid.
+    At that default it is not written into a protocol, whose hash enters the draw of its allocation.
     """
     return dataclasses.field(default=default, metadata={"later": True})
 
 
-def place() -> Any:
-    """Declare an option that says where something lies, not what it is: hashes leave it out."""
-    return dataclasses.field(metadata={"place": True})
+def location_option() -> Any:
+    """Declare an option that says where a file is, not what it holds; hashes leave it out."""
+    return dataclasses.field(metadata={"location": True})
 
 
 def written(options: Any) -> dict[str, Any]:
@@ -29,6 +29,6 @@ def written(options: Any) -> dict[str, Any]:
 
 
 def hashed(options: Any) -> dict[str, Any]:
-    """List the options of a dataclass that name a result, by name."""
-    places = {f.name for f in dataclasses.fields(options) if "place" in f.metadata}
-    return {name: value for name, value in written(options).items() if name not in places}
+    """List the options of a dataclass that determine a result, by name: all but locations."""
+    fields = (field for field in dataclasses.fields(options) if "location" not in field.metadata)
+    return {field.name: getattr(options, field.name) for field in fields}

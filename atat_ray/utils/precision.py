@@ -10,8 +10,8 @@ import torch
 def true_float32() -> Iterator[None]:
     """Switch TF32 and autocast off inside the block.
 
-    TF32 keeps 10 bits of mantissa: at a pixel of 0.75 that is a spacing of 4.9e-4, larger than the
-    perturbations of anti-adversarial training, which it would round away.
+    TF32 has 10 bits of mantissa. At a pixel of 0.75 its spacing is 4.9e-4, which is larger than the
+    perturbations of anti-adversarial training and would round them away.
     """
     cudnn, matmul = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -25,14 +25,14 @@ def true_float32() -> Iterator[None]:
 
 
 def forward_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Run the forward passes in the block as autocast does in "bfloat16"; change nothing else."""
+    """Return a context that runs forward passes under autocast; none for "float32"."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def assert_true_float32(images: torch.Tensor) -> None:
-    """Check that nothing rounds a perturbation of ``images`` below float32.
+    """Check that perturbations of ``images`` are computed in float32.
 
     Raises:
         ValueError: the images are not float32, or TF32 or autocast is on.

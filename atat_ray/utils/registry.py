@@ -1,4 +1,4 @@
-"""Registry: what protocols can name, each name with the class that it stands for."""
+"""Registry: the names that protocols can give, each with its class, imported when needed."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -13,7 +13,7 @@ class Registry(Mapping[str, Kind]):
     """Map names to classes or functions, each imported when it is first looked up.
 
     Args:
-        what: what the names stand for, in an error message.
+        what: kind of thing that is named, for error messages.
         places: by name, ``"package.module:Attribute"``.
 
     >>> numbers = Registry("number", {"fraction": "fractions:Fraction"})
@@ -53,5 +53,5 @@ class Registry(Mapping[str, Kind]):
         return self[name]
 
     def name_of(self, kind: Kind) -> str:
-        """Return the name of a class or function that is in the registry."""
+        """Return the name of a registered class or function."""
         return next(name for name in self if self[name] is kind)

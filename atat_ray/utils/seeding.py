@@ -1,4 +1,4 @@
-"""Seeds are derived, never drawn, and draws do not depend on how workers share a batch."""
+"""Derived seeds, and random draws that do not depend on how workers share a batch."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,22 +11,26 @@ from torch import Tensor
 def derive_seed(*parts: str | int) -> int:
     """Derive a 63-bit seed from names, such as (campaign seed, unit id, stage).
 
-    SHA-256 over the parts joined by NUL, first eight bytes, lowest bit dropped.
+    The seed is the first eight bytes of the SHA-256 of the parts, joined by NUL, without the lowest
+    bit.
+
+    >>> derive_seed(7, "unit", "train") == derive_seed("7", "unit", "train")
+    True
     """
     digest = hashlib.sha256("\0".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(*parts: str | int) -> torch.Generator:
-    """Make a CPU generator from derived parts; draws are moved to the device afterwards."""
+    """Return a CPU generator seeded by :func:`derive_seed`; move its draws to the device."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 class BatchDraws:
-    """Draw one row an image for the whole batch and hand out the rows of this worker.
+    """Draw one row for each image of a whole batch and return the rows of this worker.
 
-    Each of ``world_size`` workers holds the rows ``rank::world_size`` of a batch and the same
-    generator. As every worker draws for all rows, one worker and eight see the same numbers.
+    Each of ``world_size`` workers has the rows ``rank::world_size`` of a batch and the same
+    generator. Every worker draws for all rows, so the numbers do not depend on ``world_size``.
     """
 
     def __init__(self, generator: torch.Generator, *, rank: int = 0, world_size: int = 1) -> None:
@@ -35,11 +39,11 @@ class BatchDraws:
         self.world_size = world_size
 
     def whole(self, like: Tensor) -> int:
-        """Count the rows of the whole batch, of which ``like`` is this worker's share."""
+        """Count the rows of the whole batch, given this worker's rows."""
         return len(like) * self.world_size
 
     def shard(self, rows: Tensor) -> Tensor:
-        """Take this worker's rows of something that the whole batch has."""
+        """Select this worker's rows from the rows of the whole batch."""
         return rows[self.rank :: self.world_size]
 
     def uniform(self, low: float, high: float, like: Tensor, *shape: int) -> Tensor:
@@ -58,9 +62,9 @@ class BatchDraws:
 
 
 class PartDraws(BatchDraws):
-    """Draw one row an image for ``total`` images and hand out those of a part, ``rows``.
+    """Draw one row for each of ``total`` images and return those of one part, ``rows``.
 
-    What is done part by part sees the numbers that it would see if it were done at once.
+    Work that is divided into parts then sees the same numbers as undivided work.
     """
 
     def __init__(self, generator: torch.Generator, *, rows: slice, total: int) -> None:
@@ -73,7 +77,7 @@ class PartDraws(BatchDraws):
         return self.total
 
     def shard(self, rows: Tensor) -> Tensor:
-        """Take the rows of this part."""
+        """Select the rows of this part."""
         return rows[self.rows]
 
 
@@ -81,7 +85,7 @@ class PartDraws(BatchDraws):
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global CPU generator inside the block and restore it afterwards.
 
-    For code that takes no generator: the initialisation of torch's own layers.
+    This is for code that takes no generator, such as the initialisation of torch's layers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

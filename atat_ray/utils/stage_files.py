@@ -1,4 +1,4 @@
-"""Files that are either whole and of the right specification, or not there."""
+"""Files of finished stages, each stored with the hash of its specification."""
 
 import io
 import pickle
@@ -18,7 +18,7 @@ def save_stage(path: Path, specification: str, payload: dict[str, Any]) -> None:
 
 
 def load_stage(path: Path, specification: str) -> dict[str, Any] | None:
-    """Load the result of a stage; None if it is not there, broken, or of another specification."""
+    """Load the result of a stage; None if missing, damaged, or of another specification."""
     try:
         payload = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):

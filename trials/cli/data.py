@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from atat_ray.data import LISTINGS
+from atat_ray.data import DATASETS
 from atat_ray.data.decoding import Corrupt, decode_all
-from atat_ray.data.listing import Problem, some
+from atat_ray.data.interface import FileReader
+from atat_ray.data.listing import Problem, abbreviate
 from atat_ray.utils.errors import unknown
 
 SIDE = 32  # pixels; decoding reads a whole file at any size
@@ -35,9 +36,10 @@ def examine(name: str, root: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no dataset of this name.
     """
-    if name not in LISTINGS:
-        raise unknown("dataset in files", name, LISTINGS)
-    listing = LISTINGS[name](root.expanduser())
+    readers = {name: kind() for name, kind in DATASETS.items() if issubclass(kind, FileReader)}
+    if name not in readers:
+        raise unknown("dataset of image files", name, readers)
+    listing = readers[name].list_files(root.expanduser())
     counts = dict(zip(listing.classes, listing.counts(), strict=True))
     smallest = min(counts, key=lambda one: counts[one], default=None)
     corrupt = {
@@ -46,8 +48,8 @@ def examine(name: str, root: Path) -> dict[str, Any]:
         if isinstance(image, Corrupt)
     }
     if corrupt:
-        advice = "get them again, or set skip_corrupt: true in data to leave them out"
-        what = f"{len(corrupt)} images cannot be decoded: {some(corrupt)}"
+        advice = "replace them, or set skip_corrupt: true in data to leave them out"
+        what = f"{len(corrupt)} images cannot be decoded: {abbreviate(corrupt)}"
         listing.problems.append(Problem(what, advice))
     return {
         "name": name,

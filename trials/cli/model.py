@@ -11,7 +11,7 @@ import yaml
 
 from atat_ray.data import load_split
 from atat_ray.data.stored_images import to_bytes
-from atat_ray.defenses import DEFENSES, find_defense
+from atat_ray.defenses import DEFENSES
 from atat_ray.inversion.cost_estimate import Estimate, estimate
 from atat_ray.unit import UnitSpec, run_unit
 from atat_ray.unit.block_assets import load_block_prior
@@ -46,7 +46,7 @@ def parse_defense(words: list[str]) -> dict[str, Any]:
         ValueError: the name is unknown or a word has no equals sign.
     """
     name, *settings = words
-    find_defense(name)
+    DEFENSES.find(name)
     for word in settings:
         if "=" not in word:
             raise ValueError(f"options of a defense are KEY=VALUE, got {word!r}")

@@ -205,7 +205,7 @@ def add_data(command: AddCommand) -> None:
     check = data.add_subparsers(metavar="COMMAND", required=True).add_parser(
         "check", help="list what was found, what is missing, what to do; exit code 1 if unusable"
     )
-    check.add_argument("name", help="name of a dataset in files, such as image_folder")
+    check.add_argument("name", help="as data.name in a protocol, such as image_folder")
     check.add_argument("--root", type=Path, required=True, metavar="DIR", help="its folder")
     check.add_argument("--json", action="store_true", help="print JSON, for scripts")
 

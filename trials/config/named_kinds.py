@@ -1,6 +1,7 @@
 """How a file names a kind of thing and gives its options, which a dataclass there checks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, Optional, Self
 
 from pydantic import (
@@ -31,7 +32,7 @@ def write_options(options: Any) -> dict[str, Any]:
 
 
 def with_preset(kind: Any, value: Any) -> Any:
-    """Put the options of the preset that is named in its place; those beside it come first."""
+    """Replace ``preset: NAME`` by the options of that preset; other options of the file win."""
     if not isinstance(value, dict) or "preset" not in value:
         return value
     presets = getattr(kind, "presets", {})
@@ -40,7 +41,7 @@ def with_preset(kind: Any, value: Any) -> Any:
     return {**presets[value["preset"]], **{k: v for k, v in value.items() if k != "preset"}}
 
 
-def named(kinds: dict[str, Any], key: str) -> Any:
+def named(kinds: Mapping[str, Any], key: str) -> Any:
     """Make the type of ``{key: NAME, **options}``, where NAME stands for a dataclass of options."""
     names = {kind: name for name, kind in kinds.items()}
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from atat_ray.defenses import DEFENSES, find_defense
+from atat_ray.defenses import DEFENSES
 from atat_ray.training.interface import Defense
 from atat_ray.utils.errors import at, placed, unknown
 from trials.config.named_kinds import named
@@ -185,7 +185,7 @@ class SweepSettings(Settings):
         if not self.outcome.endswith("att_acc_1"):
             raise at(("outcome",), f"the outcome of a sweep is an att_acc_1, got {self.outcome}")
         with placed("arm", "defense"):
-            kind = find_defense(str(self.arm.get("defense")))
+            kind = DEFENSES.find(str(self.arm.get("defense")))
         known = typing.get_type_hints(kind)
         fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
         numeric = [name for name in fields if {int, float} & kinds_of(known[name])]
@@ -222,7 +222,7 @@ class SweepSettings(Settings):
 
     def whole(self, option: str) -> bool:
         """Tell whether an option takes whole numbers only."""
-        hints = typing.get_type_hints(find_defense(self.arm["defense"]))
+        hints = typing.get_type_hints(DEFENSES.find(self.arm["defense"]))
         return float not in kinds_of(hints[option])
 
     def values(self) -> list[list[Number]] | None:
@@ -267,7 +267,7 @@ class SweepSettings(Settings):
             problem = (extra or problems)[0]
             key = ".".join(str(part) for part in problem["loc"][1:])
             if extra:
-                kind = find_defense(self.arm["defense"])
+                kind = DEFENSES.find(self.arm["defense"])
                 fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
                 known = ["defense", "preset", *fields]
                 raise at(("arm", key), unknown("key of arm", key, known)) from None

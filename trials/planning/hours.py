@@ -1,9 +1,8 @@
 """How many hours the units of a protocol take, from a step of each kind of unit on this device."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from atat_ray.data import LISTINGS, Data, load_split
+from atat_ray.data import DATASETS, Data, folder_is_missing, load_split
 from atat_ray.robustness import ATTACK_SETS, Robustness
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.measured_speed import Rates, probe
@@ -12,9 +11,6 @@ from atat_ray.utils.device import pick_device
 from trials.config.protocol import Settings
 from trials.planning.rehearsal import temporary_folder, unit_kinds
 
-# Images of the classes that are used, as PPA gives them; where the files are not there.
-PUBLISHED = {"facescrub": 37_878, "celeba": 30_038, "stanford_dogs": 20_580}
-
 
 def count_images(data: Data, split: int) -> tuple[int, int]:
     """Count training and test images, from the files or, where they are not there, as published.
@@ -22,14 +18,15 @@ def count_images(data: Data, split: int) -> tuple[int, int]:
     Raises:
         ValueError: they are not there and nobody knows how many there are.
     """
-    if data.name in LISTINGS and not Path(data.root or "").expanduser().exists():
-        if data.name not in PUBLISHED or data.train_share is None:
+    if folder_is_missing(data):
+        published = DATASETS[data.name].num_published
+        if published is None or data.train_share is None:
             raise ValueError(
                 f"there is no folder {data.root}, so that its images cannot be counted; hours need "
                 "the dataset, or --like"
             )
-        train = round(PUBLISHED[data.name] * data.train_share)
-        return train, PUBLISHED[data.name] - train
+        train = round(published * data.train_share)
+        return train, published - train
     found = load_split(data, split)
     return len(found.train), len(found.test)
 

@@ -1,80 +1,88 @@
 """CelebA (Liu et al. 2015): the 1,000 identities with the most images, as inversion attacks use it.
 
-``identity_CelebA.txt`` says who is on each image; the images lie in ``hdcrop`` (the HD crop, which
-is taken where it exists) or in ``img_align_celeba``. Labels go from the most frequent identity
-down; of two that are as frequent, the one that the file names first comes first.
+``identity_CelebA.txt`` gives the identity of each image. The images are in ``hdcrop`` (the HD crop,
+preferred where it exists) or in ``img_align_celeba``. Labels are ordered by the number of images,
+largest first; identities with equal numbers keep the order of the file.
 """
 
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from atat_ray.data.listing import Listing, check_classes, open_root, require, scan, some
+from atat_ray.data.interface import FileReader
+from atat_ray.data.listing import Listing, abbreviate, check_classes, open_root, require, scan
 
 IDENTITIES = "identity_CelebA.txt"
 CROPS = ("hdcrop", "img_align_celeba")
 PEOPLE = 1000
 
 
-def list_celeba(root: Path) -> Listing:
-    """List the images of the 1,000 most frequent identities."""
-    listing = open_root(root)
-    if listing.problems:
-        return listing
-    advice = "put the file there that comes with CelebA, beside the folder of images"
-    lines = read_identities(listing) if require(listing, IDENTITIES, advice) else []
-    crop = next((name for name in CROPS if (root / name).is_dir()), None)
-    if crop is None:
-        listing.lack(
-            f"{root} has no folder {' or '.join(CROPS)}",
-            "unpack img_align_celeba.zip there, or put the HD crop into hdcrop",
+class CelebA(FileReader):
+    """CelebA, one class for each of the 1,000 most frequent identities."""
+
+    num_published = 30_038  # images of these identities, as the code of PPA gives it
+
+    def list_files(self, root: Path) -> Listing:
+        """List the images of the 1,000 most frequent identities."""
+        listing = open_root(root)
+        if listing.problems:
+            return listing
+        advice = "put the file there that comes with CelebA, beside the folder of images"
+        lines = read_identities(listing) if require(listing, IDENTITIES, advice) else []
+        crop = next((name for name in CROPS if (root / name).is_dir()), None)
+        if crop is None:
+            listing.add_problem(
+                f"{root} has no folder {' or '.join(CROPS)}",
+                "unpack img_align_celeba.zip there, or put the HD crop into hdcrop",
+            )
+            return listing
+        listing.notes.append(f"images are taken from {crop}")
+        add_people(listing, lines, crop)
+        return check_classes(
+            listing,
+            expected=PEOPLE,
+            advice=f"{IDENTITIES} must name {PEOPLE} people or more; download the complete file",
         )
-        return listing
-    listing.notes.append(f"images are taken from {crop}")
-    add_people(listing, lines, crop)
-    return check_classes(
-        listing,
-        expected=PEOPLE,
-        advice=f"{IDENTITIES} must name {PEOPLE} people or more; get the whole file again",
-    )
 
 
 def read_identities(listing: Listing) -> list[tuple[str, str]]:
-    """Read (image, identity) from each line, as in ``000001.jpg 2880``."""
+    """Read (image, identity) from each line, such as ``000001.jpg 2880``."""
     path = listing.root / IDENTITIES
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        listing.lack(f"cannot read {path}: {error}", "get the file again")
+        listing.add_problem(f"cannot read {path}: {error}", "download the file again")
         return []
     pairs = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     whole = [(p[0], p[1]) for _, p in pairs if len(p) == 2 and p[1].isdecimal()]
     wrong = [n for n, p in pairs if len(p) != 2 or not p[1].isdecimal()]
     if wrong:
-        listing.lack(
+        listing.add_problem(
             f"{len(wrong)} lines of {IDENTITIES} are not IMAGE NUMBER, the first is line "
             f"{wrong[0]}: {lines[wrong[0] - 1][:60]!r}",
-            "get the file again",
+            "download the file again",
         )
     twice = [name for name, count in Counter(name for name, _ in whole).items() if count > 1]
     if twice:
-        listing.lack(f"{IDENTITIES} names images twice: {some(twice)}", "get the file again")
+        listing.add_problem(
+            f"{IDENTITIES} names images twice: {abbreviate(twice)}", "download the file again"
+        )
     return whole
 
 
 def add_people(listing: Listing, lines: list[tuple[str, str]], crop: str) -> None:
-    """Add the most frequent identities; images that the folder lacks are a problem."""
+    """Add the most frequent identities; report images that the folder lacks as a problem."""
     there = {Path(name).stem: name for name in scan(listing, crop)}
     own: dict[str, list[str]] = defaultdict(list)
     for name, identity in lines:
         own[identity].append(name)
-    ranked = sorted(own, key=lambda identity: -len(own[identity]))  # stable: ties by first seen
+    ranked = sorted(own, key=lambda identity: -len(own[identity]))  # stable
     absent: list[str] = []
     for identity in ranked[:PEOPLE]:
         stems = [Path(name).stem for name in own[identity]]
         absent += [name for name in own[identity] if Path(name).stem not in there]
         listing.add(identity, [f"{crop}/{there[stem]}" for stem in stems if stem in there])
     if absent:
-        listing.lack(
-            f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {some(absent)}",
+        listing.add_problem(
+            f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {abbreviate(absent)}",
             f"unpack the images into {crop} again",
         )

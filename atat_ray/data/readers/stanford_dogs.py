@@ -1,42 +1,48 @@
 """Stanford Dogs (Khosla et al. 2011): 120 breeds, each image cropped to its first bounding box.
 
-``Images/BREED/NAME.jpg`` and ``Annotation/BREED/NAME``, an XML file without a suffix. The official
-lists of training and test images are not used: the splits are drawn here.
+Files are ``Images/BREED/NAME.jpg`` and ``Annotation/BREED/NAME``, an XML file without a suffix. The
+official lists of training and test images are not used: the splits are drawn here.
 """
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import (
     Box,
     Listing,
+    abbreviate,
     check_classes,
     folders,
     images,
     open_root,
     require,
-    some,
 )
 
 BREEDS = 120
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
-def list_stanford_dogs(root: Path) -> Listing:
-    """List Stanford Dogs in the order of the folders, with the first bounding box of each image."""
-    listing = open_root(root)
-    if listing.problems:
-        return listing
-    if require(listing, "Images", "unpack images.tar there"):
-        for breed in folders(listing, "Images"):
-            listing.add(breed, images(listing, f"Images/{breed}"))
-    if require(listing, "Annotation", "unpack annotation.tar there"):
-        add_boxes(listing)
-    return check_classes(listing, expected=BREEDS, advice="unpack images.tar again")
+class StanfordDogs(FileReader):
+    """Stanford Dogs, one class for each breed."""
+
+    num_published = 20_580
+
+    def list_files(self, root: Path) -> Listing:
+        """List the breeds in the order of their folders; read the first box of each image."""
+        listing = open_root(root)
+        if listing.problems:
+            return listing
+        if require(listing, "Images", "unpack images.tar there"):
+            for breed in folders(listing, "Images"):
+                listing.add(breed, images(listing, f"Images/{breed}"))
+        if require(listing, "Annotation", "unpack annotation.tar there"):
+            add_boxes(listing)
+        return check_classes(listing, expected=BREEDS, advice="unpack images.tar again")
 
 
 def add_boxes(listing: Listing) -> None:
-    """Read the box of every image; annotations that are missing or broken are problems."""
+    """Read the box of every image; report missing and broken annotations as problems."""
     missing: list[str] = []
     broken: list[str] = []
     for name in listing.names:
@@ -48,13 +54,13 @@ def add_boxes(listing: Listing) -> None:
         except ValueError:
             broken.append(str(path.relative_to(listing.root)))
     if missing:
-        listing.lack(
-            f"{len(missing)} images have no annotation: {some(missing)}",
+        listing.add_problem(
+            f"{len(missing)} images have no annotation: {abbreviate(missing)}",
             "unpack annotation.tar again, or remove the images",
         )
     if broken:
-        listing.lack(
-            f"{len(broken)} annotations have no bounding box: {some(broken)}",
+        listing.add_problem(
+            f"{len(broken)} annotations have no bounding box: {abbreviate(broken)}",
             "unpack annotation.tar again",
         )
 
@@ -64,7 +70,7 @@ def read_box(path: Path) -> Box:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it has no box, or one without an inside.
+        ValueError: it has no box, or an empty one.
     """
     try:
         tree = ElementTree.fromstring(path.read_bytes())
@@ -72,5 +78,5 @@ def read_box(path: Path) -> Box:
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from error
     if not (left < right and top < bottom):
-        raise ValueError(f"the box {(left, top, right, bottom)} has no inside")
+        raise ValueError(f"the box {(left, top, right, bottom)} is empty")
     return left, top, right, bottom

@@ -18,7 +18,7 @@ from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
 from atat_ray.priors.stylegan2.framing import Settings, frame
 from atat_ray.priors.stylegan2.networks import Generator
-from atat_ray.utils.option_fields import STRICT, place
+from atat_ray.utils.option_fields import STRICT, location_option
 
 PLACEHOLDER = 64 * "0"
 
@@ -175,7 +175,7 @@ class StyleGan2Options:
         batch: images that are in memory at a time.
     """
 
-    path: str = place()
+    path: str = location_option()
     sha256: str
     psi: float = 0.5
     cutoff: int | None = None

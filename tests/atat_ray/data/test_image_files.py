@@ -10,13 +10,13 @@ import trees
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from atat_ray.data import LISTINGS, Data, load_split
+from atat_ray.data import DATASETS, Data, load_split
 from atat_ray.data.decoding import Corrupt, decode
 from atat_ray.data.image_cache import cache_folder, open_store
-from atat_ray.data.readers.celeba import list_celeba
-from atat_ray.data.readers.facescrub import list_facescrub
-from atat_ray.data.readers.image_folder import list_image_folder
-from atat_ray.data.readers.stanford_dogs import list_stanford_dogs
+from atat_ray.data.readers.celeba import CelebA
+from atat_ray.data.readers.facescrub import FaceScrub
+from atat_ray.data.readers.image_folder import ImageFolder
+from atat_ray.data.readers.stanford_dogs import StanfordDogs
 from atat_ray.data.stored_images import StoredImages, to_bytes
 from atat_ray.unit import run_unit
 from atat_ray.unit.block_assets import make_evaluation, make_prior
@@ -39,7 +39,7 @@ def root(tmp_path):
 
 
 def test_facescrub_has_actors_first_and_names_in_order(tmp_path):
-    found = list_facescrub(trees.facescrub(tmp_path))
+    found = FaceScrub().list_files(trees.facescrub(tmp_path))
     assert not found.problems
     assert found.classes[0] == "actor_faces/Actor 000"
     assert found.classes[264:266] == ["actor_faces/Actor 264", "actress_faces/Actress 000"]
@@ -49,7 +49,7 @@ def test_facescrub_has_actors_first_and_names_in_order(tmp_path):
 
 @pytest.mark.parametrize("folder", ["img_align_celeba", "hdcrop"])
 def test_celeba_has_the_most_frequent_people_first_and_ties_as_they_come(tmp_path, folder):
-    found = list_celeba(trees.celeba(tmp_path, folder=folder))
+    found = CelebA().list_files(trees.celeba(tmp_path, folder=folder))
     assert not found.problems
     assert found.classes[:7] == [str(person) for person in range(2500, 2507)]
     assert found.classes[7:10] == ["2000", "2001", "2002"]
@@ -61,11 +61,13 @@ def test_celeba_has_the_most_frequent_people_first_and_ties_as_they_come(tmp_pat
 
 def test_celeba_takes_the_hd_crop_where_both_are_there(tmp_path):
     trees.celeba(tmp_path, folder="img_align_celeba")
-    assert list_celeba(trees.celeba(tmp_path, folder="hdcrop")).names[0].startswith("hdcrop/")
+    assert (
+        CelebA().list_files(trees.celeba(tmp_path, folder="hdcrop")).names[0].startswith("hdcrop/")
+    )
 
 
 def test_dogs_are_cropped_to_their_first_box(tmp_path):
-    found = list_stanford_dogs(trees.stanford_dogs(tmp_path))
+    found = StanfordDogs().list_files(trees.stanford_dogs(tmp_path))
     assert not found.problems
     assert len(found.classes) == 120
     assert set(found.boxes.values()) == {(1, 2, 9, 8)}
@@ -102,7 +104,7 @@ def test_every_mode_of_pillow_becomes_three_channels(tmp_path, mode):
 
 
 def test_a_store_has_the_pixels_of_every_file_and_is_written_once(root, cache, monkeypatch):
-    listing = list_image_folder(root)
+    listing = ImageFolder().list_files(root)
     images, labels = open_store(listing, size=32)
     assert isinstance(images, StoredImages)
     assert images.shape == (12, 3, 32, 32)
@@ -112,24 +114,26 @@ def test_a_store_has_the_pixels_of_every_file_and_is_written_once(root, cache, m
     (folder,) = cache.iterdir()
     assert json.loads((folder / "index.json").read_text())["names"] == listing.names
     monkeypatch.setattr("atat_ray.data.image_cache.decode_all", None)
-    again, _ = open_store(list_image_folder(root), size=32)
+    again, _ = open_store(ImageFolder().list_files(root), size=32)
     assert torch.equal(again.pixels, images.pixels)
 
 
 def test_a_store_is_another_one_when_files_labels_or_size_change(root):
-    keys = {open_store(list_image_folder(root), size=size)[0].fingerprint for size in (32, 48)}
+    keys = {
+        open_store(ImageFolder().list_files(root), size=size)[0].fingerprint for size in (32, 48)
+    }
     (root / "ann" / "0.jpg").write_bytes(trees.picture(3, size=(40, 50)))
-    keys.add(open_store(list_image_folder(root), size=32)[0].fingerprint)
+    keys.add(open_store(ImageFolder().list_files(root), size=32)[0].fingerprint)
     (root / "cy").rename(root / "cyd")
-    keys.add(open_store(list_image_folder(root), size=32)[0].fingerprint)
+    keys.add(open_store(ImageFolder().list_files(root), size=32)[0].fingerprint)
     (root / "ann" / "0.jpg").unlink()
-    keys.add(open_store(list_image_folder(root), size=32)[0].fingerprint)
+    keys.add(open_store(ImageFolder().list_files(root), size=32)[0].fingerprint)
     assert len(keys) == 5
 
 
 @pytest.mark.parametrize("harm", ["cut", "index"])
 def test_a_store_that_is_not_whole_is_written_again(root, cache, harm):
-    images, _ = open_store(list_image_folder(root), size=32)
+    images, _ = open_store(ImageFolder().list_files(root), size=32)
     before = images.pixels.clone()
     del images
     (folder,) = cache.iterdir()
@@ -137,7 +141,7 @@ def test_a_store_that_is_not_whole_is_written_again(root, cache, harm):
         (folder / "images.u8").write_bytes(b"123")
     else:
         (folder / "index.json").unlink()
-    again, _ = open_store(list_image_folder(root), size=32)
+    again, _ = open_store(ImageFolder().list_files(root), size=32)
     assert torch.equal(again.pixels, before)
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
@@ -168,7 +172,7 @@ def test_too_little_room_is_said_before_anything_is_decoded(root, monkeypatch):
         "atat_ray.data.image_cache.shutil.disk_usage", lambda path: SimpleNamespace(free=100)
     )
     with pytest.raises(ValueError, match="GiB free; set ATAT_CACHE to another folder"):
-        open_store(list_image_folder(root), size=32)
+        open_store(ImageFolder().list_files(root), size=32)
 
 
 def test_a_split_is_stratified_seeded_and_may_have_no_public_classes(root):
@@ -208,7 +212,10 @@ def test_images_become_floats_only_when_they_are_asked_for(root):
         ({"train_share": None}, "give num_train, .* or train_share"),
         ({"num_train": 2}, "give num_train, .* or train_share"),
         ({"train_share": 1.0}, r"train_share must be in \(0, 1\), got 1"),
-        ({"name": "orl_faces", "skip_corrupt": True}, "skip_corrupt would skip nothing"),
+        (
+            {"name": "orl_faces", "skip_corrupt": True},
+            "skip_corrupt is for datasets",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(change, message):
@@ -223,9 +230,11 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "atat-ray"
 
 
-def test_no_dataset_is_listed_that_data_does_not_know():
-    for name in LISTINGS:
+def test_every_dataset_of_image_files_requires_its_folder():
+    for name in (name for name, reader in DATASETS.items() if reader.from_files):
         assert Data(**{**SPLIT, "name": name, "root": "somewhere"}).name == name
+        with pytest.raises(ValueError, match=f"{name} needs root"):
+            Data(**{**SPLIT, "name": name, "root": None})
 
 
 SMALL = {"epochs": 1, "batch_size": 4, "learning_rate": 0.001, "weight_decay": 0.0}

@@ -12,7 +12,6 @@ from atat_ray.defenses.anti_adversarial import AntiAdversarial
 from atat_ray.defenses.decoys import draw_reference_decoys
 from atat_ray.defenses.neg_ls import NegLs
 from atat_ray.robustness.pgd import pgd
-from atat_ray.training.interface import prepare
 
 ATAT = {"weight": 2.0, "epsilon": 0.02, "steps": 2, "step_size": 0.01, "random_start": True}
 
@@ -82,7 +81,7 @@ def test_split_statistics_leave_the_clean_ones_alone(batch):
     with pytest.raises(ValueError, match="needs a model that the defense prepared"):
         defense.loss(small(), images, labels, draws())
     with pytest.raises(ValueError, match="needs batch normalisation"):
-        prepare(defense, nn.Linear(2, 2), public=None, seed=0)
+        defense.prepare(nn.Linear(2, 2), public=None, seed=0)
 
 
 def test_a_low_pass_perturbation_is_constant_in_its_cells_and_reaches_the_decoy(batch):
@@ -248,7 +247,7 @@ def test_skips_are_scaled_stage_by_stage(batch, name, options, scales):
 
 def test_skip_removal_refuses_networks_without_skips_and_factors_without_effect():
     with pytest.raises(ValueError, match=r"rolss needs a network with skips, got Linear"):
-        prepare(DEFENSES["rolss"](skips=(1, 0)), nn.Linear(2, 2), public=None, seed=0)
+        DEFENSES["rolss"](skips=(1, 0)).prepare(nn.Linear(2, 2), public=None, seed=0)
     with pytest.raises(ValueError, match=r"one factor for each of the 4 stages, got 2"):
         small(DEFENSES["rolss"](skips=(1, 0)))
     with pytest.raises(ValueError, match="change nothing"):

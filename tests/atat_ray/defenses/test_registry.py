@@ -6,13 +6,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from atat_ray.data import Faces
-from atat_ray.defenses import DEFENSES, defense_name, find_defense
+from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
 from atat_ray.defenses.decoy_noise import DecoyNoise
 from atat_ray.defenses.decoys import draw_decoys
 from atat_ray.models import build_target
 from atat_ray.robustness.pgd import pgd
-from atat_ray.training.interface import prepare
 from atat_ray.utils.seeding import generator
 
 ATAT = {"weight": 2.0, "epsilon": 0.02, "steps": 3, "step_size": 0.008, "random_start": True}
@@ -100,12 +99,12 @@ def test_wrong_options_are_refused_with_what_is_allowed(options, message):
 
 def test_every_defense_is_found_by_its_name_and_describes_itself():
     for name, kind in DEFENSES.items():
-        assert find_defense(name) is kind
+        assert DEFENSES.find(name) is kind
         assert kind.summary
         assert kind.source
-    assert defense_name(DecoyNoise(weight=1.0, epsilon=0.1)) == "decoy_noise"
+    assert DEFENSES.name_of(type(DecoyNoise(weight=1.0, epsilon=0.1))) == "decoy_noise"
     with pytest.raises(ValueError, match=r"'anti_adverserial' \(did you mean 'anti_adversarial'"):
-        find_defense("anti_adverserial")
+        DEFENSES.find("anti_adverserial")
 
 
 def test_tl_dmi_without_public_epochs_freezes_what_the_network_began_with():
@@ -113,6 +112,6 @@ def test_tl_dmi_without_public_epochs_freezes_what_the_network_began_with():
     plain = build_target("small_resnet", num_classes=4, channels=1, seed=5)
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     nobody = Faces(images=torch.zeros(0, 1, 32, 32), labels=torch.zeros(0, dtype=torch.long))
-    model = prepare(DEFENSES["tl_dmi"](frozen=1, public_epochs=0), plain, public=nobody, seed=1)
+    model = DEFENSES["tl_dmi"](frozen=1, public_epochs=0).prepare(plain, public=nobody, seed=1)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not all(parameter.requires_grad for parameter in model.parameters())

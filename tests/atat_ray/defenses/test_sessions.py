@@ -16,7 +16,7 @@ from atat_ray.models import build_target
 from atat_ray.models.image_layers import delete
 from atat_ray.models.sparse_coding import SparseCoding
 from atat_ray.training import train
-from atat_ray.training.interface import Course, prepare
+from atat_ray.training.interface import Course
 from atat_ray.utils.seeding import generator
 
 NONE = torch.zeros(32, 32).bool()  # of the pixels
@@ -152,7 +152,7 @@ def test_sparse_codes_have_the_channels_of_the_images_and_a_stride_that_fits():
     def trained(**options):
         defense = DEFENSES["sca"](threshold=0.25, iterations=2, **options)
         model = build_target("small_resnet", num_classes=4, channels=3, seed=5)
-        model = prepare(defense, model, public=None, seed=3)
+        model = defense.prepare(model, public=None, seed=3)
         train(model, colour, defense, TRAINING, seed=1)
         return model.front.dictionary.shape
 

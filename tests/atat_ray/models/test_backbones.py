@@ -19,7 +19,6 @@ from atat_ray.models.auxiliary_head import auxiliary_loss
 from atat_ray.models.backbones import FAMILIES, find_weights
 from atat_ray.models.introspection import outputs_of
 from atat_ray.training import Training, train
-from atat_ray.training.interface import prepare
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.precision import true_float32
 from atat_ray.utils.seeding import generator
@@ -110,20 +109,20 @@ def test_stages_are_four_and_come_in_order(name, faces):
 @pytest.mark.parametrize("defense", sorted(OPTIONS))
 def test_every_defense_trains_a_residual_network(defense, faces):
     options = DEFENSES[defense](**OPTIONS[defense])
-    model = prepare(options, make(), public=faces, seed=0)
+    model = options.prepare(make(), public=faces, seed=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     curves = train(model, faces, options, ONE, seed=0)
     assert torch.tensor(curves[0]["loss"]).isfinite()
     changed = [n for n, v in model.named_parameters() if not torch.equal(v, before[n])]
     assert any("head" in name for name in changed)
-    fresh = prepare(options, make(), public=None, seed=0)
+    fresh = options.prepare(make(), public=None, seed=0)
     fresh.load_state_dict(model.state_dict())
 
 
 @pytest.mark.parametrize("defense", ["rolss", "ssf"])
 def test_a_network_without_residual_skips_is_refused_by_what_removes_them(defense):
     with pytest.raises(ValueError, match=f"{defense} needs a network with skips, got DenseNet"):
-        prepare(DEFENSES[defense](**OPTIONS[defense]), make("densenet121"), public=None, seed=0)
+        DEFENSES[defense](**OPTIONS[defense]).prepare(make("densenet121"), public=None, seed=0)
 
 
 def test_a_skip_is_scaled_or_gone_with_its_parameters(faces):
@@ -148,7 +147,7 @@ def test_imagenet_weights_that_are_absent_are_one_line_with_the_file_its_address
     assert str(hub) in str(error.value)
     assert "\n" not in str(error.value)
     for name in FAMILIES:
-        with pytest.raises(ValueError, match=r"get https://"):
+        with pytest.raises(ValueError, match=r"download https://"):
             find_weights(name)
 
 
@@ -162,10 +161,14 @@ def test_imagenet_weights_are_taken_and_the_head_is_not(hub):
     path = hub / "resnet18-f37072fd.pth"
     for damage in (b"half", b"", path.read_bytes()[:-5000]):
         path.write_bytes(damage)
-        with pytest.raises(ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* get the"):
+        with pytest.raises(
+            ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* download the"
+        ):
             make(weights="imagenet")
     torch.save({"conv1.weight": torch.ones(1)}, path)
-    with pytest.raises(ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* get the file"):
+    with pytest.raises(
+        ValueError, match=r"cannot read .*resnet18-f37072fd\.pth.* download the file"
+    ):
         make(weights="imagenet")
 
 
@@ -221,7 +224,7 @@ def test_the_auxiliary_loss_is_that_of_its_head_and_moves_no_statistics(faces):
     logits = model.auxiliary(features.square().mean((2, 3)))
     assert torch.allclose(loss, cross_entropy(logits, faces.labels))
     assert torch.equal(model.norm.running_mean, torch.zeros(3))
-    with pytest.raises(ValueError, match="which ResNet has not; use inception_v3"):
+    with pytest.raises(ValueError, match="which ResNet does not have; use inception_v3"):
         auxiliary_loss(make(), faces.images, faces.labels)
 
 

@@ -8,7 +8,7 @@ from atat_ray.data import Faces
 from atat_ray.robustness import ATTACK_SETS, Robustness, robust_accuracies
 from atat_ray.robustness import autoattack as robustness_module
 from atat_ray.robustness.attack_sets import least_classes
-from atat_ray.robustness.autoattack import resisting, resists
+from atat_ray.robustness.autoattack import robust_mask, robust_masks
 from atat_ray.utils.seeding import generator
 
 CLASSES = 6
@@ -22,7 +22,7 @@ def faces():
 
 @pytest.fixture(scope="module")
 def model(faces):
-    """A small network that has learned its images, so that some resist and some do not."""
+    """A small network that has learned its images, so that attacks fool it on some of them."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(36, 48), nn.BatchNorm1d(48), nn.Tanh(), nn.Linear(48, CLASSES)
@@ -69,12 +69,12 @@ def by_hand(model, faces, epsilon, attacks, seed, classes=CLASSES):
     [(name, 0.1) for name in sorted(ATTACK_SETS)]
     + [(name, epsilon) for name in ("apgd-10", "standard") for epsilon in (0.08, 0.12)],
 )
-def test_resisting_images_are_those_of_pyautoattack_by_hand(model, faces, epsilon, attacks):
+def test_robust_images_are_those_of_pyautoattack_by_hand(model, faces, epsilon, attacks):
     trace = sys.gettrace()
     with torch.random.fork_rng(devices=[]):
         expected = by_hand(model, faces, epsilon, attacks, seed=3)
     sys.settrace(trace)
-    found = resists(
+    found = robust_mask(
         model, faces.images, faces.labels, epsilon=epsilon, attacks=attacks,
         num_classes=CLASSES, seed=3,
     )  # fmt: skip
@@ -92,7 +92,7 @@ def test_a_set_attacks_as_few_classes_as_it_needs(model, faces, attacks):
     with torch.random.fork_rng(devices=[]):
         expected = by_hand(first, few, 0.1, attacks, seed=3, classes=classes)
     sys.settrace(trace)
-    found = resists(
+    found = robust_mask(
         first, few.images, few.labels, epsilon=0.1, attacks=attacks, num_classes=classes, seed=3
     )
     assert torch.equal(found, expected)
@@ -100,7 +100,7 @@ def test_a_set_attacks_as_few_classes_as_it_needs(model, faces, attacks):
 
 def test_the_sets_differ_from_a_constant_and_shrink_with_epsilon(model, faces):
     robustness = Robustness(attacks="apgd-10", epsilons=(0.05, 0.09, 0.13))
-    found = robust_accuracies([resisting(model, faces, robustness, num_classes=CLASSES, seed=3)])
+    found = robust_accuracies([robust_masks(model, faces, robustness, num_classes=CLASSES, seed=3)])
     assert found[0.05] > found[0.09] > found[0.13]
 
 
@@ -115,7 +115,7 @@ def test_global_state_is_left_as_it_was(model, faces):
     sys.settrace(trace)
     try:
         options = {"epsilon": 0.05, "attacks": "apgd-10", "num_classes": CLASSES, "seed": 1}
-        resists(model.train(), faces.images, faces.labels, **options)
+        robust_mask(model.train(), faces.images, faces.labels, **options)
         kept = sys.gettrace()
     finally:
         sys.settrace(before)
@@ -138,7 +138,7 @@ def test_what_autoattack_would_silently_misread_is_refused(model, faces, change,
     options = {"epsilon": 0.01, "attacks": "apgd-10", "num_classes": CLASSES, "seed": 1, **change}
     images = faces.images * options.pop("images", 1.0)
     with pytest.raises(ValueError, match=message):
-        resists(model, images, faces.labels, **options)
+        robust_mask(model, images, faces.labels, **options)
 
 
 def test_settings_are_checked():
@@ -158,7 +158,7 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
 ):
     settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=chunk)
     options = {"num_classes": CLASSES, "seed": 3}
-    expected = robust_accuracies([resisting(model, faces, settings, **options)])
+    expected = robust_accuracies([robust_masks(model, faces, settings, **options)])
     true_attack, calls = robustness_module.run_attack, []
 
     def measure(kill_at):
@@ -170,7 +170,7 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
 
         monkeypatch.setattr(robustness_module, "run_attack", counting)
         keep = (tmp_path / "parts", "hash")
-        return robust_accuracies([resisting(model, faces, settings, **options, keep=keep)])
+        return robust_accuracies([robust_masks(model, faces, settings, **options, keep=keep)])
 
     with pytest.raises(Killed):
         measure(3)
@@ -181,7 +181,7 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
     assert measure(None) == expected
     assert len(calls) == runs
     keep = (tmp_path / "parts", "of another model")
-    other = robust_accuracies([resisting(model, faces, settings, **options, keep=keep)])
+    other = robust_accuracies([robust_masks(model, faces, settings, **options, keep=keep)])
     assert other == expected
     assert len(calls) == 2 * runs
 
@@ -189,10 +189,10 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
 def test_chunks_that_are_attacked_apart_make_up_the_whole(model, faces):
     settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=10)
     options = {"num_classes": CLASSES, "seed": 3}
-    whole = resisting(model, faces, settings, **options)
-    parts = [resisting(model, faces, settings, **options, part=part) for part in range(3)]
-    for epsilon, resist in whole.items():
-        assert torch.equal(torch.cat([part[epsilon] for part in parts]), resist)
+    whole = robust_masks(model, faces, settings, **options)
+    parts = [robust_masks(model, faces, settings, **options, part=part) for part in range(3)]
+    for epsilon, mask in whole.items():
+        assert torch.equal(torch.cat([part[epsilon] for part in parts]), mask)
     assert robust_accuracies(parts) == robust_accuracies([whole])
 
 
@@ -200,7 +200,7 @@ def test_chunks_that_are_attacked_apart_make_up_the_whole(model, faces):
 def test_the_parts_of_the_ensemble_are_each_weaker_than_all_of_it(model, faces):
     options = {"epsilon": 0.1, "num_classes": CLASSES, "seed": 3}
     found = {
-        name: resists(model, faces.images, faces.labels, attacks=name, **options)
+        name: robust_mask(model, faces.images, faces.labels, attacks=name, **options)
         for name in ("apgd-ce", "apgd-t", "fab-t", "square", "standard")
     }
     for name in ("apgd-ce", "apgd-t", "fab-t", "square"):
@@ -225,7 +225,7 @@ def test_networks_that_draw_noise_are_attacked_on_average_gradients(model, faces
     calls, share = [], []
     for eot in (1, 20):
         noisy = Noisy(model)
-        found = resists(
+        found = robust_mask(
             noisy, faces.images, faces.labels, epsilon=0.1, attacks="rand", num_classes=CLASSES,
             seed=3, eot=eot,
         )  # fmt: skip
@@ -233,5 +233,5 @@ def test_networks_that_draw_noise_are_attacked_on_average_gradients(model, faces
         share.append(float(found.float().mean()))
     assert calls[1] > 10 * calls[0]
     assert share[1] <= share[0]
-    with pytest.raises(ValueError, match="fab-t, square of 'standard' does not; use rand"):
+    with pytest.raises(ValueError, match="fab-t, square of 'standard' do not; use .* set rand"):
         Robustness(attacks="standard", epsilons=(0.1,), eot=20)

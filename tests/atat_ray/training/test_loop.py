@@ -6,7 +6,7 @@ from small import draws, small
 
 from atat_ray.data import Faces
 from atat_ray.data.augmentation import Augmentation, augment
-from atat_ray.defenses import DEFENSES
+from atat_ray.defenses import DEFENSES, Defense
 from atat_ray.defenses.anti_adversarial import AntiAdversarial
 from atat_ray.training import Training, accuracy, train
 from atat_ray.training.loop import Loop, warmup_share
@@ -62,7 +62,7 @@ def test_arms_see_the_same_images_in_the_same_order(faces):
     seen = {"plain": [], "atat": []}
 
     @dataclass
-    class Spy:
+    class Spy(Defense):
         name: str
         inner: object
 

@@ -43,9 +43,9 @@ def test_files_are_named_by_two_digits_or_more():
     assert names == ["train-acc-0.90.pt", "train-acc-0.91.pt", "train-acc-0.905.pt"]
 
 
-def test_thresholds_that_are_not_given_are_in_no_hash_and_others_are_refused():
+def test_thresholds_are_part_of_the_hash_and_those_that_are_no_accuracies_are_refused():
     plain = Training(epochs=1, batch_size=2, learning_rate=0.1, weight_decay=0)
-    assert specification_hash(plain) == specification_hash(replace(plain, thresholds=()))
+    assert specification_hash(plain) != specification_hash(replace(plain, thresholds=(0.9,)))
     with pytest.raises(ValueError, match=r"thresholds are accuracies in \(0, 1\), got \(90,"):
         replace(plain, thresholds=(90,))
 

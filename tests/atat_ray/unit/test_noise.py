@@ -10,7 +10,7 @@ from atat_ray.models import bottleneck
 from atat_ray.models.bottleneck import Bottleneck, reseed
 from atat_ray.robustness import Robustness
 from atat_ray.robustness import autoattack as robustness
-from atat_ray.robustness.autoattack import resisting
+from atat_ray.robustness.autoattack import robust_masks
 from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import train_stage as target
@@ -73,7 +73,7 @@ def test_a_measurement_that_was_cut_off_ends_as_one_that_was_not(spec, tmp_path,
 
     def measure(keep, attack=true_attack):
         monkeypatch.setattr(robustness, "run_attack", attack)
-        found = resisting(
+        found = robust_masks(
             load_target(spec, split, tmp_path), split.test, settings, num_classes=6, seed=3,
             keep=(tmp_path / keep, "hash"),
         )  # fmt: skip
