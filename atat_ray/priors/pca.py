@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.augmentation import resample
-from atat_ray.priors.base import Prior
+from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.face_mixing import mix_faces
 from atat_ray.utils.seeding import BatchDraws
 
@@ -91,7 +91,7 @@ class RotatedPCAPrior(Prior):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RotatedPCAOptions:
+class RotatedPCAOptions(PriorOptions):
     """What a protocol may choose of the rotated PCA prior, the "strong" attack's.
 
     Attributes:
@@ -102,8 +102,7 @@ class RotatedPCAOptions:
     num_components: int = 300
     num_faces: int = 2000
 
-    needs_public: ClassVar[bool] = True  # images, to be fitted to
-    offers: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[type[Prior]] = RotatedPCAPrior
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

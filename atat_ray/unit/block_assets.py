@@ -8,9 +8,9 @@ from atat_ray.data import IdentitySplit, load_split
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.evaluation import EvaluationModels, fit_evaluation_models
 from atat_ray.evaluation.evaluators import held_out_accuracy
-from atat_ray.priors import Prior, load_prior, prior_state
+from atat_ray.priors import Prior, fit_prior, load_prior, prior_state
 from atat_ray.unit.spec import BlockSpec
-from atat_ray.utils.seeding import derive_seed, generator
+from atat_ray.utils.seeding import derive_seed
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 
@@ -60,13 +60,8 @@ def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]
     if payload is None:
         start = time.perf_counter()
         public = load_split(block.data, block.split).public
-        if not len(public) and block.priors[inversion].needs_public:
-            raise ValueError(
-                f"the prior of {inversion} is fitted to public images and every class is private; "
-                "lower num_private, so that some classes stay public"
-            )
-        draws = generator(block.seed, block.name, "prior", inversion)
-        prior = block.priors[inversion].fit(public.images[:], draws)
+        seed = derive_seed(block.seed, block.name, "prior", inversion)
+        prior = fit_prior(block.priors[inversion], public, seed=seed)
         payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
         save_stage(path, block.prior_hash(inversion), payload)
     return {
@@ -88,8 +83,7 @@ def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:
     make_prior(block, inversion, folder)
     payload = load_stage(folder / f"{block.name}-prior-{inversion}.pt", block.prior_hash(inversion))
     assert payload is not None, "the prior was written a moment ago"
-    # Of a prior in a file of its own only the hash was kept; the options say where it lies today.
-    return load_prior(payload["state"], getattr(block.priors[inversion], "path", None))
+    return load_prior(payload["state"], block.priors[inversion].file())
 
 
 def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> EvaluationModels:

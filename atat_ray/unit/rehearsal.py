@@ -16,7 +16,7 @@ import torch
 
 from atat_ray.data import LISTINGS, MADE, Data, load_split
 from atat_ray.models.backbones import find_weights
-from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
+from atat_ray.priors import PriorOptions
 from atat_ray.robustness import ATTACK_SETS
 from atat_ray.robustness.autoattack import run_attack
 from atat_ray.training import Training
@@ -81,10 +81,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
                 spec.block.evaluation.training, spec.block.evaluation.architecture, tight, notes
             ),
         ),
-        priors={
-            name: stand_in(prior, stand_ins, narrow, notes)
-            for name, prior in spec.block.priors.items()
-        },
+        priors=stand_in_priors(spec.block.priors, stand_ins, narrow, notes),
     )
     if tight:
         notes.append(f"no GPU: batches of {CPU_BATCH} images, one candidate of one class")
@@ -136,19 +133,16 @@ def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
     return replace(data, at_most=few)
 
 
-def stand_in(prior: Any, folder: Path, narrow: bool, notes: list[str]) -> Any:
-    """Make a generator of FFHQ's shape and random weights if a prior's file is not there."""
-    if not hasattr(prior, "check") or Path(prior.path).expanduser().is_file():
-        return prior
-    note = f"there is no file {prior.path}: a generator of FFHQ's shape with random weights"
-    if narrow:
-        note += ", with an eighth of its channels after the first kind of unit"
-    notes.append(note)
-    path = folder / f"{'narrow' if narrow else 'ffhq'}.safetensors"
-    hashed = path.with_suffix(".sha256")
-    if not path.exists():
-        hashed.write_text(make_generator(path, NARROW if narrow else FFHQ))
-    return replace(prior, path=str(path), sha256=hashed.read_text())
+def stand_in_priors(
+    priors: dict[str, PriorOptions], folder: Path, narrow: bool, notes: list[str]
+) -> dict[str, PriorOptions]:
+    """Replace the priors whose weights file is missing, and note each replacement."""
+    found = {}
+    for name, options in priors.items():
+        found[name], note = options.stand_in(folder, narrow=narrow)
+        if note:
+            notes.append(note)
+    return found
 
 
 def rehearse(

@@ -1,36 +1,16 @@
 """All that a unit's outcome depends on, and the hashes that name its stages by it."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
-
-import torch
-from torch import Tensor
 
 from atat_ray.data import Data
 from atat_ray.evaluation import Evaluation
 from atat_ray.inversion import Attack
-from atat_ray.priors import Prior
+from atat_ray.priors import PriorOptions
 from atat_ray.robustness import Robustness
 from atat_ray.training import Training
 from atat_ray.training.interface import Defense
 from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.seeding import derive_seed
-
-
-class PriorOptions(Protocol):
-    """Options of a prior, and how it is fitted.
-
-    Attributes:
-        needs_public: whether it cannot do without public images.
-        offers: what an attack may need of the prior: "stages", "weights" that can be tuned.
-    """
-
-    needs_public: ClassVar[bool]
-    offers: ClassVar[tuple[str, ...]]
-
-    def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
-        """Fit a prior to public images (N, C, H, W) in [0, 1]."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

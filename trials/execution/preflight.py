@@ -35,8 +35,7 @@ def missing(protocol: Settings) -> list[str]:
     if protocol.evaluation.training.weights == "imagenet":
         checks.append(partial(find_weights, protocol.evaluation.architecture))
     for inversion in protocol.inversions.values():
-        if hasattr(inversion.prior, "check"):  # it is in a file
-            checks.append(inversion.prior.check)
+        checks.append(inversion.prior.check)
     found = []
     for check in checks:
         try:

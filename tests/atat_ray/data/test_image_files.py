@@ -270,7 +270,7 @@ def test_what_needs_public_images_says_so_where_every_class_is_private(stored_pr
     stored_protocol["data"]["num_private"] = 6
     stored_protocol["arms"]["frozen"] = {"defense": "tl_dmi", "frozen": 1}
     protocol = Protocol.model_validate(stored_protocol)
-    with pytest.raises(ValueError, match="prior of standard is fitted to public images.*num_priv"):
+    with pytest.raises(ValueError, match="rotated_pca prior is fitted to public images.*num_priv"):
         make_prior(protocol.block_spec("split-0"), "standard", tmp_path)
     spec = protocol.unit_spec("split-0-01", "split-0", "frozen")
     with pytest.raises(ValueError, match="tl_dmi learns .* lower num_private"):

@@ -111,10 +111,10 @@ def test_defenses_that_need_a_whole_batch_or_public_images_pass(rehearsed, conte
 
 def test_missing_files_are_stood_in_for_and_it_is_said(rehearsed, content, monkeypatch):
     """Small stand-ins, that it takes a second."""
-    from atat_ray.unit import rehearsal
+    from atat_ray.priors.stylegan2 import prior
 
-    monkeypatch.setattr(rehearsal, "FFHQ", TINY)
-    monkeypatch.setattr(rehearsal, "NARROW", TINY)
+    monkeypatch.setattr(prior, "FFHQ", TINY)
+    monkeypatch.setattr(prior, "NARROW", TINY)
     content["data"] = {"name": "image_folder", "root": "/nowhere", "num_private": 6,
                        "train_share": 0.9, "size": 32}  # fmt: skip
     content["inversions"]["standard"]["prior"] = {

@@ -247,9 +247,9 @@ def test_an_attack_searches_the_prior(options):
 
 def test_a_prior_in_a_file_is_not_loaded_without_its_path(options):
     state = prior_state(options.fit(torch.rand(2, 3, 16, 16), generator(1)))
-    with pytest.raises(ValueError, match="the prior stylegan2 is in a file of its own"):
+    with pytest.raises(ValueError, match="stylegan2 prior is read from its weights file"):
         load_prior(state)
-    assert isinstance(load_prior(state, options.path), StyleGan2Prior)
+    assert isinstance(load_prior(state, options.file()), StyleGan2Prior)
 
 
 @pytest.mark.parametrize(
