@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from atat_ray.data import Faces, load_split
-from atat_ray.inversion.cost_estimate import STEPS, estimate, timed
+from atat_ray.inversion.cost_estimate import TIMED_CALLS, estimate, fastest_seconds
 from atat_ray.training.loop import Loop
 from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.spec import UnitSpec
@@ -44,22 +44,22 @@ def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
     faces = split.train.to(device)
     model = new_target(spec, split, device).train()
     size = spec.training.batch_size
-    long = replace(spec.training, epochs=STEPS + 1)  # the schedule allows so many steps
+    long = replace(spec.training, epochs=TIMED_CALLS + 1)  # the schedule allows so many steps
     with true_float32():
         loop = Loop(model, faces, spec.defense, long, seed=0)
-        train = timed(device, lambda: loop.step(torch.arange(size))) / size
+        train = fastest_seconds(device, lambda: loop.step(torch.arange(size))) / size
     model.eval().requires_grad_(False)
     batch = Faces(images=faces.images[:size], labels=faces.labels[:size]).images[:]
     inversions = {}
     for name, attack in full.inversions.items():
         prior = load_block_prior(spec.block, name, assets).to(device)
         candidates = spec.inversions[name].candidates
-        found = estimate(model, prior, split.num_classes, attack, probed=candidates)
+        found = estimate(model, prior, split.num_classes, attack, num_probed=candidates)
         inversions[name] = found.seconds
     return Rates(
         train=train,
-        forward=timed(device, lambda: model(batch)) / size,
-        gradient=timed(device, lambda: gradient(model, batch)) / size,
+        forward=fastest_seconds(device, lambda: model(batch)) / size,
+        gradient=fastest_seconds(device, lambda: gradient(model, batch)) / size,
         inversions=inversions,
     )
 

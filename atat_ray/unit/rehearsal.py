@@ -94,7 +94,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         defense=spec.defense if least is None else least(),
         training=shrink_training(spec.training, spec.architecture, tight, notes),
         inversions={
-            name: inversion.least() if tight else inversion.once()
+            name: inversion.minimal() if tight else inversion.with_one_step()
             for name, inversion in spec.inversions.items()
         },
         # An untrained network is wrong about most images, which nobody attacks: see attack_once.

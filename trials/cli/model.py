@@ -122,7 +122,7 @@ def invert(folder: Path, echo: Callable[[str], None]) -> int:
     spec = load(folder)
     for inversion, attack in spec.inversions.items():
         echo(f"inversion {inversion}: {attack.candidates} candidates a class, "
-             f"{attack.steps_of_a_class()} candidate-steps")  # fmt: skip
+             f"{attack.steps_per_class()} candidate-steps")  # fmt: skip
         if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
             echo(str(expect(spec, inversion, folder)))
         found = invert_stage(spec, inversion, folder / "assets", folder)
