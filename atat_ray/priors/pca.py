@@ -31,10 +31,6 @@ class PrincipalComponents:
         """Give the rows (K, D) that turn N(0, 1) latents w into ``mean + w @ basis``."""
         return self.axes * self.scales[:, None]
 
-    def whiten(self, samples: Tensor) -> Tensor:
-        """Give the latents (N, K) of samples (N, D); those it was fitted to have unit variance."""
-        return (samples - self.mean) @ self.axes.T / self.scales
-
 
 def fit_pca(samples: Tensor, num_components: int) -> PrincipalComponents:
     """Fit principal components to samples (N, D), by eigenvectors of the smaller Gram matrix.

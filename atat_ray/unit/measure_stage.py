@@ -17,7 +17,7 @@ from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.evaluation.scoring import reported
 from atat_ray.metrics.frechet import frechet_distance
-from atat_ray.metrics.knowledge import knowledge_extraction_score
+from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
 from atat_ray.models import build_target
 from atat_ray.models.introspection import outputs_of, stages
