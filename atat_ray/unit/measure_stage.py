@@ -15,7 +15,7 @@ from atat_ray.data import Faces, IdentitySplit, load_split
 from atat_ray.data.stored_images import StoredImages, in_parts
 from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
-from atat_ray.evaluation.scoring import reported
+from atat_ray.evaluation.scoring import select_reported_stage
 from atat_ray.metrics.frechet import frechet_distance
 from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
@@ -99,7 +99,7 @@ def pictures(
     """
     device = pick_device()
     models = load_evaluation(spec.block, split, assets).to(device)
-    stage = reported(invert_stage(spec, inversion, assets, folder), models)
+    stage = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
     seen = Faces(images=stage["images"], labels=stage["classes"]).to(device)
     recognised = split.recognised.to(device)
     with torch.no_grad():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atat_ray.data import load_split
-from atat_ray.evaluation.scoring import reported, score
+from atat_ray.evaluation.scoring import score, select_reported_stage
 from atat_ray.unit.block_assets import load_evaluation
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import Perform, one_by_one
@@ -22,12 +22,13 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
     models = load_evaluation(spec.block, split, assets).to(pick_device())
     payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
     for inversion in spec.inversions:
-        stage = reported(invert_stage(spec, inversion, assets, folder), models)
-        outcomes, rows, picture = score(stage["images"], stage["classes"], models, split)
-        outcomes["target_confidence"] = float(stage["confidence"].mean())
-        payload["outcomes"] |= {f"{inversion}/{k}": v for k, v in outcomes.items()}
-        payload["classes"] += [{"inversion": inversion, **row} for row in rows]
-        payload["pictures"][inversion] = picture
+        found = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
+        scores = score(found["images"], found["classes"], models, split)
+        confidence = float(found["confidence"].mean())
+        outcomes = {**scores.outcomes, "target_confidence": confidence}
+        payload["outcomes"] |= {f"{inversion}/{name}": v for name, v in outcomes.items()}
+        payload["classes"] += [{"inversion": inversion, **row} for row in scores.classes]
+        payload["pictures"][inversion] = scores.picture
     payload["seconds"] = time.perf_counter() - start
     return payload
 

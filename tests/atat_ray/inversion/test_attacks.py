@@ -80,7 +80,7 @@ def test_every_loss_falls_when_it_is_minimised(prior, target, loss):
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 def test_presets_are_valid(name, preset):
-    attack = ATTACKS[name](**ATTACKS[name].presets[preset])
+    attack = ATTACKS[name].from_preset(preset)
     assert attack.steps_per_class() > 0
 
 
@@ -163,7 +163,7 @@ def test_stages_stay_in_their_balls_and_images_are_those_of_the_state(
 
 def test_the_papers_balls_are_those_that_its_code_finds_by_the_number_of_the_stage():
     """Of styles and of features alike: ``max_radius_w[i]`` and ``max_radius_mid[i]``, i from 0."""
-    attack = IfGmi(**IfGmi.presets["paper"])
+    attack = IfGmi.from_preset("paper")
     for stage, radius in enumerate([1000, 2000, 3000, 4000]):
         start = (torch.ones(2, 1, 8), torch.ones(2, 4, 3, 3))[: 1 + (stage > 0)]
         state = tuple(tensor + 1e4 for tensor in start)
