@@ -26,8 +26,8 @@ from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.inversion.ppdg import Ppdg
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.block_assets import load_block_prior, load_evaluation
-from atat_ray.unit.invert_stage import as_kept, as_read
+from atat_ray.unit.block_assets import load_block_prior, load_evaluation_models
+from atat_ray.unit.invert_stage import from_uint8, to_uint8
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.stage_files import load_stage, save_stage
@@ -128,12 +128,12 @@ def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str,
         split = load_split(spec.block.data, spec.block.split)
         target = load_target(spec, split, folder)
         prior = load_block_prior(spec.block, prior_name, assets).to(next(target.parameters()))
-        models = load_evaluation(spec.block, split, assets)
+        models = load_evaluation_models(spec.block, split, assets)
         start = time.process_time()
         seed = spec.seed("attacks")  # one for all, so that they begin with the same candidates
         made = invert(target, prior, split.num_classes, attack, seed=seed)
         seconds = time.process_time() - start
-        found = select_reported_stage(as_read(as_kept(made)), models)
+        found = select_reported_stage(from_uint8(to_uint8(made)), models)
         scores = score(found["images"], found["classes"], models, split)
         confidence = float(found["confidence"].mean())
         stages = made.stage.bincount().tolist() if name == "if_gmi" else []  # type: ignore[attr-defined]

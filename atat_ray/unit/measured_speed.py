@@ -1,4 +1,4 @@
-"""Seconds that the parts of a unit take, measured on the device at hand."""
+"""Measure the seconds that the parts of a unit take on the current device."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,13 @@ from atat_ray.utils.precision import true_float32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What the parts of a unit take.
+    """Seconds that the parts of a unit take.
 
     Attributes:
-        train: seconds an image of a training step of the defense.
-        forward: seconds an image of a pass through the target model.
-        gradient: seconds an image of its gradient at the image.
-        inversions: seconds of each whole attack.
+        train: seconds per image of a training step under the defense.
+        forward: seconds per image of a forward pass of the target model.
+        gradient: seconds per image of the target model's gradient at the image.
+        inversions: seconds of each whole inversion attack, by name.
     """
 
     train: float
@@ -32,19 +32,19 @@ class Rates:
     inversions: dict[str, float]
 
 
-def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
-    """Measure a unit.
+def measure_rates(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
+    """Time the parts of a unit.
 
     Args:
         full: the unit.
-        spec: the same, shrunken, as of :func:`atat_ray.unit.rehearsal.shrink`.
-        assets: folder of the block's priors, which are made if missing.
+        spec: the unit as :func:`atat_ray.unit.rehearsal.shrink` returns it.
+        assets: folder of the block's priors; missing ones are built.
     """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     faces = split.train.to(device)
     model = new_target(spec, split, device).train()
     size = spec.training.batch_size
-    long = replace(spec.training, epochs=TIMED_CALLS + 1)  # the schedule allows so many steps
+    long = replace(spec.training, epochs=TIMED_CALLS + 1)  # the schedule has this many steps
     with true_float32():
         loop = Loop(model, faces, spec.defense, long, seed=0)
         train = fastest_seconds(device, lambda: loop.step(torch.arange(size))) / size
@@ -65,7 +65,7 @@ def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
 
 
 def gradient(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Compute the gradient of the largest logits at images (N, C, H, W)."""
+    """Compute the gradient of the largest logit at each image (N, C, H, W)."""
     images = images.clone().requires_grad_()
     (found,) = torch.autograd.grad(model(images).amax(1).sum(), images)
     return found

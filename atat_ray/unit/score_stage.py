@@ -7,9 +7,9 @@ from typing import Any
 
 from atat_ray.data import load_split
 from atat_ray.evaluation.scoring import score, select_reported_stage
-from atat_ray.unit.block_assets import load_evaluation
+from atat_ray.unit.block_assets import load_evaluation_models
 from atat_ray.unit.invert_stage import invert_stage
-from atat_ray.unit.jobs import Perform, one_by_one
+from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
@@ -19,7 +19,7 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
     """Score the reconstructions of every inversion attack."""
     start = time.perf_counter()
     split = load_split(spec.block.data, spec.block.split)
-    models = load_evaluation(spec.block, split, assets).to(pick_device())
+    models = load_evaluation_models(spec.block, split, assets).to(pick_device())
     payload: dict[str, Any] = {"outcomes": {}, "classes": [], "pictures": {}}
     for inversion in spec.inversions:
         found = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
@@ -34,12 +34,12 @@ def score_inversions(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, An
 
 
 def score_stage(
-    spec: UnitSpec, assets: Path, folder: Path, perform: Perform = one_by_one
+    spec: UnitSpec, assets: Path, folder: Path, run_jobs: RunJobs = run_serially
 ) -> dict[str, Any]:
-    """Score the reconstructions of every inversion attack, unless that is done."""
+    """Score the reconstructions of every inversion attack, unless the scores are stored."""
     path, specification = folder / "score.pt", spec.score_hash()
     payload = load_stage(path, specification)
     if payload is None:
-        (payload,) = perform([partial(score_inversions, spec, assets, folder)])
+        (payload,) = run_jobs([partial(score_inversions, spec, assets, folder)])
         save_stage(path, specification, payload)
     return payload

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import schema
-from atat_ray.unit.block_assets import make_assets
+from atat_ray.unit.block_assets import build_block_assets
 from atat_ray.utils.stage_files import load_stage
 from trials.allocation import Assignment
 from trials.campaign.folder import Kept, local_uri, write_note
@@ -100,7 +100,7 @@ class Writer:
 
     def prepared(self) -> None:
         """Record what the blocks have once, and the units that an earlier run left unrecorded."""
-        made = [make_assets(block, self.campaign.assets) for block in self.campaign.blocks()]
+        made = [build_block_assets(block, self.campaign.assets) for block in self.campaign.blocks()]
         self.write_assets([asset for assets in made for asset in assets])
         if self.left:
             self.echo(f"running {self.left} units of {self.campaign.total()}")

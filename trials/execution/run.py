@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.unit import BlockSpec
-from atat_ray.unit.block_assets import make_assets
+from atat_ray.unit.block_assets import build_block_assets
 from trials.campaign.campaign import Campaign
 from trials.campaign.folder import COMMITTED_FILE, Kept
 from trials.execution.events import Summary, Writer
@@ -172,7 +172,7 @@ def job(
         if name not in first:
             work(name)
         elif not stop.exists():
-            make_assets(first[name], assets)
+            build_block_assets(first[name], assets)
 
     return do
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import schema
 from atat_ray.unit import UnitSpec, run_unit
-from atat_ray.unit.jobs import one_by_one
+from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.device import pick_device
 from trials.allocation import Assignment
@@ -50,7 +50,7 @@ def run_one(
     """
     import torch
 
-    from atat_ray.unit.distributed import perform_on_workers, train_on_workers
+    from atat_ray.unit.distributed import run_jobs_on_workers, train_on_workers
 
     write_note(folder, "place", {"node": platform.node(), "device": str(pick_device())})
 
@@ -58,17 +58,17 @@ def run_one(
         if stop.exists():
             raise Stopped(stage)
 
-    perform = one_by_one
+    run_jobs = run_serially
     if spec.workers > 1:
         trainer = partial(train_on_workers, share=share, retries=retries)
-        perform = partial(perform_on_workers, workers=spec.workers, share=share, retries=retries)
+        run_jobs = partial(run_jobs_on_workers, workers=spec.workers, share=share, retries=retries)
     try:
         run_unit(
             spec,
             assets=assets,
             folder=folder,
             trainer=trainer,
-            perform=perform,
+            run_jobs=run_jobs,
             on_stage=check_stop,
         )
     except Stopped:

@@ -6,7 +6,7 @@ from pathlib import Path
 from atat_ray.data import LISTINGS, Data, load_split
 from atat_ray.robustness import ATTACK_SETS, Robustness
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.measured_speed import Rates, probe
+from atat_ray.unit.measured_speed import Rates, measure_rates
 from atat_ray.unit.rehearsal import shrink
 from atat_ray.utils.device import pick_device
 from trials.config.protocol import Protocol, Settings
@@ -71,7 +71,9 @@ def describe_probe(settings: Settings, echo: Callable[[str], None]) -> list[str]
             echo(f"[{number}/{len(found)}] measuring {kind.name}")
             small, differing = shrink(kind.spec, folder, narrow=False)
             notes += [note for note in differing if note not in notes]
-            hours = unit_seconds(kind.spec, probe(kind.spec, small, folder / "assets")) / 3600
+            hours = (
+                unit_seconds(kind.spec, measure_rates(kind.spec, small, folder / "assets")) / 3600
+            )
             units = count_units(settings, [kind.name, *kind.alike])
             lines.append(f"  {kind.name}: {hours:.2g} hours a unit, {units} units")
             total, count = total + units * hours, count + units

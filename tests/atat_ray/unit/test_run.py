@@ -10,7 +10,7 @@ from atat_ray.evaluation.scoring import select_reported_stage
 from atat_ray.inversion import selection
 from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import read_outcome, run_unit
-from atat_ray.unit.block_assets import make_prior
+from atat_ray.unit.block_assets import build_prior
 from atat_ray.unit.train_stage import load_target, new_target
 
 STAGES = ["train.pt", "invert-standard.pt", "score.pt", "robustness.pt", "outcome.json"]
@@ -150,7 +150,7 @@ def test_nothing_of_the_private_images_reaches_the_prior(tiny_protocol, tmp_path
     split = load_split(block.data, block.split)
 
     def made(name):
-        make_prior(block, "standard", tmp_path / name)
+        build_prior(block, "standard", tmp_path / name)
         path = tmp_path / name / "split-0-prior-standard.pt"
         return torch.load(path, weights_only=True)["state"]
 
