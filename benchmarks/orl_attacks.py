@@ -19,14 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from atat_ray.data import load_split
-from atat_ray.evaluation.scoring import reported, score
+from atat_ray.evaluation import score
+from atat_ray.evaluation.scoring import select_reported_stage
 from atat_ray.inversion import Attack, invert
 from atat_ray.inversion.if_gmi import IfGmi
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.inversion.ppdg import Ppdg
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.block_assets import load_block_prior, load_evaluation
-from atat_ray.unit.invert_stage import as_kept, as_read
+from atat_ray.unit.block_assets import load_block_prior, load_evaluation_models
+from atat_ray.unit.invert_stage import from_uint8, to_uint8
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.stage_files import load_stage, save_stage
@@ -91,16 +92,15 @@ prior's faces somewhat, although its AttAcc is not lower. Look before you trust 
 
 SPLITS = (0, 1)
 ARMS = {"control": "no defense", "treatment": "AT-AT"}
-PPA, IF_GMI, PPDG = Ppa.presets["quick"], IfGmi.presets["quick"], Ppdg.presets["quick"]
 # Name: prior of orl-rct, and the attack.
 ATTACKS: dict[str, tuple[str, Attack]] = {
-    "start": ("standard", Ppa(**{**PPA, "steps": 0})),
-    "ppa": ("standard", Ppa(**PPA)),
-    "if_gmi": ("standard", IfGmi(**IF_GMI)),
-    "if_gmi-oracle": ("standard", IfGmi(**{**IF_GMI, "choice": "oracle"})),
-    "ppdg": ("standard", Ppdg(**PPDG)),
-    "start-strong": ("strong", Ppa(**{**PPA, "steps": 0})),
-    "ppa-strong": ("strong", Ppa(**PPA)),
+    "start": ("standard", Ppa.from_preset("quick", steps=0)),
+    "ppa": ("standard", Ppa.from_preset("quick")),
+    "if_gmi": ("standard", IfGmi.from_preset("quick")),
+    "if_gmi-oracle": ("standard", IfGmi.from_preset("quick", choice="oracle")),
+    "ppdg": ("standard", Ppdg.from_preset("quick")),
+    "start-strong": ("strong", Ppa.from_preset("quick", steps=0)),
+    "ppa-strong": ("strong", Ppa.from_preset("quick")),
 }
 COLUMNS = {
     "att_acc_1": "AttAcc@1", "att_acc_5": "AttAcc@5", "start": "AttAcc@1 of its start",
@@ -128,17 +128,18 @@ def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str,
         split = load_split(spec.block.data, spec.block.split)
         target = load_target(spec, split, folder)
         prior = load_block_prior(spec.block, prior_name, assets).to(next(target.parameters()))
-        models = load_evaluation(spec.block, split, assets)
+        models = load_evaluation_models(spec.block, split, assets)
         start = time.process_time()
         seed = spec.seed("attacks")  # one for all, so that they begin with the same candidates
         made = invert(target, prior, split.num_classes, attack, seed=seed)
         seconds = time.process_time() - start
-        found = reported(as_read(as_kept(made)), models)
-        outcomes, _, picture = score(found["images"], found["classes"], models, split)
-        outcomes["target_confidence"] = float(found["confidence"].mean())
+        found = select_reported_stage(from_uint8(to_uint8(made)), models)
+        scores = score(found["images"], found["classes"], models, split)
+        confidence = float(found["confidence"].mean())
         stages = made.stage.bincount().tolist() if name == "if_gmi" else []  # type: ignore[attr-defined]
         payload = {
-            "outcomes": outcomes, "picture": picture, "seconds": seconds, "stages": stages,
+            "outcomes": {**scores.outcomes, "target_confidence": confidence},
+            "picture": scores.picture, "seconds": seconds, "stages": stages,
         }  # fmt: skip
         save_stage(path, specification, payload)
     return payload

@@ -83,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     split = load_split(Data(name="orl_faces", num_private=24, num_train=7, size=64), 0)
     prior = WarpedOptions().fit(split.public.images[:], generator("prior"))
-    ppa = Ppa(**Ppa.presets["quick"])
+    ppa = Ppa.from_preset("quick")
     count = split.num_classes * options.candidates
     latents = prior.sample_latents(count, generator("latents"))
     latents = latents.view(split.num_classes, options.candidates, -1)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.data import Faces, IdentitySplit
-from atat_ray.data.augmentation import Augmentation
 from atat_ray.models import ARCHITECTURES, new_network
 from atat_ray.models.lda import ShrinkageLda
 from atat_ray.models.small_vgg import SmallVgg
@@ -53,11 +52,6 @@ class Evaluation:
                 f"{SMALL_VGG} has neither ImageNet weights nor an auxiliary head; leave weights "
                 "and auxiliary_weight out, or set architecture: inception_v3"
             )
-
-
-STRONG_AUGMENTATION = Augmentation(
-    rotation=15.0, scale=(0.75, 1.15), shift=0.12, brightness=0.15, contrast=0.35
-)
 
 
 class EvaluationModels(nn.Module):

@@ -1,5 +1,6 @@
-"""What the evaluation models say of reconstructions."""
+"""Score reconstructions with the evaluation models."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,17 +13,34 @@ from atat_ray.metrics.attack_accuracy import hits, hits_by_class
 from atat_ray.metrics.feature_distance import nearest_of_class
 
 
-@torch.no_grad()
-def reported(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
-    """Choose the stage of IF-GMI that is reported, where that is left to the evaluation models.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Scores of the reconstructions of one inversion attack.
 
-    As in the paper's code it is the one stage of all classes with the highest AttAcc@1, the first
-    of equals; the target model's own choice is in ``images`` already.
+    Attributes:
+        outcomes: numbers by their names in ``analysis.schema``, such as ``att_acc_1``.
+        classes: one row for each attacked class: its person, n reconstructions, and how many of
+            them each evaluator recognised (k).
+        picture: uint8 (channels, 2 H, C W); the best reconstruction of each attacked class above
+            the nearest training image of its person.
+    """
+
+    outcomes: dict[str, float]
+    classes: list[dict[str, int]]
+    picture: Tensor
+
+
+@torch.no_grad()
+def select_reported_stage(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
+    """Replace the images of IF-GMI by those of the stage that the evaluation models prefer.
+
+    As in the paper's code, this is the one stage for all classes with the highest AttAcc@1, the
+    first of several. Reconstructions whose stage the target model chose are returned unchanged.
 
     Args:
-        found: reconstructions; with ``stage_images`` (N, S, channels, H, W), uint8, and
-            ``stage_confidence`` (N, S) if there is a choice, S = 0 or none of them if not.
-        models: of the block, in evaluation mode.
+        found: reconstructions by field. If the stage is still to be chosen, ``stage_images``
+            (N, S, channels, H, W) is uint8 with S > 0, and ``stage_confidence`` is (N, S).
+        models: evaluation models of the block, in evaluation mode.
     """
     images = found.get("stage_images")
     if images is None or not images.shape[1]:
@@ -38,20 +56,15 @@ def reported(found: dict[str, Any], models: EvaluationModels) -> dict[str, Any]:
 @torch.no_grad()
 def score(
     images: Tensor | StoredImages, classes: Tensor, models: EvaluationModels, split: IdentitySplit
-) -> tuple[dict[str, float], list[dict[str, int]], Tensor]:
+) -> Scores:
     """Score reconstructions with the evaluation models.
 
     Args:
-        images: (N, channels, H, W) reconstructions in [0, 1], the same number of every class that
-            was attacked, classes in order, best first.
+        images: (N, channels, H, W) reconstructions in [0, 1], equally many of each attacked class,
+            classes in order, best first.
         classes: (N,) long, the target class.
-        models: of the block, in evaluation mode, on the device where all of it is computed.
-        split: of the block; distances are to its private training images.
-
-    Returns:
-        Outcomes by name (see ``analysis.schema``); one row a class that was attacked with k of
-        n; and a picture, uint8 (channels, 2 H, C W): above the best reconstruction of each such
-        class, below the nearest training image.
+        models: evaluation models in evaluation mode; their device computes the scores.
+        split: people and images; distances are to the private training images.
     """
     device, num_classes = models.lda.weight.device, split.num_classes
     images, classes = images.to(device), classes.to(device)
@@ -77,14 +90,31 @@ def score(
         "delta_eval": float(distances.mean()),
         "evaluation_confidence": float(probabilities.gather(1, classes[:, None]).mean()),
     }
-    counts = {name: hits_by_class(value, classes, num_classes)[0] for name, value in hit.items()}
-    n = classes.bincount(minlength=num_classes)
-    rows = [
-        {"class": int(split.people[c]), "n": int(n[c])}
-        | {name: int(count[c]) for name, count in counts.items()}
-        for c in classes.unique().tolist()
-    ]
     keep = int((classes == classes[0]).sum())
     best, real = images[::keep], train.images[nearest[::keep]]
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
-    return outcomes, rows, to_bytes(picture).cpu()
+    return Scores(
+        outcomes=outcomes,
+        classes=class_rows(hit, classes, split.people, num_classes),
+        picture=to_bytes(picture).cpu(),
+    )
+
+
+def class_rows(
+    hit: dict[str, Tensor], classes: Tensor, people: Tensor, num_classes: int
+) -> list[dict[str, int]]:
+    """List one row for each attacked class.
+
+    Args:
+        hit: (N,) bool by the name of the count, whether a reconstruction was recognised.
+        classes: (N,) long, the target class.
+        people: (C,) person of each class.
+        num_classes: C.
+    """
+    counts = {name: hits_by_class(value, classes, num_classes)[0] for name, value in hit.items()}
+    n = classes.bincount(minlength=num_classes)
+    return [
+        {"class": int(people[c]), "n": int(n[c])}
+        | {name: int(count[c]) for name, count in counts.items()}
+        for c in classes.unique().tolist()
+    ]

@@ -1,13 +1,12 @@
-"""The options that all inversion attacks share."""
+"""Options that all inversion attacks share."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 from atat_ray.inversion.losses import LOSSES
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT, later
 
-# Of Plug & Play Attacks on FaceScrub (Struppek et al. 2022, Appendix), which IF-GMI and PPDG share.
+# Plug & Play Attacks on FaceScrub (Struppek et al. 2022, Appendix); IF-GMI and PPDG use them too.
 PAPER = {
     "learning_rate": 0.005,
     "betas": (0.1, 0.1),
@@ -16,7 +15,7 @@ PAPER = {
     "views": 100,
     "view_area": (0.5, 0.9),
 }
-# Of the embedded trial: seconds on a CPU, for priors whose latents are whitened.
+# The embedded ORL trial: seconds on a CPU, for priors with whitened latents.
 QUICK = {
     "samples": 100,
     "candidates": 8,
@@ -33,23 +32,24 @@ SPACES = ("latents", "styles")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """How many candidates an attack has, and how it moves and chooses them.
+    """Number of candidates of an attack, and how they are optimised and selected.
 
     Attributes:
-        samples: latents drawn to choose candidates from, shared by all classes.
+        samples: latents drawn once for all classes, from which the candidates are chosen.
         candidates: latents optimised for each class.
-        learning_rate: of Adam.
-        betas: of Adam; PPA uses (0.1, 0.1).
-        crop_area: share of the image kept by the random crop of each step, one crop a candidate.
-        latent_limit: what is searched is clamped to [-limit, limit] after each step, and the
-            samples too; nothing is if null.
+        learning_rate: learning rate of Adam.
+        betas: betas of Adam; PPA uses (0.1, 0.1).
+        crop_area: (least, largest) share of the image kept by the random crop of each step; every
+            candidate has its own crop.
+        latent_limit: the searched tensor and the samples are clamped to [-limit, limit]; null
+            means no limit.
         keep: reconstructions kept for each class by the final selection.
-        views: random views that the final selection scores a reconstruction on.
-        view_area: share of the image in these views.
-        batch_classes: classes attacked at a time; all if not given. A part of the attack that is
-            kept, and that another process may do, is one such batch.
-        loss: a key of LOSSES.
-        batch: candidates in memory at a time; all those of a part if not given.
+        views: random views on which the final selection scores a reconstruction.
+        view_area: (least, largest) share of the image in these views.
+        batch_classes: classes attacked at a time; all if null. Each such batch is one part of the
+            attack, which is stored by itself and which another process may run.
+        loss: key of LOSSES.
+        batch: candidates in memory at a time; all candidates of a part if null.
     """
 
     samples: int
@@ -78,7 +78,7 @@ class Budget:
         for name in ("batch_classes", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}; leave it out for all")
+                raise ValueError(f"{name} must be 1 or more, got {value}; omit it for all")
         for name in ("learning_rate", "latent_limit"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -91,23 +91,11 @@ class Budget:
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
                 raise ValueError(
-                    f"{name} is (least, largest) share of the image in (0, 1], got {low}, {high}"
+                    f"{name} must be (least, largest) shares of the image in (0, 1], "
+                    f"got {low}, {high}"
                 )
 
-    def once(self) -> Self:
-        """Give the budget that takes every step once, on as many images at a time as this one."""
-        return replace(self, views=1)
-
-    def least(self) -> Self:
-        """Give the budget that takes every step once, on one candidate of one class."""
-        least = ("samples", "candidates", "keep", "batch_classes", "pseudo_private")
-        return replace(self.once(), **{name: 1 for name in least if hasattr(self, name)})
-
-    def samples_of_all(self, num_classes: int) -> int:
-        """Count the samples that are scored for so many classes in one process."""
-        return self.samples
-
     def parts(self, num_classes: int) -> list[range]:
-        """Divide the classes into those that are attacked at a time."""
+        """Divide the classes into batches of ``batch_classes``."""
         step = self.batch_classes or num_classes
         return [range(c, min(c + step, num_classes)) for c in range(0, num_classes, step)]

@@ -1,4 +1,4 @@
-"""IF-GMI (Qiu et al. 2024, "A Closer Look at GAN Priors"): search intermediate features too."""
+"""IF-GMI (Qiu et al. 2024, "A Closer Look at GAN Priors"): optimise intermediate features too."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -7,29 +7,29 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.inversion.budget import PAPER, QUICK, Budget
-from atat_ray.inversion.interface import Reconstructions, Scope
-from atat_ray.inversion.optimization import Project, descend, needs_stages
-from atat_ray.inversion.selection import confidence, starting_latents, surest
+from atat_ray.inversion.interface import Attack, Reconstructions, Scope
+from atat_ray.inversion.optimization import Project, minimize, require_stages
+from atat_ray.inversion.selection import confidence, most_confident, starting_latents
 from atat_ray.priors import Prior, StagedPrior, State
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import generator
 
 CHOICES = ("oracle", "target")
-SEARCHED = 2  # tensors of a state: styles and features; what follows is carried along
-TYPICAL = 16  # samples that say how large features are, whatever part of the classes is attacked
+NUM_SEARCHED = 2  # tensors of a state that are optimised: styles and features
+NUM_REFERENCE_SAMPLES = 16  # the scale of features is measured on them, alike for every part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagedReconstructions(Reconstructions):
-    """What IF-GMI returns: images of the stage that was chosen for their class.
+    """Result of IF-GMI: images of the stage that was chosen for their class.
 
     Attributes:
-        latents: (C * keep, ...), the first tensor of the last state, where the styles are; the
-            features are not kept.
-        stage: (C * keep,) long, the stage that the image is of.
-        stage_images: (C * keep, S, channels, H, W), the reconstructions of every stage, or no
-            stage where none is left to choose.
+        latents: (C * keep, ...), styles: the first tensor of the stage's last state. Features are
+            not stored.
+        stage: (C * keep,) long, stage of the image.
+        stage_images: (C * keep, S, channels, H, W), reconstructions of all S stages if the
+            evaluation model chooses the stage; else S = 0.
         stage_confidence: (C * keep, S), the target model's probability of the target class.
     """
 
@@ -39,13 +39,13 @@ class StagedReconstructions(Reconstructions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
-    """What a stage ended with: its final selection and the robust confidence of that.
+class StageResult:
+    """Final selection of one stage.
 
     Attributes:
-        images: (C * keep, channels, H, W), those of the state after the last step.
-        styles: (C * keep, ...), the first tensor of that state.
-        score: (C * keep,).
+        images: (C * keep, channels, H, W), images of the state after the last step.
+        styles: (C * keep, ...), first tensor of that state.
+        score: (C * keep,), robust confidence.
     """
 
     images: Tensor
@@ -54,24 +54,25 @@ class Ending:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IfGmi(Budget):
-    """Budget and settings of the attack, beside those that all attacks share.
+class IfGmi(Attack):
+    """Options of IF-GMI, in addition to the options that all attacks share.
 
-    Stage 0 searches the prior's state 0, stage k the styles and features of its state k, which the
-    best state of stage k - 1 makes. Each has a fresh Adam and stays in an L1 ball about its start.
+    Stage 0 optimises the prior's state 0. Stage k optimises the styles and features of its state k,
+    which is computed from the final state of stage k - 1. Each stage has a new Adam and an L1 ball
+    around its initial state.
 
     Attributes:
-        steps: of Adam in each stage; their number is that of the stages.
-        radii: of the ball of the styles in each stage, in the L1 norm.
-        feature_radii: of that of the features in each stage after the first.
-        relative: whether radii are shares of the L1 norm of what the stage starts with, so that
-            they mean the same for features of any size, instead of the paper's absolute ones.
-        feature_rate: learning rate of the features; if ``relative`` in units of their mean
-            magnitude, which differs between priors by orders.
-        choice: which stage is reported: "target", that whose reconstructions of a class the target
-            model is surest about under random views, class by class; or "oracle", the one stage of
-            all classes with the highest AttAcc@1, as the paper did. The evaluation model is then
-            part of the attack, and the AttAcc of the result is biased upwards.
+        steps: steps of Adam in each stage; one number a stage.
+        radii: radius of the ball of the styles in each stage, in the L1 norm.
+        feature_radii: radius of the ball of the features in each stage after the first.
+        relative: whether radii are shares of the L1 norm of the stage's initial state, so that they
+            mean the same for features of any scale; the paper uses absolute radii.
+        feature_rate: learning rate of the features. If ``relative``, its unit is their mean
+            magnitude, which differs between priors by orders of magnitude.
+        choice: how the reported stage is chosen. "target": for each class the stage with the
+            highest robust confidence of the target model. "oracle": the one stage for all classes
+            with the highest AttAcc@1, as in the paper; the evaluation model is then part of the
+            attack, and the AttAcc of the result is biased upwards.
     """
 
     steps: tuple[int, ...]
@@ -97,12 +98,14 @@ class IfGmi(Budget):
     def __post_init__(self) -> None:
         Budget.__post_init__(self)
         if not self.steps or min(self.steps) < 0:
-            raise ValueError(f"steps has one number of 0 or more a stage, got {list(self.steps)}")
+            raise ValueError(
+                f"steps must have one number of 0 or more a stage, got {list(self.steps)}"
+            )
         for name, count in (("radii", len(self.steps)), ("feature_radii", len(self.steps) - 1)):
             values = getattr(self, name)
             if len(values) != count or not all(value > 0 for value in values):
                 raise ValueError(
-                    f"{name} has {count} numbers above 0 for {len(self.steps)} stages, "
+                    f"{name} must have {count} numbers above 0 for {len(self.steps)} stages, "
                     f"got {list(values)}"
                 )
         if not self.feature_rate > 0:
@@ -110,53 +113,57 @@ class IfGmi(Budget):
         if self.choice not in CHOICES:
             raise unknown("choice", self.choice, CHOICES)
 
-    def once(self) -> Self:
-        """Give the budget that takes every step once, on as many images at a time as this one."""
+    def with_one_step(self) -> Self:
+        """Return the attack with each kind of step taken once, on as many images at a time."""
         return replace(self, views=1, steps=tuple(min(steps, 1) for steps in self.steps))
 
     def needs(self) -> tuple[str, ...]:
-        """Name what the prior must offer."""
+        """Return ("stages",)."""
         return ("stages",)
 
-    def steps_of_a_class(self) -> int:
-        """Count the candidate-steps that a class takes."""
+    def steps_per_class(self) -> int:
+        """Count the optimisation steps that a class takes, summed over its candidates."""
         return self.candidates * sum(self.steps)
 
-    def views_of_a_class(self) -> int:
-        """Count the images that the final selections of a class look at."""
+    def views_per_class(self) -> int:
+        """Count the images that the final selections of a class score."""
         return self.candidates * self.views * len(self.steps)
 
     def search(self, target: nn.Module, prior: Prior, scope: Scope) -> StagedReconstructions:
         """Attack the classes of a scope.
 
         Raises:
-            ValueError: the prior has fewer stages.
+            ValueError: the prior has too few stages.
         """
-        endings = self.endings(target, self.check(prior), scope)
-        scores = torch.stack([ending.score for ending in endings], dim=1)
+        results = self.search_stages(target, self.check_prior(prior), scope)
+        scores = torch.stack([result.score for result in results], dim=1)
         by_class = scores.view(len(scope.part), self.keep, -1).mean(1)
         stage = by_class.argmax(1).repeat_interleave(self.keep)
         rows = torch.arange(len(stage), device=stage.device)
-        images = torch.stack([ending.images for ending in endings], dim=1)
-        styles = torch.stack([ending.styles for ending in endings], dim=1)
+        images = torch.stack([result.images for result in results], dim=1)
+        styles = torch.stack([result.styles for result in results], dim=1)
         classes = scope.labels(self.keep)
-        sure = torch.stack(
-            [confidence(target, ending.images, classes, self.batch) for ending in endings], dim=1
+        by_stage = torch.stack(
+            [confidence(target, result.images, classes, self.batch) for result in results], dim=1
         )
-        asked = len(endings) if self.choice == "oracle" else 0
+        num_stored = len(results) if self.choice == "oracle" else 0
         return StagedReconstructions(
             images=images[rows, stage],
             latents=styles[rows, stage],
             classes=classes,
-            confidence=sure[rows, stage],
+            confidence=by_stage[rows, stage],
             stage=stage,
-            stage_images=images[:, :asked].clone(),
-            stage_confidence=sure[:, :asked].clone(),
+            stage_images=images[:, :num_stored].clone(),
+            stage_confidence=by_stage[:, :num_stored].clone(),
         )
 
-    def check(self, prior: Prior) -> StagedPrior:
-        """Refuse a prior without the stages that are asked for."""
-        staged = needs_stages(prior, "if_gmi")
+    def check_prior(self, prior: Prior) -> StagedPrior:
+        """Return the prior if it has as many stages as ``steps`` has numbers.
+
+        Raises:
+            ValueError: it has too few.
+        """
+        staged = require_stages(prior, "if_gmi")
         if len(self.steps) > staged.num_stages + 1:
             raise ValueError(
                 f"if_gmi has steps for {len(self.steps)} stages, the prior {prior.name} has "
@@ -164,38 +171,40 @@ class IfGmi(Budget):
             )
         return staged
 
-    def endings(self, target: nn.Module, prior: StagedPrior, scope: Scope) -> list[Ending]:
-        """Search stage after stage, and make the final selection of each."""
+    def search_stages(
+        self, target: nn.Module, prior: StagedPrior, scope: Scope
+    ) -> list[StageResult]:
+        """Optimise the state of each stage in turn, and make the final selection of each."""
         with torch.no_grad():
             state = prior.begin(starting_latents(target, prior, scope, self))
-            typical = prior.sample_latents(TYPICAL, generator(scope.seed, "typical"))
-            typical = prior.begin(typical.to(scope.device))
+            latents = prior.sample_latents(NUM_REFERENCE_SAMPLES, generator(scope.seed, "typical"))
+            reference = prior.begin(latents.to(scope.device))
         found = []
         for stage, steps in enumerate(self.steps):
 
-            def make(state: State, stage: int = stage) -> Tensor:
+            def synthesize(state: State, stage: int = stage) -> Tensor:
                 return prior.finish(state, stage)
 
-            rates = [self.learning_rate, *self.feature_rates(typical)]
-            state = descend(
-                target, make, state, scope, self,
+            rates = [self.learning_rate, *self.feature_rates(reference)]
+            state = minimize(
+                target, synthesize, state, scope, self,
                 steps=steps, rates=rates, project=self.ball(stage), name=f"steps {stage}",
             )  # fmt: skip
             with torch.no_grad():
-                images = make(state)
-                kept, score = surest(target, images, scope, self)
-                found.append(Ending(images=images[kept], styles=state[0][kept], score=score))
+                images = synthesize(state)
+                kept, score = most_confident(target, images, scope, self)
+                found.append(StageResult(images=images[kept], styles=state[0][kept], score=score))
                 if stage + 1 < len(self.steps):
-                    state, typical = prior.advance(state, stage), prior.advance(typical, stage)
+                    state, reference = prior.advance(state, stage), prior.advance(reference, stage)
         return found
 
-    def feature_rates(self, typical: State) -> list[float]:
-        """Give the learning rate of the features, if a state like ``typical`` has any."""
-        unit = [float(tensor.abs().mean()) for tensor in typical[1:SEARCHED]]
-        return [self.feature_rate * (size if self.relative else 1.0) for size in unit]
+    def feature_rates(self, reference: State) -> list[float]:
+        """Return the learning rate of the features; an empty list if the state has none."""
+        magnitudes = [float(tensor.abs().mean()) for tensor in reference[1:NUM_SEARCHED]]
+        return [self.feature_rate * (size if self.relative else 1.0) for size in magnitudes]
 
     def ball(self, stage: int) -> Project:
-        """Make the projection of a stage onto its balls; styles are clamped as well."""
+        """Make the projection of a stage onto its L1 balls; it also clamps the styles."""
         radii = [self.radii[stage], *self.feature_radii[stage - 1 : stage]][: stage + 1]
 
         def project(state: State, start: State) -> None:
@@ -209,9 +218,9 @@ class IfGmi(Budget):
 
 
 def project_l1(moves: Tensor, radii: Tensor) -> Tensor:
-    """Project each row of ``moves`` onto the L1 ball about zero.
+    """Project each row of ``moves`` onto the L1 ball around zero.
 
-    The nearest point of the ball lowers all magnitudes by one threshold, down to zero (Duchi,
+    The projection subtracts one threshold from all magnitudes and cuts them at zero (Duchi,
     Shalev-Shwartz, Singer & Chandra 2008, "Efficient Projections onto the l1-Ball", Fig. 1).
 
     Args:
@@ -231,5 +240,5 @@ def project_l1(moves: Tensor, radii: Tensor) -> Tensor:
 
 
 def l1_norm(rows: Tensor) -> Tensor:
-    """Give the L1 norm of each row of (N, ...): (N,)."""
+    """Compute the L1 norm of each row: (N, ...) -> (N,)."""
     return rows.flatten(1).abs().sum(1)

@@ -1,23 +1,26 @@
-"""Which candidates a process searches, and what an attack returns of them."""
+"""Interface of an inversion attack: its options, the classes to attack, and what it returns."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from atat_ray.inversion.budget import Budget
+from atat_ray.priors import Prior
 from atat_ray.utils.seeding import PartDraws, generator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconstructions:
-    """What an inversion attack returns, ``keep`` for each class, classes in order, best first.
+    """Result of an inversion attack: ``keep`` images of each class, classes in order, best first.
 
     Attributes:
         images: (C * keep, channels, H, W) in [0, 1].
-        latents: (C * keep, ...), what was searched: latents, or the styles made of them.
+        latents: (C * keep, ...), the optimised tensor: latents, or the styles computed from them.
         classes: (C * keep,) long, the target class.
-        confidence: (C * keep,) the target model's probability of the target class.
+        confidence: (C * keep,), the target model's probability of the target class.
     """
 
     images: Tensor
@@ -28,15 +31,15 @@ class Reconstructions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """Classes that are attacked together, as a part of all of them.
+    """Classes that are attacked together: all of them or a part.
 
     Attributes:
-        num_classes: C, of the target model.
-        part: classes that follow each other.
-        seed: of everything drawn; a part sees the draws that it would see in the whole.
-        device: of the target model.
-        shared: what parts in one process find once, by the name of the draws: for each class the
-            rows of the samples that its candidates start from, (C, candidates).
+        num_classes: C, number of classes of the target model.
+        part: consecutive classes to attack.
+        seed: seed of all draws; a part uses the draws that it would use in the whole attack.
+        device: device of the target model.
+        shared: results that the parts run in one process share, by the name of the draws: for each
+            class the rows of the samples that its candidates start from, (C, candidates).
     """
 
     num_classes: int
@@ -46,20 +49,76 @@ class Scope:
     shared: dict[str, Tensor] = field(default_factory=dict)
 
     def labels(self, candidates: int) -> Tensor:
-        """Give the class of each candidate, (len(part) * candidates,) long."""
+        """Return the class of each candidate, (len(part) * candidates,) long."""
         classes = torch.arange(self.part[0], self.part[-1] + 1, device=self.device)
         return classes.repeat_interleave(candidates)
 
     def batches(self, candidates: int, size: int | None) -> Iterator[slice]:
-        """Cut the candidates of the part into batches of ``size`` rows; one if not given."""
+        """Divide the candidates of the part into batches of ``size`` rows; one batch if None."""
         total = len(self.part) * candidates
         for first in range(0, total, size or total):
             yield slice(first, min(first + (size or total), total))
 
     def draws(self, name: str, candidates: int, rows: slice | None = None) -> PartDraws:
-        """Make the draws of a step for some rows of the part, all if not given."""
+        """Make the random draws of a step for some rows of the part; for all rows if None."""
         first, end = self.part[0] * candidates, (self.part[-1] + 1) * candidates
         if rows is not None:
             first, end = first + rows.start, first + rows.stop
         total = self.num_classes * candidates
         return PartDraws(generator(self.seed, name), rows=slice(first, end), total=total)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attack(Budget):
+    """An inversion attack: a frozen dataclass of options that can search a prior.
+
+    A subclass defines ``search`` and ``steps_per_class``, and ``with_one_step`` if it has more
+    options that count steps.
+
+    Attributes:
+        presets: named settings by name, each a dictionary of options.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def from_preset(cls, name: str, **options: Any) -> Self:
+        """Build the attack from a preset, with some of its options replaced."""
+        return cls(**{**cls.presets[name], **options})
+
+    def search(self, target: nn.Module, prior: Prior, scope: Scope) -> Reconstructions:
+        """Attack the classes of a scope.
+
+        Args:
+            target: images in [0, 1] to (N, C) logits, in evaluation mode.
+            prior: image generator to search.
+            scope: classes to attack, and the seed.
+
+        Raises:
+            ValueError: the prior lacks what the attack needs.
+        """
+        raise NotImplementedError
+
+    def needs(self) -> tuple[str, ...]:
+        """List what the prior must offer; see ``PriorOptions.offers``."""
+        return ()
+
+    def steps_per_class(self) -> int:
+        """Count the optimisation steps that a class takes, summed over its candidates."""
+        raise NotImplementedError
+
+    def views_per_class(self) -> int:
+        """Count the images that the final selections of a class score."""
+        return self.candidates * self.views
+
+    def num_scored_samples(self, num_classes: int) -> int:
+        """Count the samples that one process scores to choose the candidates of all classes."""
+        return self.samples
+
+    def with_one_step(self) -> Self:
+        """Return the attack with each kind of step taken once, on as many images at a time."""
+        return replace(self, views=1)
+
+    def minimal(self) -> Self:
+        """Return the attack with each kind of step taken once, on one candidate of one class."""
+        return replace(self.with_one_step(), samples=1, candidates=1, keep=1, batch_classes=1)

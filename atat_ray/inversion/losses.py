@@ -1,4 +1,4 @@
-"""What an inversion attack minimises over latents, for each candidate by itself."""
+"""Losses that an inversion attack minimises over latents, one value a candidate."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy, one_hot
 def poincare_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute the Poincare distance between logits of unit L1 norm and the target class, (N,).
 
-    Implements Eq. 3 of Struppek et al. (2022), "Plug & Play Attacks": ``u = logits / |logits|_1``,
-    v the one-hot target pulled 1e-4 inside the ball,
-    ``arcosh(1 + 2 |u - v|^2 / ((1 - |u|^2) (1 - |v|^2)))``.
+    Implements Eq. 3 of Struppek et al. (2022), "Plug & Play Attacks":
+    ``arcosh(1 + 2 |u - v|^2 / ((1 - |u|^2) (1 - |v|^2)))`` with ``u = logits / |logits|_1`` and v
+    the one-hot target minus 1e-4, clamped to [0, 1].
 
     Args:
         logits: (N, C).
@@ -28,7 +28,8 @@ def poincare_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute the negative log probability of the target class, (N,).
 
-    The loss of GMI (Zhang et al. 2020); its gradient fades once the target model is sure.
+    This is the loss of GMI (Zhang et al. 2020). Its gradient vanishes as the target model's
+    confidence approaches 1.
     """
     return cross_entropy(logits, targets, reduction="none")
 
@@ -36,13 +37,13 @@ def cross_entropy_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def logit_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Compute the negative logit of the target class, (N,).
 
-    The identity loss of Nguyen et al. (2023), "Re-thinking Model Inversion Attacks Against Deep
-    Neural Networks", without the term that keeps features near those of public images.
+    This is the identity loss of Nguyen et al. (2023), "Re-thinking Model Inversion Attacks Against
+    Deep Neural Networks", without the term that keeps features near those of public images.
     """
     return -logits.gather(1, targets[:, None]).squeeze(1)
 
 
-# What a protocol can name; each takes logits (N, C) and targets (N,) and gives (N,).
+# Losses by their names in protocols: logits (N, C) and targets (N,) to losses (N,).
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_loss,
     "logit": logit_loss,

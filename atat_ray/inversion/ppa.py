@@ -1,4 +1,4 @@
-"""Plug & Play Attacks (Struppek et al. 2022): search a prior's latents for faces of each class."""
+"""Plug & Play Attacks (PPA; Struppek et al. 2022): optimise a prior's latents for each class."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -7,23 +7,23 @@ import torch
 from torch import nn
 
 from atat_ray.inversion.budget import PAPER, QUICK, SPACES, Budget
-from atat_ray.inversion.interface import Reconstructions, Scope
-from atat_ray.inversion.optimization import clamp_first, descend, first_state
-from atat_ray.inversion.selection import confidence, starting_latents, surest
+from atat_ray.inversion.interface import Attack, Reconstructions, Scope
+from atat_ray.inversion.optimization import clamp_first, first_state, minimize
+from atat_ray.inversion.selection import confidence, most_confident, starting_latents
 from atat_ray.priors import Prior
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ppa(Budget):
-    """Budget and settings of the attack, beside those that all attacks share.
+class Ppa(Attack):
+    """Options of PPA, in addition to the options that all attacks share.
 
     Attributes:
-        steps: of Adam.
-        milestones: steps at which the learning rate falls to a tenth.
-        space: what is searched: "latents", or "styles", the w that a staged prior makes of them
-            and that PPA searches in StyleGAN2.
+        steps: number of steps of Adam.
+        milestones: steps at which the learning rate is divided by ten.
+        space: the optimised tensor: "latents", or "styles", the w that a staged prior computes from
+            them and that PPA optimises in StyleGAN2.
     """
 
     steps: int
@@ -43,41 +43,37 @@ class Ppa(Budget):
             raise ValueError(f"steps must be 0 or more, got {self.steps}")
         if list(self.milestones) != sorted(m for m in set(self.milestones) if m > 0):
             raise ValueError(
-                f"milestones are steps above 0 in rising order, got {list(self.milestones)}"
+                f"milestones must be steps above 0 in rising order, got {list(self.milestones)}"
             )
         if self.space not in SPACES:
             raise unknown("space", self.space, SPACES)
 
-    def once(self) -> Self:
-        """Give the budget that takes every step once, on as many images at a time as this one."""
+    def with_one_step(self) -> Self:
+        """Return the attack with each kind of step taken once, on as many images at a time."""
         return replace(self, views=1, steps=min(self.steps, 1), milestones=())
 
     def needs(self) -> tuple[str, ...]:
-        """Name what the prior must offer."""
+        """Return ("stages",) if styles are searched."""
         return ("stages",) if self.space == "styles" else ()
 
-    def steps_of_a_class(self) -> int:
-        """Count the candidate-steps that a class takes."""
+    def steps_per_class(self) -> int:
+        """Count the optimisation steps that a class takes, summed over its candidates."""
         return self.candidates * self.steps
-
-    def views_of_a_class(self) -> int:
-        """Count the images that the final selection of a class looks at."""
-        return self.candidates * self.views
 
     def search(
         self, target: nn.Module, prior: Prior, scope: Scope, prefix: str = ""
     ) -> Reconstructions:
-        """Attack the classes of a scope; ``prefix`` sets the draws apart from those of another."""
+        """Attack the classes of a scope; ``prefix`` names the draws of one of several searches."""
         latents = starting_latents(target, prior, scope, self, f"{prefix}samples")
         state, make = first_state(prior, latents, self.space)
-        state = descend(
+        state = minimize(
             target, make, state, scope, self,
             steps=self.steps, rates=[self.learning_rate], milestones=self.milestones,
             project=clamp_first(self.latent_limit), name=f"{prefix}steps",
         )  # fmt: skip
         with torch.no_grad():
             images = make(state)
-        kept, _ = surest(target, images, scope, self, f"{prefix}views")
+        kept, _ = most_confident(target, images, scope, self, f"{prefix}views")
         classes = scope.labels(self.candidates)[kept]
         return Reconstructions(
             images=images[kept],

@@ -1,7 +1,7 @@
 """PPDG (Peng et al. 2024, "Pseudo-Private Data Guided Model Inversion Attacks"), point-wise.
 
-What a first inversion finds of a class stands for its private images, and the prior is tuned so
-that it makes them near its centre, where a second inversion looks first.
+The reconstructions of a first inversion serve as pseudo-private images of a class. The prior is
+tuned to generate them near the centre of its latent space, where a second inversion starts.
 """
 
 from copy import deepcopy
@@ -14,61 +14,59 @@ from torch.nn.functional import avg_pool2d
 
 from atat_ray.inversion.budget import PAPER, QUICK
 from atat_ray.inversion.interface import Reconstructions, Scope
-from atat_ray.inversion.optimization import Make, first_state
+from atat_ray.inversion.optimization import Synthesize, first_state
 from atat_ray.inversion.ppa import Ppa
-from atat_ray.priors import Prior, State
+from atat_ray.priors import Prior, State, priors_offering
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import generator
 
-COARSEST = 8  # pixels a side
+COARSEST_SIDE = 8  # pixels
+NUM_CENTER_SAMPLES = 600  # their mean is the centre, as in the paper's code
 
 
-def unlikeness(images: Tensor, others: Tensor) -> Tensor:
+def image_distance(images: Tensor, others: Tensor) -> Tensor:
     """Compute the mean over scales of the absolute differences of pixels and of edges, (N,).
 
-    Each scale halves the one before by averaging. PPDG (Peng et al. 2024) takes LPIPS, which needs
-    a VGG trained on ImageNet; the target model's own features would carry its adversarial
-    directions into the prior, which is what pixels cannot.
+    Each scale halves the one before by averaging. PPDG (Peng et al. 2024) uses LPIPS, which needs a
+    VGG trained on ImageNet. The features of the target model are no replacement: they would tune
+    the prior along its adversarial directions.
 
     Args:
         images: (N, C, H, W) in [0, 1].
         others: of the same shape.
     """
-    gap, total, scales = images - others, torch.zeros(len(images), device=images.device), 0
+    difference, scales = images - others, 0
+    total = torch.zeros(len(images), device=images.device)
     while True:
-        edges = (gap.diff(dim=2), gap.diff(dim=3))
-        total = total + sum(part.abs().mean(dim=(1, 2, 3)) for part in (gap, *edges))
+        edges = (difference.diff(dim=2), difference.diff(dim=3))
+        total = total + sum(part.abs().mean(dim=(1, 2, 3)) for part in (difference, *edges))
         scales += 1
-        if min(gap.shape[2:]) < 2 * COARSEST:
+        if min(difference.shape[2:]) < 2 * COARSEST_SIDE:
             return total / scales
-        gap = avg_pool2d(gap, 2)
-
-
-CENTER = 600  # samples whose mean is the centre, as in the paper's code
+        difference = avg_pool2d(difference, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ppdg(Ppa):
-    """Budget and settings of the attack, beside those of PPA, which each round is.
+    """Options of PPDG, in addition to those of PPA, which runs in each round.
 
-    From the prior as it is given, for each class: invert, take the best reconstructions as
-    pseudo-private images, find a pivot for each, tune the prior until it makes them of the pivots,
-    and invert again. What the last round finds is reported. Its latents are those of a prior that
-    is not kept. Unlike the paper, the distance between images is :func:`.unlikeness`, and pivots
-    are found without noise and at a constant learning rate.
+    For each class, starting from the given prior: run PPA, take the best reconstructions as
+    pseudo-private images, find a pivot (a latent) for each image, tune the prior until the pivots
+    generate the images, and run PPA again. The result is that of the last round; its latents belong
+    to a tuned prior that is not stored. Unlike the paper, the distance between images is
+    :func:`image_distance`, and pivots are found without noise and at a constant learning rate.
 
     Attributes:
-        rounds: inversions of each class, one more than the prior is tuned.
+        rounds: runs of PPA for each class; the prior is tuned between them.
         pseudo_private: reconstructions that the prior is tuned to.
-        pivot_steps: of Adam, from the centre, in the search for the pivots.
-        pivot_rate: its learning rate.
-        pivot_limit: pivots stay so near the centre in every coordinate; free if null. The paper
-            leaves them free, and its coarse pivots miss the images; the fine ones that a small
-            prior allows would meet them, and leave nothing to tune.
-        tuning_steps: of Adam on the weights of the prior.
-        tuning_rate: its learning rate; if ``relative`` as a share of the mean magnitude of each
-            weight tensor.
-        relative: see there.
+        pivot_steps: steps of Adam in the search for the pivots, which starts at the centre.
+        pivot_rate: learning rate of that search.
+        pivot_limit: largest distance of a pivot from the centre in every coordinate; null means no
+            limit, as in the paper. Without a limit the pivots of a small prior would match the
+            images exactly and leave nothing to tune; the paper's coarse pivots do not.
+        tuning_steps: steps of Adam on the weights of the prior.
+        tuning_rate: learning rate of the tuning.
+        relative: whether ``tuning_rate`` is a share of the mean magnitude of each weight tensor.
     """
 
     rounds: int
@@ -111,48 +109,59 @@ class Ppdg(Ppa):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, got {value:g}")
 
-    def once(self) -> Self:
-        """Give the budget that takes every step once, on as many images at a time as this one."""
+    def with_one_step(self) -> Self:
+        """Return the attack with each kind of step taken once, on as many images at a time."""
         single = {
             name: min(getattr(self, name), 1) for name in ("steps", "pivot_steps", "tuning_steps")
         }
         return replace(self, views=1, milestones=(), **single)
 
+    def minimal(self) -> Self:
+        """Return the attack with each kind of step taken once, on one candidate of one class."""
+        return replace(
+            self.with_one_step(),
+            samples=1,
+            candidates=1,
+            keep=1,
+            batch_classes=1,
+            pseudo_private=1,
+        )
+
     def needs(self) -> tuple[str, ...]:
-        """Name what the prior must offer."""
+        """Return ("weights",), and ("weights", "stages") if styles are searched."""
         return ("weights", *Ppa.needs(self))
 
-    def steps_of_a_class(self) -> int:
-        """Count the candidate-steps that a class takes; those on the prior alone count as such."""
+    def steps_per_class(self) -> int:
+        """Count the optimisation steps that a class takes, those on the prior alone included."""
         tuning = (self.rounds - 1) * self.pseudo_private * (self.pivot_steps + self.tuning_steps)
         return self.rounds * self.candidates * self.steps + tuning
 
-    def samples_of_all(self, num_classes: int) -> int:
-        """Count the samples that are scored: anew for each class once its prior is tuned."""
+    def num_scored_samples(self, num_classes: int) -> int:
+        """Count the samples that one process scores: again for each class after every tuning."""
         return self.samples * (1 + (self.rounds - 1) * num_classes)
 
-    def views_of_a_class(self) -> int:
-        """Count the images that the final selections of a class look at."""
+    def views_per_class(self) -> int:
+        """Count the images that the final selections of a class score."""
         return self.rounds * self.candidates * self.views
 
     def search(
         self, target: nn.Module, prior: Prior, scope: Scope, prefix: str = ""
     ) -> Reconstructions:
-        """Attack the classes of a scope, each with a prior of its own after the first round.
+        """Attack the classes of a scope, each with its own prior after the first round.
 
         Raises:
             ValueError: the prior has no weights that can be tuned.
         """
         if not prior.weights():
             raise ValueError(
-                f"ppdg needs a prior with weights to tune, got {prior.name}, which says of none; "
-                "choose stylegan2 or warped"
+                f"ppdg needs a prior with weights to tune, got {prior.name}; "
+                f"choose {' or '.join(priors_offering('weights'))}"
             )
         first = Ppa.search(self, target, prior, scope, prefix)
         if self.rounds == 1:
             return first
         found = [
-            self.go_on(target, prior, scope, number, first.images[rows])
+            self.search_again(target, prior, scope, number, first.images[rows])
             for number, rows in zip(scope.part, scope.batches(self.keep, self.keep), strict=True)
         ]
         names = ("images", "latents", "classes", "confidence")
@@ -160,51 +169,51 @@ class Ppdg(Ppa):
             **{name: torch.cat([getattr(one, name) for one in found]) for name in names}
         )
 
-    def go_on(
+    def search_again(
         self, target: nn.Module, prior: Prior, scope: Scope, number: int, images: Tensor
     ) -> Reconstructions:
-        """Do the rounds of one class after the first, whose images (keep, ...) it is given."""
-        alone = Scope(
+        """Run the rounds of class ``number`` after the first, whose result is ``images``."""
+        one_class = Scope(
             num_classes=scope.num_classes, part=[number], seed=scope.seed, device=scope.device
         )
-        own = deepcopy(prior)
+        tuned = deepcopy(prior)
         found = None
         for round_number in range(2, self.rounds + 1):
             pseudo = (images if found is None else found.images)[: self.pseudo_private]
-            center = prior.sample_latents(CENTER, generator(scope.seed, "center"))
-            self.tune(own, pseudo, center.to(scope.device))
-            found = Ppa.search(self, target, own, alone, f"round {round_number} ")
+            samples = prior.sample_latents(NUM_CENTER_SAMPLES, generator(scope.seed, "center"))
+            self.tune(tuned, pseudo, samples.to(scope.device))
+            found = Ppa.search(self, target, tuned, one_class, f"round {round_number} ")
         assert found is not None, "there are two rounds or more"
         return found
 
     def tune(self, prior: Prior, images: Tensor, samples: Tensor) -> None:
-        """Tune a prior, in place, until it makes images (N, ...) near the mean of the samples."""
+        """Tune a prior, in place, to generate images (N, ...) near the mean of the samples."""
         with torch.no_grad():
-            state, make = first_state(prior, samples, self.space)
+            state, synthesize = first_state(prior, samples, self.space)
         center = state[0].mean(0)
         pivots = (center.expand(len(images), *center.shape).clone(),)
-        self.find_pivots(make, pivots, images)
+        self.find_pivots(synthesize, pivots, images)
         weights = [tensor.requires_grad_() for tensor in prior.weights()]
-        unit = [float(w.detach().abs().mean()) if self.relative else 1.0 for w in weights]
-        pairs = zip(weights, unit, strict=True)
+        scales = [float(w.detach().abs().mean()) if self.relative else 1.0 for w in weights]
+        pairs = zip(weights, scales, strict=True)
         optimizer = torch.optim.Adam(
-            [{"params": [tensor], "lr": self.tuning_rate * size} for tensor, size in pairs]
+            [{"params": [tensor], "lr": self.tuning_rate * scale} for tensor, scale in pairs]
         )
         for _ in range(self.tuning_steps):
-            loss = unlikeness(make(pivots), images).mean()
+            loss = image_distance(synthesize(pivots), images).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         for tensor in weights:
             tensor.requires_grad_(False).grad = None
 
-    def find_pivots(self, make: Make, pivots: State, images: Tensor) -> None:
-        """Move pivots, in place, to where the prior makes what is most like the images."""
+    def find_pivots(self, synthesize: Synthesize, pivots: State, images: Tensor) -> None:
+        """Optimise pivots, in place, so that the prior generates images close to the given ones."""
         center = pivots[0].clone()
         pivots[0].requires_grad_()
         optimizer = torch.optim.Adam(pivots, lr=self.pivot_rate)
         for _ in range(self.pivot_steps):
-            loss = unlikeness(make(pivots), images).sum()
+            loss = image_distance(synthesize(pivots), images).sum()
             (pivots[0].grad,) = torch.autograd.grad(loss, pivots)
             optimizer.step()
             if self.pivot_limit is not None:

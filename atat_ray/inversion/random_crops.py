@@ -1,4 +1,4 @@
-"""Random crops of images, differentiable, for the steps of an inversion attack."""
+"""Differentiable random crops of images."""
 
 import torch
 from torch import Tensor
@@ -19,10 +19,11 @@ def random_resized_crop(
 
     Args:
         images: (N, C, H, W).
-        draws: one crop an image, unlike the reference of PPA, which shares one in a batch.
+        draws: random draws; each image has its own crop, whereas PPA's reference code uses one crop
+            for a whole batch.
         area: (least, largest) share of the image that is kept.
-        ratio: (least, largest) width over height, drawn uniformly on the log scale.
-        flip: mirror half of the crops.
+        ratio: (least, largest) ratio of width to height, drawn uniformly on the log scale.
+        flip: whether each crop is mirrored with probability one half.
     """
     share = draws.uniform(*area, images)
     low, high = (torch.tensor(value).log().item() for value in ratio)

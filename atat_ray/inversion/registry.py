@@ -1,22 +1,21 @@
-"""The inversion attacks that a protocol can name, and how one is run."""
+"""Registry of the inversion attacks by name, and the function that runs one."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from atat_ray.inversion.if_gmi import IfGmi
-from atat_ray.inversion.interface import Reconstructions, Scope
-from atat_ray.inversion.ppa import Ppa
-from atat_ray.inversion.ppdg import Ppdg
+from atat_ray.inversion.interface import Attack, Reconstructions, Scope
 from atat_ray.priors import Prior
+from atat_ray.utils.registry import Registry
 
-# What a protocol can name; each is a dataclass of options with search(target, prior, scope).
-Attack = Ppa | IfGmi | Ppdg
-ATTACKS: dict[str, type[Ppa] | type[IfGmi] | type[Ppdg]] = {
-    "if_gmi": IfGmi,
-    "ppa": Ppa,
-    "ppdg": Ppdg,
-}
+ATTACKS: Registry[type[Attack]] = Registry(
+    "inversion attack",
+    {
+        "if_gmi": "atat_ray.inversion.if_gmi:IfGmi",
+        "ppa": "atat_ray.inversion.ppa:Ppa",
+        "ppdg": "atat_ray.inversion.ppdg:Ppdg",
+    },
+)
 
 
 def invert(
@@ -29,20 +28,20 @@ def invert(
     part: Sequence[int] | None = None,
     shared: dict[str, Tensor] | None = None,
 ) -> Reconstructions:
-    """Attack classes of a target model.
+    """Reconstruct the classes of a target model.
 
     Args:
-        target: images in [0, 1] to (N, C) logits; attacked in evaluation mode.
-        prior: the image generator that is searched.
+        target: images in [0, 1] to (N, C) logits; put into evaluation mode.
+        prior: image generator to search.
         num_classes: C.
-        attack: which one, its budget and settings.
-        seed: of everything drawn here.
-        part: classes that follow each other, all if not given; they see the draws that they would
-            see if all were attacked at once.
-        shared: one dictionary for the parts of one attack in one process, see ``Scope``.
+        attack: which attack, with its budget and settings.
+        seed: seed of all draws.
+        part: consecutive classes to attack; all if None. A part uses the draws that it would use
+            if all classes were attacked at once.
+        shared: one dictionary for all parts of an attack that run in one process; see ``Scope``.
 
     Raises:
-        ValueError: the prior has not what the attack needs.
+        ValueError: the prior lacks what the attack needs.
     """
     target.eval()
     scope = Scope(

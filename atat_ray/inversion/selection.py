@@ -1,4 +1,4 @@
-"""Which latents to start from, and which reconstructions to keep."""
+"""Selection of the initial candidates, and of the reconstructions to keep."""
 
 from collections.abc import Callable
 
@@ -11,29 +11,29 @@ from atat_ray.inversion.random_crops import random_resized_crop
 from atat_ray.priors import Prior
 from atat_ray.utils.seeding import BatchDraws, generator
 
-SCORED = 256  # samples in memory at a time
+SCORING_BATCH = 256  # samples in memory at a time
 
 
 @torch.no_grad()
 def initial_candidates(
     target: nn.Module, synthesize: Callable[[Tensor], Tensor], latents: Tensor, num_candidates: int
 ) -> Tensor:
-    """Choose for each class the latents whose images the target model is surest about.
+    """Choose for each class the latents whose images have the highest target confidence.
 
-    The score is the mean probability on an image and its mirror image (PPA, Sec. 3.2).
+    The score is the mean probability of the class on an image and its mirror image (PPA, Sec. 3.2).
 
     Args:
         target: images to (N, C) logits, in evaluation mode.
         synthesize: latents (N, D) to images in [0, 1].
-        latents: (N, D) to choose from; one latent may serve several classes.
-        num_candidates: kept for each class.
+        latents: (N, D) to choose from; one latent may be chosen for several classes.
+        num_candidates: latents chosen for each class.
 
     Returns:
         (C, num_candidates) rows of ``latents``, best first.
     """
     scores = []
-    for some in latents.split(SCORED):
-        images = synthesize(some)
+    for batch in latents.split(SCORING_BATCH):
+        images = synthesize(batch)
         scores.append(target(images).softmax(1) + target(images.flip(3)).softmax(1))
     return torch.cat(scores).topk(num_candidates, dim=0).indices.T
 
@@ -41,10 +41,10 @@ def initial_candidates(
 def starting_latents(
     target: nn.Module, prior: Prior, scope: Scope, budget: Budget, name: str = "samples"
 ) -> Tensor:
-    """Draw samples, the same for every class, and choose the candidates of a part's classes.
+    """Draw the same samples for every class and choose the candidates of a part's classes.
 
     Returns:
-        (len(part) * candidates, D), classes in order, the best of each first.
+        (len(part) * candidates, D), classes in order, best first within a class.
     """
     latents = prior.sample_latents(budget.samples, generator(scope.seed, name)).to(scope.device)
     if budget.latent_limit is not None:
@@ -68,8 +68,8 @@ def robust_confidence(
 ) -> Tensor:
     """Score images by the mean probability of their class over random crops and flips, (N,).
 
-    Reconstructions that only fool the target model lose it under such views; PPA's final
-    selection (Sec. 3.4).
+    This is PPA's final selection (Sec. 3.4): such views lower the score of reconstructions that are
+    adversarial examples of the target model.
     """
     total = torch.zeros(len(images), device=images.device)
     for _ in range(views):
@@ -78,20 +78,21 @@ def robust_confidence(
     return total / views
 
 
-def surest(
+def most_confident(
     target: nn.Module, images: Tensor, scope: Scope, budget: Budget, name: str = "views"
 ) -> tuple[Tensor, Tensor]:
-    """Find the ``keep`` candidates of each class that the target model is surest about.
+    """Find the ``keep`` candidates of each class with the highest robust confidence.
 
     Args:
         target: images to (N, C) logits, in evaluation mode.
         images: (len(part) * candidates, channels, H, W), classes in order.
-        scope: the classes.
-        budget: how many views, and how many are kept.
-        name: of the draws.
+        scope: attacked classes.
+        budget: numbers of views and of kept candidates.
+        name: name of the draws.
 
     Returns:
-        rows (len(part) * keep,), classes in order and the best of each first; their scores.
+        Rows (len(part) * keep,) of ``images``, classes in order and best first within a class; and
+        their scores.
     """
     count = budget.candidates
     classes = scope.labels(count)
@@ -114,7 +115,7 @@ def surest(
 def confidence(
     target: nn.Module, images: Tensor, classes: Tensor, batch: int | None = None
 ) -> Tensor:
-    """Give the target model's probability of each image's class, (N,)."""
+    """Compute the target model's probability of each image's class, (N,)."""
     size = batch or max(len(images), 1)
-    logits = torch.cat([target(some) for some in images.split(size)])
+    logits = torch.cat([target(part) for part in images.split(size)])
     return logits.softmax(1).gather(1, classes[:, None]).flatten()

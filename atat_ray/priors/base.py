@@ -1,4 +1,4 @@
-"""What every prior offers to an inversion attack."""
+"""Interface of a prior, and of the options from which a prior is fitted or read."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -8,17 +8,16 @@ from torch import Tensor, nn
 
 
 class Prior(nn.Module):
-    """An image generator with a standard Gaussian latent space; its tensors are all there is to it.
+    """Image generator with a standard Gaussian latent space.
+
+    A prior holds tensors and nothing else that changes, so ``saved`` describes it completely.
 
     Attributes:
-        name: what a protocol calls this kind of prior.
-        latent_dim: D, coordinates of a latent.
-        in_file: whether it was not fitted but read from a file of its own, and is read from there
-            again.
+        name: name of this kind of prior in protocols.
+        latent_dim: D, number of coordinates of a latent.
     """
 
     name: ClassVar[str]
-    in_file: ClassVar[bool] = False
     latent_dim: int
 
     def sample_latents(self, num: int, generator: torch.Generator) -> Tensor:
@@ -26,19 +25,74 @@ class Prior(nn.Module):
         latents = torch.randn(num, self.latent_dim, generator=generator)
         return latents.to(next(self.buffers()).device)
 
-    @classmethod
-    def read(cls, path: Path, **saved: Any) -> Self:
-        """Make a prior that is in a file of its own from that file and what ``saved`` gave."""
-        raise NotImplementedError
-
     def saved(self) -> dict[str, Any]:
-        """Give what makes the prior again: the tensors that its class takes, on the CPU."""
+        """Return what ``restore`` needs: here the constructor's tensors, on the CPU."""
         return {name: tensor.cpu() for name, tensor in self.state_dict().items()}
 
+    @classmethod
+    def restore(cls, saved: dict[str, Any], file: Path | None) -> Self:
+        """Build the prior that ``saved`` describes.
+
+        Args:
+            saved: return value of ``saved``.
+            file: weights file of a prior that was read from one; unused by fitted priors.
+
+        Raises:
+            ValueError: the file is missing or is not the one that ``saved`` names.
+        """
+        return cls(**saved)
+
     def weights(self) -> list[Tensor]:
-        """List the tensors that PPDG may tune in place; none unless a kind of prior names them."""
+        """List the tensors that PPDG may tune in place; empty unless a subclass names some."""
         return []
 
     def synthesize(self, latents: Tensor) -> Tensor:
-        """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
+        """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
         raise NotImplementedError
+
+
+class PriorOptions:
+    """Options of a prior in a protocol; a subclass is a frozen dataclass.
+
+    A fitted prior defines ``kind`` and ``fit``. A prior that is read from a file overrides
+    ``file``, ``check`` and ``stand_in`` as well.
+
+    Attributes:
+        kind: class of the prior that ``fit`` returns.
+        needs_public: whether fitting uses the content of public images.
+        offers: what an attack may require of the prior: "stages" (a ``StagedPrior``), "weights"
+            (tensors that can be tuned).
+    """
+
+    __slots__ = ()
+    kind: ClassVar[type[Prior]]
+    needs_public: ClassVar[bool] = True
+    offers: ClassVar[tuple[str, ...]] = ()
+
+    def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
+        """Fit a prior to public images (N, C, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def file(self) -> Path | None:
+        """Return the path of the weights file; None for a prior that is fitted."""
+        return None
+
+    def check(self) -> None:
+        """Check that the weights file is usable before a campaign starts.
+
+        Raises:
+            ValueError: it is missing or has another hash; the message says what to do.
+        """
+
+    def stand_in(self, folder: Path, *, narrow: bool) -> tuple[Self, str]:
+        """Return options that a rehearsal can use although the weights file is missing.
+
+        Args:
+            folder: where a stand-in for the file is written.
+            narrow: whether the stand-in has few channels, for a CPU.
+
+        Returns:
+            These options and an empty note if nothing is missing, else other options and a note
+            that says what replaces what.
+        """
+        return self, ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.augmentation import resample
-from atat_ray.priors.base import Prior
+from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.face_mixing import mix_faces
 from atat_ray.utils.seeding import BatchDraws
 
@@ -30,10 +30,6 @@ class PrincipalComponents:
     def basis(self) -> Tensor:
         """Give the rows (K, D) that turn N(0, 1) latents w into ``mean + w @ basis``."""
         return self.axes * self.scales[:, None]
-
-    def whiten(self, samples: Tensor) -> Tensor:
-        """Give the latents (N, K) of samples (N, D); those it was fitted to have unit variance."""
-        return (samples - self.mean) @ self.axes.T / self.scales
 
 
 def fit_pca(samples: Tensor, num_components: int) -> PrincipalComponents:
@@ -91,7 +87,7 @@ class RotatedPCAPrior(Prior):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RotatedPCAOptions:
+class RotatedPCAOptions(PriorOptions):
     """What a protocol may choose of the rotated PCA prior, the "strong" attack's.
 
     Attributes:
@@ -102,8 +98,7 @@ class RotatedPCAOptions:
     num_components: int = 300
     num_faces: int = 2000
 
-    needs_public: ClassVar[bool] = True  # images, to be fitted to
-    offers: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[type[Prior]] = RotatedPCAPrior
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.face_mixing import mix_faces
 from atat_ray.priors.flow_fields import (
     expand_knots,
@@ -93,7 +94,7 @@ class WarpedPrior(StagedPrior):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WarpedOptions:
+class WarpedOptions(PriorOptions):
     """What a protocol may choose of the warped prior.
 
     Attributes:
@@ -113,7 +114,7 @@ class WarpedOptions:
     keep_share: float = 0.9
     sharpening: float = 1.0
 
-    needs_public: ClassVar[bool] = True  # images, to be fitted to
+    kind: ClassVar[type[Prior]] = WarpedPrior
     offers: ClassVar[tuple[str, ...]] = ("stages", "weights")
     __pydantic_config__ = {"extra": "forbid"}
 

@@ -1,4 +1,4 @@
-"""What a block has once, before any unit: its evaluation models and its priors."""
+"""Assets of a block: evaluation models and priors, built once before any of its units."""
 
 import time
 from pathlib import Path
@@ -6,26 +6,33 @@ from typing import Any
 
 from atat_ray.data import IdentitySplit, load_split
 from atat_ray.data.stored_images import StoredImages
-from atat_ray.evaluation import EvaluationModels, fit_evaluation_models
-from atat_ray.evaluation.evaluators import held_out_accuracy
-from atat_ray.priors import Prior, load_prior, prior_state
+from atat_ray.evaluation import EvaluationModels, fit_evaluation_models, held_out_accuracy
+from atat_ray.priors import Prior, fit_prior, load_prior, prior_state
 from atat_ray.unit.spec import BlockSpec
-from atat_ray.utils.seeding import derive_seed, generator
+from atat_ray.utils.seeding import derive_seed
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 
-def describe(split: IdentitySplit, number: int) -> dict[str, Any]:
-    """Describe the data of a block for the record: counts, the split's seed, the store's name."""
-    images = split.train.images
-    stored = {"store": images.fingerprint} if isinstance(images, StoredImages) else {}
-    parts = {"train": split.train, "test": split.test, "public": split.public}
-    counts = {name: len(part) for name, part in parts.items()}
-    return {"classes": split.num_classes, **counts, "split_seed": 1000 + number, **stored}
+def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
+    """Build the evaluation models and priors of a block, unless they exist.
+
+    Args:
+        block: specification of the block.
+        folder: folder of assets; it may hold those of several blocks.
+
+    Returns:
+        One description of each asset for the record.
+
+    Raises:
+        ValueError: an evaluation model diverged, or a prior cannot be fitted or read.
+    """
+    priors = [build_prior(block, name, folder) for name in block.priors]
+    return [build_evaluation_models(block, folder), *priors]
 
 
-def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
-    """Make the evaluation models of a block unless they are there; describe them."""
-    path = folder / f"{block.name}-evaluation.pt"
+def build_evaluation_models(block: BlockSpec, folder: Path) -> dict[str, Any]:
+    """Train the evaluation models of a block, unless they exist; return their description."""
+    path = evaluation_path(block, folder)
     payload = load_stage(path, block.evaluation_hash())
     if payload is None:
         start = time.perf_counter()
@@ -35,7 +42,7 @@ def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
         payload = {
             "state": {name: value.cpu() for name, value in models.state_dict().items()},
             "accuracy": held_out_accuracy(models, split.test),
-            "data": describe(split, block.split),
+            "data": describe_split(split, block.split),
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, block.evaluation_hash(), payload)
@@ -49,23 +56,27 @@ def make_evaluation(block: BlockSpec, folder: Path) -> dict[str, Any]:
     }
 
 
-def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]:
-    """Make the prior of one inversion attack unless it is there; describe it.
+def describe_split(split: IdentitySplit, number: int) -> dict[str, Any]:
+    """Describe the data of a block: numbers of images, seed of the split, hash of the cache."""
+    images = split.train.images
+    stored = {"store": images.fingerprint} if isinstance(images, StoredImages) else {}
+    parts = {"train": split.train, "test": split.test, "public": split.public}
+    counts = {name: len(part) for name, part in parts.items()}
+    return {"classes": split.num_classes, **counts, "split_seed": 1000 + number, **stored}
 
-    It is fitted to the public images and nothing else.
+
+def build_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]:
+    """Fit the prior of one inversion attack, unless it exists; return its description.
+
+    Only public images are used.
     """
-    path = folder / f"{block.name}-prior-{inversion}.pt"
+    path = prior_path(block, inversion, folder)
     payload = load_stage(path, block.prior_hash(inversion))
     if payload is None:
         start = time.perf_counter()
         public = load_split(block.data, block.split).public
-        if not len(public) and block.priors[inversion].needs_public:
-            raise ValueError(
-                f"the prior of {inversion} is fitted to public images and every class is private; "
-                "lower num_private, so that some classes stay public"
-            )
-        draws = generator(block.seed, block.name, "prior", inversion)
-        prior = block.priors[inversion].fit(public.images[:], draws)
+        seed = derive_seed(block.seed, block.name, "prior", inversion)
+        prior = fit_prior(block.priors[inversion], public, seed=seed)
         payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
         save_stage(path, block.prior_hash(inversion), payload)
     return {
@@ -76,26 +87,21 @@ def make_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]
     }
 
 
-def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
-    """Make what a block has once, unless it is there; describe it."""
-    priors = [make_prior(block, name, folder) for name in block.priors]
-    return [make_evaluation(block, folder), *priors]
-
-
 def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:
-    """Load a prior that ``make_prior`` made, or make it."""
-    make_prior(block, inversion, folder)
-    payload = load_stage(folder / f"{block.name}-prior-{inversion}.pt", block.prior_hash(inversion))
-    assert payload is not None, "the prior was written a moment ago"
-    # Of a prior in a file of its own only the hash was kept; the options say where it lies today.
-    return load_prior(payload["state"], getattr(block.priors[inversion], "path", None))
+    """Load the prior of one inversion attack; build it first if it does not exist."""
+    build_prior(block, inversion, folder)
+    payload = load_stage(prior_path(block, inversion, folder), block.prior_hash(inversion))
+    assert payload is not None, "build_prior has written the file"
+    return load_prior(payload["state"], block.priors[inversion].file())
 
 
-def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> EvaluationModels:
-    """Load the evaluation models that ``make_evaluation`` made, or make them."""
-    make_evaluation(block, folder)
-    payload = load_stage(folder / f"{block.name}-evaluation.pt", block.evaluation_hash())
-    assert payload is not None, "the evaluation models were written a moment ago"
+def load_evaluation_models(
+    block: BlockSpec, split: IdentitySplit, folder: Path
+) -> EvaluationModels:
+    """Load the evaluation models of a block; build them first if they do not exist."""
+    build_evaluation_models(block, folder)
+    payload = load_stage(evaluation_path(block, folder), block.evaluation_hash())
+    assert payload is not None, "build_evaluation_models has written the file"
     _, channels, size, _ = split.train.images.shape
     models = EvaluationModels(
         block.evaluation,
@@ -106,3 +112,13 @@ def load_evaluation(block: BlockSpec, split: IdentitySplit, folder: Path) -> Eva
     )
     models.load_state_dict(payload["state"])
     return models.eval()
+
+
+def evaluation_path(block: BlockSpec, folder: Path) -> Path:
+    """Return the path of a block's evaluation models."""
+    return folder / f"{block.name}-evaluation.pt"
+
+
+def prior_path(block: BlockSpec, inversion: str, folder: Path) -> Path:
+    """Return the path of the prior of one inversion attack."""
+    return folder / f"{block.name}-prior-{inversion}.pt"

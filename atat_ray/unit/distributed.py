@@ -1,6 +1,6 @@
-"""The same training loop on Ray Train: several workers share a unit's target model by DDP.
+"""Several workers for one unit: data-parallel training on Ray Train, and jobs as Ray tasks.
 
-The only file of ``atat_ray`` that imports ray, and only where it is used.
+This is the only module of ``atat_ray`` that imports ray, and it does so inside functions.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.loop import Epoch
 from atat_ray.unit.jobs import Job
 from atat_ray.unit.spec import UnitSpec
-from atat_ray.unit.train_stage import CHECKPOINT, State, new_target
+from atat_ray.unit.train_stage import CHECKPOINT, StateDict, new_target
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 RESULT = "train-workers.pt"
-WAITER_CPU = 0.01  # of the process that waits for the workers of a unit
+WAITER_CPU = 0.01  # share of a CPU for the process that waits for a unit's workers
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the batch of all workers, on any device.
 
-    torch's SyncBatchNorm does the same and needs CUDA. Every worker must hold the same number of
-    images, which the training loop sees to.
+    torch's SyncBatchNorm computes the same but needs CUDA. Every worker must hold the same number
+    of images; the training loop ensures it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) of this worker, normalised with the statistics of all workers' images."""
+        """Normalise this worker's images (N, C, H, W) with the statistics of all workers."""
         if not self.training:
             return super().forward(input)
         workers = dist.get_world_size()
@@ -54,13 +54,13 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_batch_norm(model: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d of a model by one over all workers, in place."""
+    """Replace every BatchNorm2d of a model by a SharedBatchNorm2d, in place."""
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
             shared = SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
             shared.load_state_dict(child.state_dict())
-            for mine, theirs in zip(shared.parameters(), child.parameters(), strict=True):
-                mine.requires_grad_(theirs.requires_grad)
+            for new, old in zip(shared.parameters(), child.parameters(), strict=True):
+                new.requires_grad_(old.requires_grad)
             setattr(model, name, shared)
         else:
             share_batch_norm(child)
@@ -68,13 +68,13 @@ def share_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def mean_over_workers(values: Tensor) -> Tensor:
-    """Average what every worker has, such as losses that are means over equally many images."""
+    """Average values over the workers, such as losses that are means over equally many images."""
     dist.all_reduce(values)
     return values / dist.get_world_size()
 
 
 def train_as_worker(config: dict[str, Any]) -> None:
-    """Train one worker's share; the first worker saves the result. Runs under TorchTrainer."""
+    """Train on one worker's share of each batch, under TorchTrainer; worker 0 saves the result."""
     import ray.train
     import ray.train.torch
 
@@ -106,43 +106,44 @@ def train_as_worker(config: dict[str, Any]) -> None:
 
 
 def share_of_worker(share: dict[str, float]) -> dict[str, float]:
-    """Say what each worker of a unit takes, of what it may take.
+    """Compute the resources that one worker of a unit requests.
 
-    Of a CPU it leaves a little to the process that waits for the workers: on a machine with as many
-    CPUs as the unit has workers they would never start beside it.
+    A CPU worker requests WAITER_CPU less than its share, which leaves room for the process that
+    waits for the workers. Otherwise the workers would never start on a machine with as many CPUs
+    as the unit has workers.
     """
     return share | ({"CPU": share["CPU"] - WAITER_CPU} if "CPU" in share else {})
 
 
-def perform_on_workers(
+def run_jobs_on_workers(
     jobs: Sequence[Job], *, workers: int, share: dict[str, float], retries: int = 0
 ) -> list[Any]:
-    """Do the jobs of a unit as tasks of Ray, at most ``workers`` of them at a time.
+    """Run the jobs of a unit as Ray tasks, at most ``workers`` at a time.
 
     Ray must be running with a free CPU (or GPU) for each worker.
 
     Args:
-        jobs: what they write is seen by all nodes.
-        workers: of the unit.
-        share: what each of them may take of Ray's resources: ``{"CPU": 1.0}`` or ``{"GPU": 1.0}``,
-            and a little of a custom resource that its node must have.
-        retries: times that a job whose process or node was lost is done again.
+        jobs: jobs; all nodes must see the files they write.
+        workers: number of workers of the unit.
+        share: Ray resources of each worker: ``{"CPU": 1.0}`` or ``{"GPU": 1.0}``, and a small
+            amount of a custom resource that its node must have.
+        retries: how often a job is repeated if its process or node was lost.
 
     Raises:
-        Exception: what the first job that failed raised.
+        Exception: the exception of the first job that failed.
     """
     import ray
     from ray.exceptions import RayTaskError
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     amounts = share_of_worker(share)
-    own = {"num_cpus": amounts.pop("CPU", 0), "num_gpus": amounts.pop("GPU", 0)}
-    nowhere: Any = None  # rather than in the room of the Tune trial, which has none to give
-    remote = ray.remote(do).options(
-        **own,
+    processors = {"num_cpus": amounts.pop("CPU", 0), "num_gpus": amounts.pop("GPU", 0)}
+    no_group: Any = None  # outside the placement group of the Tune trial, which has no free room
+    remote = ray.remote(run_job).options(
+        **processors,
         resources=amounts,
         max_retries=retries,
-        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=nowhere),
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=no_group),
     )
     waiting, started, running = list(enumerate(jobs)), {}, []
     while waiting or running:
@@ -160,25 +161,25 @@ def perform_on_workers(
     return ray.get([started[number] for number in range(len(jobs))])
 
 
-def do(job: Job) -> Any:
-    """Do a job in a process of its own."""
+def run_job(job: Job) -> Any:
+    """Run a job in the process of a Ray task."""
     torch.set_num_threads(1)  # so that results do not depend on the machine
     return job()
 
 
 def train_on_workers(
     spec: UnitSpec, folder: Path, *, share: dict[str, float], retries: int = 0
-) -> tuple[State, list[Epoch]]:
+) -> tuple[StateDict, list[Epoch]]:
     """Train the target model of a unit on ``spec.workers`` Ray Train workers.
 
-    Draws, batches and normalisation are those of the loop in one process, so that the curves agree
-    with it within float32. Ray must be running with a free CPU (or GPU) for each worker.
+    Draws, batches and normalisation are those of training in one process; the curves agree within
+    float32 precision. Ray must be running with a free CPU (or GPU) for each worker.
 
     Args:
-        spec: the unit.
-        folder: of the unit, seen by all nodes; the state of the training is kept there.
-        share: as :func:`perform_on_workers` takes it.
-        retries: times that lost workers are started again, from the last state that was kept.
+        spec: specification of the unit.
+        folder: folder of the unit, seen by all nodes; checkpoints are stored there.
+        share: Ray resources of each worker, as in :func:`run_jobs_on_workers`.
+        retries: how often lost workers are restarted from the last checkpoint.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -198,5 +199,5 @@ def train_on_workers(
     )
     trainer.fit()
     payload = load_stage(folder / RESULT, spec.train_hash())
-    assert payload is not None, "the first worker saves its result before it ends"
+    assert payload is not None, "worker 0 saves the result before it ends"
     return payload["state"], payload["curves"]

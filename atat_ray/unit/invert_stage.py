@@ -1,4 +1,4 @@
-"""The invert stage: run an inversion attack on the target model."""
+"""The invert stage: run one inversion attack on the target model."""
 
 import shutil
 import time
@@ -11,8 +11,7 @@ import torch
 
 from atat_ray.data import load_split
 from atat_ray.data.stored_images import StoredImages, to_bytes
-from atat_ray.inversion import invert
-from atat_ray.inversion.interface import Reconstructions
+from atat_ray.inversion import Reconstructions, invert
 from atat_ray.models.bottleneck import draws_noise, reseed
 from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.jobs import RunJobs, run_serially
@@ -21,30 +20,30 @@ from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
 
-PICTURES = ("images", "stage_images")  # of what attacks return
+IMAGE_FIELDS = ("images", "stage_images")  # of the results of attacks
 
 
-def as_kept(found: Reconstructions) -> dict[str, Any]:
-    """Bring what an attack returns into the form in which it is kept: pictures at 8 bits."""
+def to_uint8(found: Reconstructions) -> dict[str, Any]:
+    """Convert reconstructions to what is stored: tensors on the CPU, images as uint8."""
     tensors = {field.name: getattr(found, field.name) for field in fields(found)}
-    return {n: (to_bytes(t) if n in PICTURES else t).cpu() for n, t in tensors.items()}
+    return {n: (to_bytes(t) if n in IMAGE_FIELDS else t).cpu() for n, t in tensors.items()}
 
 
-def as_read(payload: dict[str, Any]) -> dict[str, Any]:
-    """Let what is kept of an attack be read as images in [0, 1]."""
+def from_uint8(payload: dict[str, Any]) -> dict[str, Any]:
+    """Wrap stored reconstructions so that images are read as float32 in [0, 1]."""
     return {**payload, "images": StoredImages(payload["images"])}
 
 
 @lru_cache(maxsize=1)
-def shared_by_parts(folder: Path, specification: str) -> dict[str, torch.Tensor]:
-    """Keep what the parts of one attack find once, for as long as this process does them."""
+def part_cache(folder: Path, specification: str) -> dict[str, torch.Tensor]:
+    """Return the results that the parts of one attack share while this process runs them."""
     return {}
 
 
 def invert_part(
     spec: UnitSpec, inversion: str, assets: Path, folder: Path, number: int
 ) -> dict[str, Any]:
-    """Attack the classes of one part, unless that is done."""
+    """Attack the classes of one part, unless its result is stored."""
     split = load_split(spec.block.data, spec.block.split)
     parts = spec.inversions[inversion].parts(split.num_classes)
     path = folder / f"invert-{inversion}-parts" / f"{number}.pt"
@@ -53,8 +52,9 @@ def invert_part(
         start = time.perf_counter()
         target, shared = load_target(spec, split, folder), None
         reseed(target, spec.seed(f"noise of {inversion}"))
-        if not draws_noise(target):  # whose draws would depend on what another part has found
-            shared = shared_by_parts(folder, spec.invert_hash(inversion))
+        # The noise of a model that draws any would depend on what another part has computed.
+        if not draws_noise(target):
+            shared = part_cache(folder, spec.invert_hash(inversion))
         found = invert(
             target,
             load_block_prior(spec.block, inversion, assets).to(pick_device()),
@@ -64,7 +64,7 @@ def invert_part(
             part=parts[number],
             shared=shared,
         )
-        payload = as_kept(found)
+        payload = to_uint8(found)
         payload["seconds"] = time.perf_counter() - start
         if len(parts) > 1:
             save_stage(path, spec.invert_hash(inversion), payload)
@@ -72,26 +72,27 @@ def invert_part(
 
 
 def invert_stage(
-    spec: UnitSpec, inversion: str, assets: Path, folder: Path, perform: RunJobs = run_serially
+    spec: UnitSpec, inversion: str, assets: Path, folder: Path, run_jobs: RunJobs = run_serially
 ) -> dict[str, Any]:
-    """Run one inversion attack on the target model, unless that is done.
+    """Run one inversion attack on the target model, unless its result is stored.
 
     Returns:
-        The fields of ``Reconstructions`` and ``seconds``; images at 8 bits a value, as an attacker
-        would hand them on, and a quarter of the memory.
+        The fields of ``Reconstructions`` and ``seconds``. Images have 8 bits a value, as in an
+        image file, which takes a quarter of the memory.
     """
     path, specification = folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)
     payload = load_stage(path, specification)
     if payload is None:
         num_classes = load_split(spec.block.data, spec.block.split).num_classes
         numbers = range(len(spec.inversions[inversion].parts(num_classes)))
-        jobs = [partial(invert_part, spec, inversion, assets, folder, part) for part in numbers]
-        done = perform(jobs)
-        tensors = [name for name, value in done[0].items() if isinstance(value, torch.Tensor)]
+        parts = run_jobs(
+            [partial(invert_part, spec, inversion, assets, folder, number) for number in numbers]
+        )
+        tensors = [name for name, value in parts[0].items() if isinstance(value, torch.Tensor)]
         payload = {
-            **{name: torch.cat([part[name] for part in done]) for name in tensors},
-            "seconds": sum(part["seconds"] for part in done),
+            **{name: torch.cat([part[name] for part in parts]) for name in tensors},
+            "seconds": sum(part["seconds"] for part in parts),
         }
         save_stage(path, specification, payload)
         shutil.rmtree(folder / f"invert-{inversion}-parts", ignore_errors=True)
-    return as_read(payload)
+    return from_uint8(payload)

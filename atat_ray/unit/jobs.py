@@ -1,14 +1,18 @@
-"""Parts of a unit's stages: done one by one in this process, or by several workers at a time."""
+"""Jobs: the independent parts of a stage, and the function that runs them.
+
+A stage of one process runs its jobs serially; ``distributed.run_jobs_on_workers`` runs them as Ray
+tasks.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 Job = Callable[[], Any]
-"""Keeps what is large in a file and returns the rest; done twice, it gives the same."""
+"""Writes large results to a file and returns the rest; a second call returns the same."""
 RunJobs = Callable[[Sequence[Job]], list[Any]]
-"""Does jobs, in any order, and lists what they return in theirs."""
+"""Runs jobs in any order and lists their results in the order of the jobs."""
 
 
 def run_serially(jobs: Sequence[Job]) -> list[Any]:
-    """Do jobs in this process."""
+    """Run jobs one after another in this process."""
     return [job() for job in jobs]

@@ -1,6 +1,6 @@
-"""Measures of a finished unit beside its outcome: dependence of features, quality of pictures.
+"""The measure stage: dependence of features, and quality of the reconstructions as images.
 
-They take a stage of their own, because most trials do not need them.
+It is optional and runs on a finished unit; most trials do not need it.
 """
 
 from dataclasses import replace
@@ -15,13 +15,13 @@ from atat_ray.data import Faces, IdentitySplit, load_split
 from atat_ray.data.stored_images import StoredImages, in_parts
 from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
-from atat_ray.evaluation.scoring import reported
+from atat_ray.evaluation.scoring import select_reported_stage
 from atat_ray.metrics.frechet import frechet_distance
-from atat_ray.metrics.knowledge import knowledge_extraction_score
+from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
 from atat_ray.models import build_target
 from atat_ray.models.introspection import outputs_of, stages
-from atat_ray.unit.block_assets import load_evaluation
+from atat_ray.unit.block_assets import load_evaluation_models
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import load_target
@@ -31,8 +31,8 @@ from atat_ray.utils.seeding import derive_seed, generator
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 PERMUTATIONS = 99
-NEIGHBOURS = 3
-MOST = 512  # images
+NUM_NEIGHBOURS = 3
+MAX_IMAGES = 512
 
 
 @torch.no_grad()
@@ -45,24 +45,24 @@ def stage_outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -> dict[str, float]:
-    """Measure how far the stages of a model depend on images and labels.
+    """Measure how strongly the stage outputs of a model depend on images and labels.
 
     Args:
-        model: with named stages.
-        faces: on its device, images without augmentation; of stored ones at most MOST, drawn, as
-            the kernels are matrices of all pairs.
+        model: network with named stages.
+        faces: images without augmentation and labels, on the model's device. Of images in a cache
+            at most MAX_IMAGES are drawn, because the kernels are matrices of all pairs.
         num_classes: number of labels.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Returns:
-        By name: ``hsic`` and ``cka`` (unbiased, median bandwidth), the mean over stages, with
-        images (``_x``) and labels (``_y``); their largest p-value over stages; and ``nocco_x``, the
-        normalised form of earlier work, sigma 5 sqrt(dimension) and images in [-1, 1] as there, the
-        sum over stages.
+        By name: ``hsic`` and ``cka`` (unbiased, median bandwidth) with images (``_x``) and labels
+        (``_y``), the mean over stages; their p-values (``_p``), the largest over stages; and
+        ``nocco_x``, the normalised form of earlier work with its sigma, 5 sqrt(dimension), and its
+        image range, [-1, 1], the sum over stages.
     """
     images, labels = faces.images, faces.labels
     if isinstance(images, StoredImages):
-        rows = torch.randperm(len(labels), generator=generator(seed, "images"))[:MOST]
+        rows = torch.randperm(len(labels), generator=generator(seed, "images"))[:MAX_IMAGES]
         images, labels = images[rows], labels[rows]
     one_hot_labels = one_hot(labels, num_classes).to(images)
     others = {"x": gaussian_kernel(images), "y": linear_kernel(one_hot_labels)}
@@ -88,25 +88,25 @@ def dependence(model: nn.Module, faces: Faces, num_classes: int, *, seed: int) -
     return {name: float(reduce.get(name, mean)(values)) for name, values in found.items()}
 
 
-def pictures(
+def reconstruction_metrics(
     spec: UnitSpec, inversion: str, split: IdentitySplit, assets: Path, folder: Path
 ) -> dict[str, float]:
-    """Measure the reconstructions of one inversion attack as pictures.
+    """Compare the reconstructions of one inversion attack with the private images.
 
-    PRDC is the mean over all classes, the Frechet distance is over all of them, both in the
-    features of the evaluation models; the knowledge score is the accuracy on private test images of
-    a network of the target's architecture that saw the reconstructions alone.
+    PRDC (mean over the classes) and the Frechet distance (all classes together) use the features of
+    the evaluation models. The knowledge score is the accuracy on private test images of a network
+    of the target's architecture that was trained on the reconstructions only.
     """
     device = pick_device()
-    models = load_evaluation(spec.block, split, assets).to(device)
-    stage = reported(invert_stage(spec, inversion, assets, folder), models)
-    seen = Faces(images=stage["images"], labels=stage["classes"]).to(device)
+    models = load_evaluation_models(spec.block, split, assets).to(device)
+    found = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
+    fakes = Faces(images=found["images"], labels=found["classes"]).to(device)
     recognised = split.recognised.to(device)
     with torch.no_grad():
         real = in_parts(models.features, recognised.images)
-        fake = in_parts(models.features, seen.images)
+        fake = in_parts(models.features, fakes.images)
     seed = derive_seed(spec.seed("measures"), inversion)
-    fresh = build_target(
+    untrained = build_target(
         spec.architecture,
         num_classes=split.num_classes,
         channels=split.train.images.shape[1],
@@ -114,20 +114,20 @@ def pictures(
         weights=spec.training.weights,
         auxiliary=spec.training.auxiliary_weight > 0,
     ).to(device)
-    least = min(int(of.bincount().min()) for of in (split.recognised.labels, stage["classes"]))
-    k = min(NEIGHBOURS, least - 1)
-    training = replace(spec.training, batch_size=min(spec.training.batch_size, len(seen)))
+    labels = (split.recognised.labels, found["classes"])
+    k = min(NUM_NEIGHBOURS, min(int(of.bincount().min()) for of in labels) - 1)
+    training = replace(spec.training, batch_size=min(spec.training.batch_size, len(fakes)))
     return {
-        **prdc_by_class(real, recognised.labels, fake, seen.labels, k=k),
+        **prdc_by_class(real, recognised.labels, fake, fakes.labels, k=k),
         "frechet": frechet_distance(real, fake),
         "knowledge": knowledge_extraction_score(
-            fresh, seen, split.test.to(device), training, seed=seed
+            untrained, fakes, split.test.to(device), training, seed=seed
         ),
     }
 
 
 def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
-    """Measure a trained and inverted unit, unless that is done."""
+    """Measure a trained and inverted unit, unless the result is stored."""
     path = folder / "measures.pt"
     specification = specification_hash("measures, nocco in [-1, 1]", spec.score_hash())
     payload = load_stage(path, specification)
@@ -135,10 +135,12 @@ def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
         split = load_split(spec.block.data, spec.block.split)
         target = load_target(spec, split, folder)
         payload = {"dependence": {}, "pictures": {}}
-        if hasattr(target, "stages"):  # one that diverged is a constant and has none
+        if hasattr(target, "stages"):  # a ConstantClassifier (diverged) has none
             train, seed = split.train.to(pick_device()), spec.seed("dependence")
             payload["dependence"] = dependence(target, train, split.num_classes, seed=seed)
         for inversion in spec.inversions:
-            payload["pictures"][inversion] = pictures(spec, inversion, split, assets, folder)
+            payload["pictures"][inversion] = reconstruction_metrics(
+                spec, inversion, split, assets, folder
+            )
         save_stage(path, specification, payload)
     return payload

@@ -1,4 +1,4 @@
-"""Seconds that the parts of a unit take, measured on the device at hand."""
+"""Measure the seconds that the parts of a unit take on the current device."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from atat_ray.data import Faces, load_split
-from atat_ray.inversion.cost_estimate import STEPS, estimate, timed
+from atat_ray.inversion.cost_estimate import TIMED_CALLS, estimate, fastest_seconds
 from atat_ray.training.loop import Loop
 from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.spec import UnitSpec
@@ -17,13 +17,13 @@ from atat_ray.utils.precision import true_float32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What the parts of a unit take.
+    """Seconds that the parts of a unit take.
 
     Attributes:
-        train: seconds an image of a training step of the defense.
-        forward: seconds an image of a pass through the target model.
-        gradient: seconds an image of its gradient at the image.
-        inversions: seconds of each whole attack.
+        train: seconds per image of a training step under the defense.
+        forward: seconds per image of a forward pass of the target model.
+        gradient: seconds per image of the target model's gradient at the image.
+        inversions: seconds of each whole inversion attack, by name.
     """
 
     train: float
@@ -32,40 +32,40 @@ class Rates:
     inversions: dict[str, float]
 
 
-def probe(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
-    """Measure a unit.
+def measure_rates(full: UnitSpec, spec: UnitSpec, assets: Path) -> Rates:
+    """Time the parts of a unit.
 
     Args:
         full: the unit.
-        spec: the same, shrunken, as of :func:`atat_ray.unit.rehearsal.shrink`.
-        assets: folder of the block's priors, which are made if missing.
+        spec: the unit as :func:`atat_ray.unit.rehearsal.shrink` returns it.
+        assets: folder of the block's priors; missing ones are built.
     """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     faces = split.train.to(device)
     model = new_target(spec, split, device).train()
     size = spec.training.batch_size
-    long = replace(spec.training, epochs=STEPS + 1)  # the schedule allows so many steps
+    long = replace(spec.training, epochs=TIMED_CALLS + 1)  # the schedule has this many steps
     with true_float32():
         loop = Loop(model, faces, spec.defense, long, seed=0)
-        train = timed(device, lambda: loop.step(torch.arange(size))) / size
+        train = fastest_seconds(device, lambda: loop.step(torch.arange(size))) / size
     model.eval().requires_grad_(False)
     batch = Faces(images=faces.images[:size], labels=faces.labels[:size]).images[:]
     inversions = {}
     for name, attack in full.inversions.items():
         prior = load_block_prior(spec.block, name, assets).to(device)
         candidates = spec.inversions[name].candidates
-        found = estimate(model, prior, split.num_classes, attack, probed=candidates)
+        found = estimate(model, prior, split.num_classes, attack, num_probed=candidates)
         inversions[name] = found.seconds
     return Rates(
         train=train,
-        forward=timed(device, lambda: model(batch)) / size,
-        gradient=timed(device, lambda: gradient(model, batch)) / size,
+        forward=fastest_seconds(device, lambda: model(batch)) / size,
+        gradient=fastest_seconds(device, lambda: gradient(model, batch)) / size,
         inversions=inversions,
     )
 
 
 def gradient(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Compute the gradient of the largest logits at images (N, C, H, W)."""
+    """Compute the gradient of the largest logit at each image (N, C, H, W)."""
     images = images.clone().requires_grad_()
     (found,) = torch.autograd.grad(model(images).amax(1).sum(), images)
     return found

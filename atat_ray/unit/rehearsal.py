@@ -1,7 +1,7 @@
-"""One step of every stage of a unit, on its own settings made as small as they can be.
+"""Rehearse a unit: run every stage with the smallest budget that takes each step once.
 
-The stages are those of a run; what is small is their budget. Where files are missing, data and
-generators of the same shape stand for them.
+The code is that of a run; only budgets are smaller. Missing files are replaced by synthetic data
+and random generators of the same shape.
 """
 
 import time
@@ -17,11 +17,11 @@ import torch
 from atat_ray.data import Data, folder_is_missing, load_split
 from atat_ray.data.registry import SYNTHETIC
 from atat_ray.models.backbones import find_weights
-from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
+from atat_ray.priors import PriorOptions
 from atat_ray.robustness import ATTACK_SETS
 from atat_ray.robustness.autoattack import run_attack
 from atat_ray.training import Training
-from atat_ray.unit.block_assets import make_evaluation, make_prior
+from atat_ray.unit.block_assets import build_evaluation_models, build_prior
 from atat_ray.unit.jobs import Job
 from atat_ray.unit.run import run_unit
 from atat_ray.unit.spec import BlockSpec, UnitSpec
@@ -29,21 +29,22 @@ from atat_ray.unit.train_stage import load_target
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.precision import true_float32
 
-CPU_BATCH = 4  # images: the least that every defense takes
-SMALL = 64  # pixels; of such images a CPU takes whole batches
+CPU_BATCH = 4  # images: the smallest batch that every defense accepts
+SMALL_SIDE = 64  # pixels; up to this size a CPU rehearses whole batches
 
-Clock = Callable[[str], None]
+BeginStage = Callable[[str], None]
+"""Ends the current stage, if any, and begins the one that is named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One stage that was rehearsed.
+    """Result of one rehearsed stage.
 
     Attributes:
-        stage: its name.
-        seconds: that it took.
-        peak: bytes of GPU memory in use at most; None on a CPU.
-        problem: why it failed, in one line; empty if it did not.
+        stage: name of the stage.
+        seconds: duration.
+        peak: peak GPU memory in bytes; None on a CPU.
+        problem: one line on why it failed; empty if it passed.
     """
 
     stage: str
@@ -52,40 +53,37 @@ class Step:
     problem: str = ""
 
 
-def first_alone(jobs: Sequence[Job]) -> list[Any]:
-    """Do the first of the parts of a stage, and leave the others."""
+def run_first_job(jobs: Sequence[Job]) -> list[Any]:
+    """Run only the first of the parts of a stage."""
     return [jobs[0]()]
 
 
 def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, list[str]]:
-    """Make the specification of a unit as small as one that takes every step once.
+    """Reduce the specification of a unit to one that takes every step once.
 
-    On a GPU batches and candidates stay as they are, because memory is what is rehearsed; on a CPU
-    so do those of small images.
+    On a GPU the sizes of batches are kept, because a rehearsal measures memory; on a CPU they are
+    kept only for small images.
 
     Args:
-        spec: the unit.
-        stand_ins: folder for made generators.
-        narrow: whether a made generator has few channels, for a CPU.
+        spec: specification of the unit.
+        stand_ins: folder for generators that replace missing files.
+        narrow: whether such a generator has few channels, for a CPU.
 
     Returns:
-        The specification, and a line for each thing that is not as in a run.
+        The specification, and one line for each difference from a run.
     """
     notes: list[str] = []
-    tight = pick_device().type == "cpu" and spec.block.data.size > SMALL
+    tight = pick_device().type == "cpu" and spec.block.data.size > SMALL_SIDE
     block = replace(
         spec.block,
-        data=few_data(spec, tight, notes),
+        data=reduce_data(spec, tight, notes),
         evaluation=replace(
             spec.block.evaluation,
-            training=shrink_training(
+            training=reduce_training(
                 spec.block.evaluation.training, spec.block.evaluation.architecture, tight, notes
             ),
         ),
-        priors={
-            name: stand_in(prior, stand_ins, narrow, notes)
-            for name, prior in spec.block.priors.items()
-        },
+        priors=stand_in_priors(spec.block.priors, stand_ins, narrow, notes),
     )
     if tight:
         notes.append(f"no GPU: batches of {CPU_BATCH} images, one candidate of one class")
@@ -95,35 +93,35 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         spec,
         block=block,
         defense=spec.defense.least(),
-        training=shrink_training(spec.training, spec.architecture, tight, notes),
+        training=reduce_training(spec.training, spec.architecture, tight, notes),
         inversions={
-            name: inversion.least() if tight else inversion.once()
+            name: inversion.minimal() if tight else inversion.with_one_step()
             for name, inversion in spec.inversions.items()
         },
-        # An untrained network is wrong about most images, which nobody attacks: see attack_once.
+        # AutoAttack skips images that the untrained network misclassifies: attack_once instead.
         robustness=replace(spec.robustness, epsilons=(), chunk=1),
         workers=1,
     )
     return small, notes
 
 
-def shrink_training(
+def reduce_training(
     training: Training, architecture: str, tight: bool, notes: list[str]
 ) -> Training:
-    """Make a schedule one epoch long; without ImageNet's weights if they are not there."""
+    """Reduce a schedule to one epoch, with random weights if ImageNet weights are missing."""
     weights = training.weights
     try:
         if weights == "imagenet":
             find_weights(architecture)
     except ValueError:
-        notes.append(f"the ImageNet weights of {architecture} are not there: drawn ones")
+        notes.append(f"the ImageNet weights of {architecture} are missing: random weights")
         weights = "none"
     size = min(CPU_BATCH, training.batch_size) if tight else training.batch_size
     return replace(training, epochs=1, batch_size=size, weights=weights)
 
 
-def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
-    """Take as few images as fill a batch; made ones if the dataset is not there."""
+def reduce_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
+    """Reduce the data to as few images as fill a batch; synthetic ones if files are missing."""
     data = spec.block.data
     sizes = (spec.training.batch_size, spec.block.evaluation.training.batch_size)
     few = CPU_BATCH if tight else max(*sizes, data.num_private)
@@ -136,31 +134,28 @@ def few_data(spec: UnitSpec, tight: bool, notes: list[str]) -> Data:
     return replace(data, at_most=few)
 
 
-def stand_in(prior: Any, folder: Path, narrow: bool, notes: list[str]) -> Any:
-    """Make a generator of FFHQ's shape and random weights if a prior's file is not there."""
-    if not hasattr(prior, "check") or Path(prior.path).expanduser().is_file():
-        return prior
-    note = f"there is no file {prior.path}: a generator of FFHQ's shape with random weights"
-    if narrow:
-        note += ", with an eighth of its channels after the first kind of unit"
-    notes.append(note)
-    path = folder / f"{'narrow' if narrow else 'ffhq'}.safetensors"
-    hashed = path.with_suffix(".sha256")
-    if not path.exists():
-        hashed.write_text(make_generator(path, NARROW if narrow else FFHQ))
-    return replace(prior, path=str(path), sha256=hashed.read_text())
+def stand_in_priors(
+    priors: dict[str, PriorOptions], folder: Path, narrow: bool, notes: list[str]
+) -> dict[str, PriorOptions]:
+    """Replace the priors whose weights file is missing, and note each replacement."""
+    found = {}
+    for name, options in priors.items():
+        found[name], note = options.stand_in(folder, narrow=narrow)
+        if note:
+            notes.append(note)
+    return found
 
 
 def rehearse(
     spec: UnitSpec, assets: Path, folder: Path, on_step: Callable[[Step], None]
 ) -> list[Step]:
-    """Run a shrunken unit, assets of its block first; after a failure the rest is left out.
+    """Build the assets of a reduced unit's block and run the unit; stop at the first failure.
 
     Args:
-        spec: of :func:`shrink`.
+        spec: unit as :func:`shrink` returns it.
         assets: folder of the block's evaluation models and priors.
-        folder: of the stages.
-        on_step: told each stage as it ends.
+        folder: folder of the unit's stages.
+        on_step: called with each stage when it ends.
     """
     steps: list[Step] = []
 
@@ -168,27 +163,27 @@ def rehearse(
         steps.append(step)
         on_step(step)
 
-    with timed(end) as begin:
-        make_block(spec.block, assets, begin)
-        run_unit(spec, assets=assets, folder=folder, perform=first_alone, on_stage=begin)
+    with timed_stages(end) as begin:
+        rehearse_assets(spec.block, assets, begin)
+        run_unit(spec, assets=assets, folder=folder, run_jobs=run_first_job, on_stage=begin)
         begin("attack")
         attack_once(spec, folder)
     return steps
 
 
-def make_block(block: BlockSpec, assets: Path, begin: Clock) -> None:
-    """Make what the block has once."""
+def rehearse_assets(block: BlockSpec, assets: Path, begin: BeginStage) -> None:
+    """Build the assets of a block, each as a stage of its own."""
     begin("evaluation model")
-    make_evaluation(block, assets)
+    build_evaluation_models(block, assets)
     for name in block.priors:
         begin(f"prior of {name}")
-        make_prior(block, name, assets)
+        build_prior(block, name, assets)
 
 
 def attack_once(spec: UnitSpec, folder: Path) -> None:
-    """Take one iteration of each attack of robust accuracy on an image.
+    """Run one iteration of each attack of the robust accuracy on one image.
 
-    Its label is what the model says, whatever is on it: what is wrong already is not attacked.
+    The label is the model's own prediction, because misclassified images are not attacked.
     """
     split = load_split(spec.block.data, spec.block.split)
     model = load_target(spec, split, folder)
@@ -218,10 +213,10 @@ def attack_once(spec: UnitSpec, folder: Path) -> None:
 
 
 @contextmanager
-def timed(end: Callable[[Step], None]) -> Iterator[Clock]:
-    """Time stages; give what begins one, which ends the one before.
+def timed_stages(end: Callable[[Step], None]) -> Iterator[BeginStage]:
+    """Time stages: yield the function that begins one, and call ``end`` with each result.
 
-    An error ends the present stage with its reason and goes no further.
+    An exception ends the current stage, whose result holds the reason; it is not raised further.
     """
     now: dict[str, Any] = {"stage": None, "start": 0.0}
     on_gpu = pick_device().type == "cuda"
@@ -244,5 +239,5 @@ def timed(end: Callable[[Step], None]) -> Iterator[Clock]:
     try:
         yield begin
         stop()
-    except Exception as error:  # whatever it is, a run would end of it
+    except Exception as error:  # any exception would end a run
         stop(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -18,7 +18,7 @@ from atat_ray.utils.stage_files import load_stage, save_stage
 
 
 def robustness_part(spec: UnitSpec, folder: Path, number: int) -> dict[str, Any]:
-    """Attack the test images of one chunk at every epsilon; what was done already is kept."""
+    """Attack the test images of one chunk at every epsilon; stored results are reused."""
     start = time.perf_counter()
     split = load_split(spec.block.data, spec.block.split)
     found = robust_masks(
@@ -35,18 +35,18 @@ def robustness_part(spec: UnitSpec, folder: Path, number: int) -> dict[str, Any]
 
 
 def robustness_stage(
-    spec: UnitSpec, folder: Path, perform: RunJobs = run_serially
+    spec: UnitSpec, folder: Path, run_jobs: RunJobs = run_serially
 ) -> dict[str, Any]:
-    """Measure robust accuracy on the private test images, unless that is done."""
+    """Measure robust accuracy on the private test images, unless the result is stored."""
     path, specification = folder / "robustness.pt", spec.robustness_hash()
     payload = load_stage(path, specification)
     if payload is None:
         count = len(load_split(spec.block.data, spec.block.split).test)
         numbers = range(ceil(count / spec.robustness.chunk))
-        done = perform([partial(robustness_part, spec, folder, part) for part in numbers])
+        parts = run_jobs([partial(robustness_part, spec, folder, number) for number in numbers])
         payload = {
-            "robust_acc": robust_accuracies([part["resist"] for part in done]),
-            "seconds": sum(part["seconds"] for part in done),
+            "robust_acc": robust_accuracies([part["resist"] for part in parts]),
+            "seconds": sum(part["seconds"] for part in parts),
         }
         save_stage(path, specification, payload)
         shutil.rmtree(folder / "robustness-parts", ignore_errors=True)

@@ -1,8 +1,8 @@
-"""One unit from its specification to its outcome, stage by stage, each of them a file.
+"""Run one unit from its specification to its outcome, stage by stage; each stage is a file.
 
-    train -> invert (one an inversion attack) -> score -> robustness -> outcome.json
+    train -> invert (once for each inversion attack) -> score -> robustness -> outcome.json
 
-A stage that is done is never done again: its file has the hash of all that it depends on.
+A stage that is stored is never repeated: its file holds the hash of everything it depends on.
 """
 
 import json
@@ -28,8 +28,8 @@ def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
         outcome = json.loads((folder / "outcome.json").read_text())
     except (OSError, ValueError):
         return None
-    mine = isinstance(outcome, dict) and outcome.get("specification") == spec.outcome_hash()
-    return outcome if mine else None
+    matches = isinstance(outcome, dict) and outcome.get("specification") == spec.outcome_hash()
+    return outcome if matches else None
 
 
 def run_unit(
@@ -38,18 +38,18 @@ def run_unit(
     assets: Path,
     folder: Path,
     trainer: Trainer = train_here,
-    perform: RunJobs = run_serially,
+    run_jobs: RunJobs = run_serially,
     on_stage: OnStage = lambda stage: None,
 ) -> dict[str, Any]:
-    """Run what is left of a unit and return its outcome.
+    """Run the missing stages of a unit and return its outcome.
 
     Args:
-        spec: the unit.
-        assets: folder of the block's evaluation models and priors, which are made if missing.
-        folder: where the stages of this unit are kept.
-        trainer: trains the target model; ``atat_ray.unit.distributed`` has one of several workers.
-        perform: does the parts of the other stages; likewise.
-        on_stage: told the name of each stage before it starts.
+        spec: specification of the unit.
+        assets: folder of the block's evaluation models and priors; missing ones are built.
+        folder: folder of the unit's stages.
+        trainer: trains the target model; ``atat_ray.unit.distributed`` has one for several workers.
+        run_jobs: runs the parts of the other stages; ``distributed`` has one for several workers.
+        on_stage: called with the name of each stage before it starts.
 
     Returns:
         Content of ``outcome.json``: outcomes by column name, rows by class, curves, seconds.
@@ -58,17 +58,29 @@ def run_unit(
     if outcome is not None:
         return outcome
     on_stage("train")
-    trained = train_stage(spec, folder, trainer, perform)
+    trained = train_stage(spec, folder, trainer, run_jobs)
     seconds = {"train": trained["seconds"]}
     for inversion in spec.inversions:
         on_stage(f"invert {inversion}")
-        found = invert_stage(spec, inversion, assets, folder, perform)
+        found = invert_stage(spec, inversion, assets, folder, run_jobs)
         seconds[f"invert_{inversion}"] = found["seconds"]
     on_stage("score")
-    scored = score_stage(spec, assets, folder, perform)
+    scored = score_stage(spec, assets, folder, run_jobs)
     on_stage("robustness")
-    robust = robustness_stage(spec, folder, perform)
+    robust = robustness_stage(spec, folder, run_jobs)
     seconds |= {"score": scored["seconds"], "robustness": robust["seconds"]}
+    return save_outcome(spec, folder, trained, scored, robust, seconds)
+
+
+def save_outcome(
+    spec: UnitSpec,
+    folder: Path,
+    trained: dict[str, Any],
+    scored: dict[str, Any],
+    robust: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Combine the results of the stages, write them to ``outcome.json`` and return them."""
     outcome = {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,

@@ -1,15 +1,11 @@
-"""All that a unit's outcome depends on, and the hashes that name its stages by it."""
+"""Specifications of a unit and its block, and the hashes that identify their results."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
-
-import torch
-from torch import Tensor
 
 from atat_ray.data import Data
 from atat_ray.evaluation import Evaluation
 from atat_ray.inversion import Attack
-from atat_ray.priors import Prior
+from atat_ray.priors import PriorOptions
 from atat_ray.robustness import Robustness
 from atat_ray.training import Training
 from atat_ray.training.interface import Defense
@@ -17,33 +13,17 @@ from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.seeding import derive_seed
 
 
-class PriorOptions(Protocol):
-    """Options of a prior, and how it is fitted.
-
-    Attributes:
-        needs_public: whether it cannot do without public images.
-        offers: what an attack may need of the prior: "stages", "weights" that can be tuned.
-    """
-
-    needs_public: ClassVar[bool]
-    offers: ClassVar[tuple[str, ...]]
-
-    def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
-        """Fit a prior to public images (N, C, H, W) in [0, 1]."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockSpec:
-    """A block: the people of one split, and what is made of them for all its units.
+    """A block: the people of one split, with the evaluation models and priors of its units.
 
     Attributes:
-        name: of the block.
-        seed: of the campaign.
-        data: the dataset.
+        name: name of the block.
+        seed: seed of the campaign.
+        data: dataset.
         split: number of the identity split.
-        evaluation: how the evaluation models are trained, on the private training images.
-        priors: options by name of the inversion attack that searches it; fitted to public images.
+        evaluation: how the evaluation models are trained on the private training images.
+        priors: options of the prior that each inversion attack searches, by name of the attack.
     """
 
     name: str
@@ -54,13 +34,13 @@ class BlockSpec:
     priors: dict[str, PriorOptions]
 
     def evaluation_hash(self) -> str:
-        """Name the evaluation models by what they depend on."""
+        """Hash everything that the evaluation models depend on."""
         return specification_hash(
             "evaluation", self.name, self.seed, self.data, self.split, self.evaluation
         )
 
     def prior_hash(self, inversion: str) -> str:
-        """Name the prior of one inversion attack by what it depends on."""
+        """Hash everything that the prior of one inversion attack depends on."""
         return specification_hash(
             "prior", self.name, self.seed, self.data, self.split, inversion, self.priors[inversion]
         )
@@ -68,19 +48,19 @@ class BlockSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitSpec:
-    """All that a unit's outcome depends on.
+    """A unit: everything that its outcome depends on.
 
     Attributes:
-        unit_id: names the unit.
-        seed_name: what its seeds are derived from, beside the block's seed; units of a matched set
-            share it, others have their unit_id.
+        unit_id: name of the unit.
+        seed_name: name from which its seeds are derived, together with the block's seed. Units of a
+            matched set share it; for other units it is the unit_id.
         block: its data, evaluation models and priors.
-        architecture: of the target model.
-        defense: what its arm says.
+        architecture: architecture of the target model.
+        defense: defense of its arm.
         training: schedule of the target model.
-        inversions: attack by name, each on the block's prior of that name.
+        inversions: attacks by name; each searches the block's prior of that name.
         robustness: how robust accuracy is measured.
-        workers: processes that share the training of the target model.
+        workers: processes that train the target model together.
     """
 
     unit_id: str
@@ -98,28 +78,28 @@ class UnitSpec:
         return derive_seed(self.block.seed, self.seed_name, stage)
 
     def train_hash(self) -> str:
-        """Name the trained target model by what it depends on."""
+        """Hash everything that the trained target model depends on."""
         return specification_hash(
             "train", self.seed_name, self.block.seed, self.block.data, self.block.split,
             self.architecture, self.defense, self.training, self.workers,
         )  # fmt: skip
 
     def invert_hash(self, inversion: str) -> str:
-        """Name the reconstructions of one attack by what they depend on."""
+        """Hash everything that the reconstructions of one attack depend on."""
         return specification_hash(
             "invert", self.train_hash(), self.block.prior_hash(inversion),
             inversion, self.inversions[inversion],
         )  # fmt: skip
 
     def score_hash(self) -> str:
-        """Name the scores by what they depend on."""
+        """Hash everything that the scores depend on."""
         inversions = [self.invert_hash(name) for name in self.inversions]
         return specification_hash("score", inversions, self.block.evaluation_hash())
 
     def robustness_hash(self) -> str:
-        """Name the robust accuracies by what they depend on."""
+        """Hash everything that the robust accuracies depend on."""
         return specification_hash("robustness", self.train_hash(), self.robustness)
 
     def outcome_hash(self) -> str:
-        """Name the outcome by what it depends on."""
+        """Hash everything that the outcome depends on."""
         return specification_hash("outcome", self.score_hash(), self.robustness_hash())

@@ -1,4 +1,4 @@
-"""The target model of a unit: built, trained, kept and loaded again."""
+"""The train stage: build, train, store and load the target model of a unit."""
 
 import time
 from collections.abc import Callable
@@ -23,20 +23,21 @@ from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 CHECKPOINT = "train-checkpoint.pt"
-State = dict[str, Tensor]
-Trainer = Callable[[UnitSpec, Path], tuple[State, list[Epoch]]]
+StateDict = dict[str, Tensor]
+Trainer = Callable[[UnitSpec, Path], tuple[StateDict, list[Epoch]]]
+"""Trains the target model of a unit; returns its state and the curves of its epochs."""
 
 
 def new_target(
     spec: UnitSpec, split: IdentitySplit, device: torch.device, *, trained: bool = False
 ) -> nn.Module:
-    """Build the target model of a unit on a device, where a defense may have it learn first.
+    """Build the target model of a unit on a device, and let the defense prepare it.
 
     Args:
-        spec: the unit.
-        split: its people.
-        device: of the model.
-        trained: whether weights are loaded into it next.
+        spec: specification of the unit.
+        split: people and images of its block.
+        device: device of the model.
+        trained: whether trained weights are loaded next, so that initial ones are not needed.
     """
     model = build_target(
         spec.architecture,
@@ -51,10 +52,10 @@ def new_target(
     return model.to(device)  # new layers, too
 
 
-class Undecided(nn.Module):
-    """What a target model is whose loss diverged: the same logit for every class, always.
+class ConstantClassifier(nn.Module):
+    """Replacement for a target model whose loss diverged: equal logits for all classes.
 
-    Divergence is an outcome of a unit, not its failure, and this is what can be measured of it.
+    Divergence is an outcome of a unit, not a failure; this model is what later stages measure.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -66,12 +67,12 @@ class Undecided(nn.Module):
         return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
 
 
-def trained_target(
-    spec: UnitSpec, split: IdentitySplit, state: State, device: torch.device, *, diverged: bool
+def restore_target(
+    spec: UnitSpec, split: IdentitySplit, state: StateDict, device: torch.device, *, diverged: bool
 ) -> nn.Module:
     """Build the trained target model of a unit from its state, on a device."""
     if diverged:
-        return Undecided(split.num_classes).to(device)
+        return ConstantClassifier(split.num_classes).to(device)
     model = new_target(spec, split, device, trained=True)
     model.load_state_dict(state)
     return model
@@ -79,17 +80,19 @@ def trained_target(
 
 def train_here(
     spec: UnitSpec, folder: Path, *, on_epoch: Callable[[int, float], None] | None = None
-) -> tuple[State, list[Epoch]]:
+) -> tuple[StateDict, list[Epoch]]:
     """Train the target model of a unit in this process; return its state and curves.
 
-    ``on_epoch`` is told (epochs done, clean accuracy) after each epoch.
+    Args:
+        spec: specification of the unit.
+        folder: folder of the unit, for checkpoints.
+        on_epoch: called with (finished epochs, clean accuracy) after each epoch.
     """
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
     model = new_target(spec, split, device)
-    faces = split.train.to(device)
     test = split.test.to(device)
 
-    def watch(epoch: int, curves: Epoch) -> None:
+    def measure(epoch: int, curves: Epoch) -> None:
         if on_epoch is None and not spec.training.thresholds:
             return
         reseed(model, spec.seed("noise of epochs"), epoch)
@@ -107,20 +110,20 @@ def train_here(
 
     curves = train(
         model,
-        faces,
+        split.train.to(device),
         spec.defense,
         spec.training,
         seed=spec.seed("train"),
         checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash()),
-        on_epoch=watch,
+        on_epoch=measure,
     )
     return {name: value.cpu() for name, value in model.state_dict().items()}, curves
 
 
-def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, float]:
-    """Measure a trained target model on the private images, on its device."""
+def accuracies(spec: UnitSpec, state: StateDict, *, diverged: bool) -> dict[str, float]:
+    """Measure clean and training accuracy of a trained target model."""
     split, device = load_split(spec.block.data, spec.block.split), pick_device()
-    model = trained_target(spec, split, state, device, diverged=diverged)
+    model = restore_target(spec, split, state, device, diverged=diverged)
     return {
         "clean_acc": accuracy(model, split.test.to(device)),
         "train_acc": accuracy(model, split.train.to(device)),
@@ -128,16 +131,16 @@ def accuracies(spec: UnitSpec, state: State, *, diverged: bool) -> dict[str, flo
 
 
 def train_stage(
-    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, perform: RunJobs = run_serially
+    spec: UnitSpec, folder: Path, trainer: Trainer = train_here, run_jobs: RunJobs = run_serially
 ) -> dict[str, Any]:
-    """Train the target model and measure its accuracies, unless that is done."""
+    """Train the target model and measure its accuracies, unless the result is stored."""
     path, specification = folder / "train.pt", spec.train_hash()
     payload = load_stage(path, specification)
     if payload is None:
         start = time.perf_counter()
         state, curves = trainer(spec, folder)
         diverged = not isfinite(curves[-1]["loss"])
-        (measured,) = perform([partial(accuracies, spec, state, diverged=diverged)])
+        (measured,) = run_jobs([partial(accuracies, spec, state, diverged=diverged)])
         payload = {
             "state": state,
             "curves": curves,
@@ -159,4 +162,4 @@ def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module
     if payload is None:
         raise ValueError(f"{folder} holds no target model of this specification; train it first")
     state, diverged = payload["state"], payload["diverged"]
-    return trained_target(spec, split, state, pick_device(), diverged=diverged).eval()
+    return restore_target(spec, split, state, pick_device(), diverged=diverged).eval()

@@ -124,7 +124,7 @@ def invert(folder: Path) -> int:
     spec = load(folder)
     for inversion, attack in spec.inversions.items():
         say(f"inversion {inversion}: {attack.candidates} candidates a class, "
-             f"{attack.steps_of_a_class()} candidate-steps")  # fmt: skip
+             f"{attack.steps_per_class()} candidate-steps")  # fmt: skip
         if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
             say(str(estimate_cost(spec, inversion, folder)))
         found = invert_stage(spec, inversion, folder / "assets", folder)

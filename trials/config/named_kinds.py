@@ -9,15 +9,13 @@ from pydantic import (
     Discriminator,
     PlainSerializer,
     Tag,
+    create_model,
     model_serializer,
     model_validator,
 )
 
 from atat_ray.inversion import ATTACKS, Attack
-from atat_ray.inversion.if_gmi import IfGmi
-from atat_ray.inversion.ppa import Ppa
-from atat_ray.inversion.ppdg import Ppdg
-from atat_ray.priors import PRIORS
+from atat_ray.priors import PRIORS, priors_offering
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import written
 from trials.config.optional_keys import Strict
@@ -70,22 +68,28 @@ def named(kinds: Mapping[str, Any], key: str) -> Any:
 
 
 def attack_options(kind: Any) -> Any:
-    """Make the type of an inversion attack in a protocol; null where it is another one."""
+    """Make the type of an attack's key in a protocol; it is null where another attack is given."""
     reading = BeforeValidator(lambda value: with_preset(kind, value))
     return Optional[Annotated[kind, reading, PlainSerializer(write_options)]]  # noqa: UP045
 
 
-class Inversion(Strict):
-    """An inversion attack: what it searches, and which of the attacks it is, with its budget."""
+class SearchedPrior(Strict):
+    """The prior that an inversion attack searches."""
 
     prior: named(PRIORS, "name")  # type: ignore[valid-type]
-    ppa: attack_options(Ppa) = None  # type: ignore[valid-type]
-    if_gmi: attack_options(IfGmi) = None  # type: ignore[valid-type]
-    ppdg: attack_options(Ppdg) = None  # type: ignore[valid-type]
+
+
+# One optional key for each attack, so that an attack in ATTACKS needs no line here.
+ATTACK_KEYS: dict[str, Any] = {n: (attack_options(kind), None) for n, kind in ATTACKS.items()}
+AttackKeys = create_model("AttackKeys", __base__=SearchedPrior, **ATTACK_KEYS)
+
+
+class Inversion(AttackKeys):
+    """An inversion attack: the prior it searches, and exactly one attack with its options."""
 
     @model_validator(mode="after")
     def check_attack(self) -> Self:
-        """Refuse anything but one attack, and a prior that has not what it needs."""
+        """Check that there is exactly one attack, and that the prior offers what it needs."""
         given = [name for name in ATTACKS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -94,19 +98,18 @@ class Inversion(Strict):
             )
         for part in self.attack.needs():
             if part not in self.prior.offers:
-                having = [name for name, kind in PRIORS.items() if part in kind.offers]
                 raise ValueError(
                     f"{given[0]} needs a prior with {part}, this one has none; choose one of "
-                    f"{', '.join(having)}"
+                    f"{', '.join(priors_offering(part))}"
                 )
         return self
 
     @model_serializer(mode="wrap")
     def write(self, handler: Any) -> dict[str, Any]:
-        """Write the attack that there is, and not those that there are not."""
+        """Write the prior and the given attack; leave out the keys of the other attacks."""
         return {name: value for name, value in handler(self).items() if value is not None}
 
     @property
     def attack(self) -> Attack:
-        """Give the attack."""
+        """Return the given attack."""
         return next(a for name in ATTACKS if (a := getattr(self, name)) is not None)

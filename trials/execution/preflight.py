@@ -35,8 +35,7 @@ def missing(settings: Settings) -> list[str]:
     if settings.evaluation.training.weights == "imagenet":
         checks.append(partial(find_weights, settings.evaluation.architecture))
     for inversion in settings.inversions.values():
-        if hasattr(inversion.prior, "check"):  # it is in a file
-            checks.append(inversion.prior.check)
+        checks.append(inversion.prior.check)
     found = []
     for check in checks:
         try:

@@ -119,19 +119,19 @@ class UnitTask(Task):
 
     def run_stages(self) -> None:
         """Run the unit here, or on several workers."""
-        from atat_ray.unit.distributed import perform_on_workers, train_on_workers
+        from atat_ray.unit.distributed import run_jobs_on_workers, train_on_workers
 
         trainer, run_jobs = self.trainer, run_serially
         if self.spec.workers > 1:
             options = {"share": self.resources.amounts, "retries": self.retries}
             trainer = partial(train_on_workers, **options)
-            run_jobs = partial(perform_on_workers, workers=self.spec.workers, **options)
+            run_jobs = partial(run_jobs_on_workers, workers=self.spec.workers, **options)
         run_unit(
             self.spec,
             assets=self.layout.assets,
             folder=self.folder,
             trainer=trainer,
-            perform=run_jobs,
+            run_jobs=run_jobs,
             on_stage=self.check_stop,
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from atat_ray.data import DATASETS, Data, folder_is_missing, load_split
 from atat_ray.robustness import ATTACK_SETS, Robustness
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.measured_speed import Rates, probe
+from atat_ray.unit.measured_speed import Rates, measure_rates
 from atat_ray.unit.rehearsal import shrink
 from atat_ray.utils.device import pick_device
 from trials.config.protocol import Settings
@@ -67,7 +67,8 @@ def describe_probe(settings: Settings) -> Iterator[str]:
             yield f"[{number}/{len(found)}] measuring {kind.name}"
             small, differing = shrink(kind.spec, folder, narrow=False)
             notes += [note for note in differing if note not in notes]
-            hours = unit_seconds(kind.spec, probe(kind.spec, small, folder / "assets")) / 3600
+            rates = measure_rates(kind.spec, small, folder / "assets")
+            hours = unit_seconds(kind.spec, rates) / 3600
             units = round(kind.units)
             lines.append(f"  {kind.name}: {hours:.2g} hours a unit, {units} units")
             total, count = total + units * hours, count + units

@@ -6,7 +6,7 @@ Plug & Play Attacks search FFHQ's generator for one w, truncated with psi 0.5, a
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
 from atat_ray.priors.stylegan2.framing import Settings, frame
 from atat_ray.priors.stylegan2.networks import Generator
+from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
 from atat_ray.utils.option_fields import STRICT, location_option
 
 PLACEHOLDER = 64 * "0"
@@ -33,7 +35,6 @@ class StyleGan2Prior(StagedPrior):
     """
 
     name: ClassVar[str] = "stylegan2"
-    in_file: ClassVar[bool] = True
 
     def __init__(self, generator: Generator, settings: Settings, *, sha256: str = "") -> None:
         """Take a generator and how it is used.
@@ -57,21 +58,24 @@ class StyleGan2Prior(StagedPrior):
         self.num_stages = len(shape.channels)
 
     @classmethod
-    def read(cls, path: Path, *, sha256: str = "", **settings: Any) -> Self:
-        """Read the prior that ``saved`` tells of from the file of its generator.
+    def restore(cls, saved: dict[str, Any], file: Path | None) -> Self:
+        """Read the generator that ``saved`` names by its hash from its file.
 
         Raises:
-            ValueError: the file is not there, not the one of this SHA-256, or no generator.
+            ValueError: the file is not given, missing, of another SHA-256, or no generator.
         """
-        path = path.expanduser()
-        check_file(path, sha256)
-        found = file_hash(path)
+        if file is None:
+            raise ValueError(f"a {cls.name} prior is read from its weights file; give its path")
+        settings = dict(saved)
+        sha256 = settings.pop("sha256")
+        check_file(file, sha256)
+        found = file_hash(file)
         if found != sha256:
-            raise ValueError(f"{path} has sha256 {found}, not {sha256}; it is another generator")
-        return cls(read_generator(path), Settings(**settings), sha256=sha256)
+            raise ValueError(f"{file} has sha256 {found}, not {sha256}; it is another generator")
+        return cls(read_generator(file), Settings(**settings), sha256=sha256)
 
     def saved(self) -> dict[str, Any]:
-        """Tell what the prior is beside its file, which is not copied: its hash and settings."""
+        """Return the file's hash and the settings; the weights are not copied."""
         settings = {name: getattr(self.settings, name) for name in Settings.__slots__}
         return {"sha256": self.sha256, **settings}
 
@@ -157,7 +161,7 @@ def check_file(path: Path, sha256: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StyleGan2Options:
+class StyleGan2Options(PriorOptions):
     """What a protocol may choose of the StyleGAN2 prior, which is read and not fitted.
 
     Attributes:
@@ -183,7 +187,8 @@ class StyleGan2Options:
     crop: int | None = None
     batch: int = 8
 
-    needs_public: ClassVar[bool] = False  # images, to be fitted to
+    kind: ClassVar[type[Prior]] = StyleGan2Prior
+    needs_public: ClassVar[bool] = False
     offers: ClassVar[tuple[str, ...]] = ("stages", "weights")
     __pydantic_config__ = STRICT
 
@@ -195,13 +200,30 @@ class StyleGan2Options:
             )
         self.settings()
 
+    def file(self) -> Path:
+        """Return the path of the generator's file."""
+        return Path(self.path).expanduser()
+
     def check(self) -> None:
-        """Refuse a file that is not there, so that a run ends before it begins.
+        """Refuse a file that is missing or a hash that is still the placeholder.
 
         Raises:
             ValueError: says what to do.
         """
-        check_file(Path(self.path).expanduser(), self.sha256)
+        check_file(self.file(), self.sha256)
+
+    def stand_in(self, folder: Path, *, narrow: bool) -> tuple[Self, str]:
+        """Replace a missing file by a generator of FFHQ's shape with random weights."""
+        if self.file().is_file():
+            return self, ""
+        note = f"there is no file {self.path}: a generator of FFHQ's shape with random weights"
+        if narrow:
+            note += ", with an eighth of its channels after the first kind of unit"
+        path = folder / f"{'narrow' if narrow else 'ffhq'}.safetensors"
+        stored_hash = path.with_suffix(".sha256")
+        if not path.exists():
+            stored_hash.write_text(make_generator(path, NARROW if narrow else FFHQ))
+        return replace(self, path=str(path), sha256=stored_hash.read_text()), note
 
     def settings(self, **framing: Any) -> Settings:
         """Give the settings of the prior, with the size and colours that a fit finds."""
@@ -219,7 +241,7 @@ class StyleGan2Options:
             raise ValueError(f"StyleGAN2 makes square images, the public ones are {height}x{width}")
         settings = self.settings(size=height, gray=channels == 1)
         saved = {name: getattr(settings, name) for name in Settings.__slots__}
-        prior = StyleGan2Prior.read(Path(self.path), sha256=self.sha256, **saved)
+        prior = StyleGan2Prior.restore({"sha256": self.sha256, **saved}, self.file())
         made = 1 if settings.gray else prior.generator.shape.image_channels
         if made != channels:
             raise ValueError(f"{self.path} makes {made} colours, the public images have {channels}")

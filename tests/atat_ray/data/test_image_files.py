@@ -19,7 +19,7 @@ from atat_ray.data.readers.image_folder import ImageFolder
 from atat_ray.data.readers.stanford_dogs import StanfordDogs
 from atat_ray.data.stored_images import StoredImages, to_bytes
 from atat_ray.unit import run_unit
-from atat_ray.unit.block_assets import make_evaluation, make_prior
+from atat_ray.unit.block_assets import build_evaluation_models, build_prior
 from atat_ray.unit.measure_stage import measure_stage
 from atat_ray.unit.train_stage import new_target
 from trials.config.protocol import Protocol
@@ -267,10 +267,10 @@ def test_a_unit_runs_on_files_from_training_to_measures(stored_protocol, tmp_pat
 
 def test_the_record_has_the_counts_the_seed_and_the_store_of_a_split(stored_protocol, tmp_path):
     spec = Protocol.model_validate(stored_protocol).unit_spec("split-0-01", "split-0", "control")
-    described = make_evaluation(spec.block, tmp_path / "assets")["data"]
+    described = build_evaluation_models(spec.block, tmp_path / "assets")["data"]
     store = described.pop("store")
     assert described == {"classes": 4, "train": 12, "test": 12, "public": 12, "split_seed": 1000}
-    again = make_evaluation(spec.block, tmp_path / "assets")["data"]
+    again = build_evaluation_models(spec.block, tmp_path / "assets")["data"]
     assert again["store"] == store
     assert len(store) == 64
 
@@ -279,8 +279,8 @@ def test_what_needs_public_images_says_so_where_every_class_is_private(stored_pr
     stored_protocol["data"]["num_private"] = 6
     stored_protocol["arms"]["frozen"] = {"defense": "tl_dmi", "frozen": 1}
     protocol = Protocol.model_validate(stored_protocol)
-    with pytest.raises(ValueError, match="prior of standard is fitted to public images.*num_priv"):
-        make_prior(protocol.block_spec("split-0"), "standard", tmp_path)
+    with pytest.raises(ValueError, match="rotated_pca prior is fitted to public images.*num_priv"):
+        build_prior(protocol.block_spec("split-0"), "standard", tmp_path)
     spec = protocol.unit_spec("split-0-01", "split-0", "frozen")
     with pytest.raises(ValueError, match="tl_dmi learns .* lower num_private"):
         new_target(spec, load_split(spec.block.data, 0), torch.device("cpu"))

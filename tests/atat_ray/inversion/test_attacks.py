@@ -14,9 +14,9 @@ from atat_ray.inversion.cost_estimate import estimate, saved_bytes
 from atat_ray.inversion.if_gmi import IfGmi, l1_norm, project_l1
 from atat_ray.inversion.interface import Scope
 from atat_ray.inversion.losses import LOSSES, cross_entropy_loss, logit_loss
-from atat_ray.inversion.optimization import clamp_first, descend
+from atat_ray.inversion.optimization import clamp_first, minimize
 from atat_ray.inversion.ppa import Ppa
-from atat_ray.inversion.ppdg import Ppdg, unlikeness
+from atat_ray.inversion.ppdg import Ppdg, image_distance
 from atat_ray.priors.pca import RotatedPCAPrior
 from atat_ray.priors.warped import WarpedPrior
 from atat_ray.utils.seeding import generator
@@ -80,8 +80,8 @@ def test_every_loss_falls_when_it_is_minimised(prior, target, loss):
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 @pytest.mark.parametrize("preset", ["quick", "paper"])
 def test_presets_are_valid(name, preset):
-    attack = ATTACKS[name](**ATTACKS[name].presets[preset])
-    assert attack.steps_of_a_class() > 0
+    attack = ATTACKS[name].from_preset(preset)
+    assert attack.steps_per_class() > 0
 
 
 @pytest.mark.parametrize("name", sorted(EACH))
@@ -113,7 +113,7 @@ def test_learning_rates_fall_at_milestones(prior, target):
         invert(target, prior, 3, replace(PPA, milestones=m), seed=4).latents for m in [(), (2,)]
     ]
     assert not torch.equal(*runs)
-    with pytest.raises(ValueError, match="milestones are steps above 0 in rising order"):
+    with pytest.raises(ValueError, match="milestones must be steps above 0 in rising order"):
         replace(PPA, milestones=(3, 2))
 
 
@@ -138,13 +138,13 @@ def test_stages_stay_in_their_balls_and_images_are_those_of_the_state(
 
     seen = []
 
-    def watched(target, make, state, *words, **options):
-        end = descend(target, make, state, *words, **options)
-        seen.append((state, end, make(end)))
+    def watched(target, synthesize, state, *rest, **options):
+        end = minimize(target, synthesize, state, *rest, **options)
+        seen.append((state, end, synthesize(end)))
         return end
 
-    monkeypatch.setattr(if_gmi, "descend", watched)
-    endings = replace(IF_GMI, keep=4).endings(target, prior, scope)
+    monkeypatch.setattr(if_gmi, "minimize", watched)
+    endings = replace(IF_GMI, keep=4).search_stages(target, prior, scope)
     assert len(seen) == 3
     for stage, ((start, end, images), ending) in enumerate(zip(seen, endings, strict=True)):
         assert torch.equal(images, prior.finish(end, stage))  # no step behind
@@ -163,7 +163,7 @@ def test_stages_stay_in_their_balls_and_images_are_those_of_the_state(
 
 def test_the_papers_balls_are_those_that_its_code_finds_by_the_number_of_the_stage():
     """Of styles and of features alike: ``max_radius_w[i]`` and ``max_radius_mid[i]``, i from 0."""
-    attack = IfGmi(**IfGmi.presets["paper"])
+    attack = IfGmi.from_preset("paper")
     for stage, radius in enumerate([1000, 2000, 3000, 4000]):
         start = (torch.ones(2, 1, 8), torch.ones(2, 4, 3, 3))[: 1 + (stage > 0)]
         state = tuple(tensor + 1e4 for tensor in start)
@@ -173,7 +173,7 @@ def test_the_papers_balls_are_those_that_its_code_finds_by_the_number_of_the_sta
 
 
 def test_the_target_chooses_a_stage_for_each_class_and_the_oracle_keeps_all(prior, target, scope):
-    endings = IF_GMI.endings(target, prior, scope)
+    endings = IF_GMI.search_stages(target, prior, scope)
     scores = torch.stack([ending.score for ending in endings]).view(3, 3, 2).mean(2)
     found = invert(target, prior, 3, IF_GMI, seed=4)
     assert found.stage[::2].tolist() == scores.argmax(0).tolist()
@@ -195,7 +195,7 @@ def test_ppdg_tunes_a_copy_that_makes_the_images_near_the_centre(prior):
         pivots = (samples.mean(0).expand(2, -1).clone(),)
         attack.find_pivots(lambda state: tuned.synthesize(state[0]), pivots, images)
         assert (pivots[0] - samples.mean(0)).abs().max() <= 1.0 + 1e-6
-        return unlikeness(tuned.synthesize(pivots[0]), images).mean()
+        return image_distance(tuned.synthesize(pivots[0]), images).mean()
 
     longer = replace(PPDG, pivot_steps=20, tuning_steps=20)
     assert nearest(longer) < 0.9 * nearest(replace(longer, tuning_steps=0))
@@ -206,13 +206,13 @@ def test_one_round_of_ppdg_is_ppa(prior, target):
     assert torch.equal(once.images, invert(target, prior, 3, PPA, seed=4).images)
 
 
-def test_unlikeness_is_none_of_an_image_to_itself_and_sees_edges():
+def test_the_distance_of_an_image_to_itself_is_zero_and_edges_count():
     images = torch.rand(2, 1, 32, 32, generator=generator(1))
-    assert unlikeness(images, images).tolist() == [0, 0]
+    assert image_distance(images, images).tolist() == [0, 0]
     ramp = 0.1 * (torch.arange(8) % 2 * 2 - 1)
     small = images[..., :8, :8]
-    assert unlikeness(small + 0.1, small).tolist() == pytest.approx([0.1, 0.1])
-    assert unlikeness(small + ramp, small).tolist() == pytest.approx([0.3, 0.3])
+    assert image_distance(small + 0.1, small).tolist() == pytest.approx([0.1, 0.1])
+    assert image_distance(small + ramp, small).tolist() == pytest.approx([0.3, 0.3])
 
 
 def test_a_prior_without_what_an_attack_needs_is_refused(target):
@@ -239,9 +239,9 @@ def test_more_stages_than_the_prior_has_are_refused(prior, target):
         (PPA, {"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, logit, poincare"),
         (PPA, {"space": "pixels"}, "unknown space 'pixels'; known: latents, styles"),
         (PPA, {"batch": 0}, "batch must be 1 or more, got 0"),
-        (IF_GMI, {"steps": ()}, "one number of 0 or more a stage"),
-        (IF_GMI, {"radii": (1.0,)}, r"radii has 3 numbers above 0 for 3 stages, got \[1.0\]"),
-        (IF_GMI, {"feature_radii": (1.0, 0.0)}, "feature_radii has 2 numbers above 0"),
+        (IF_GMI, {"steps": ()}, "steps must have one number of 0 or more a stage"),
+        (IF_GMI, {"radii": (1.0,)}, r"radii must have 3 numbers above 0 for 3 stages, got \[1.0\]"),
+        (IF_GMI, {"feature_radii": (1.0, 0.0)}, "feature_radii must have 2 numbers above 0"),
         (IF_GMI, {"feature_rate": 0.0}, "feature_rate must be above 0"),
         (IF_GMI, {"choice": "both"}, "unknown choice 'both'; known: oracle, target"),
         (PPDG, {"rounds": 0}, "rounds must be 1 or more"),
@@ -263,7 +263,7 @@ def test_clamping_takes_the_first_tensor_alone():
 
 
 def test_an_estimate_adds_up_what_its_probes_took(prior, target, monkeypatch):
-    monkeypatch.setattr(estimating, "timed", lambda device, work: work() or 0.5)
+    monkeypatch.setattr(estimating, "fastest_seconds", lambda device, work: work() or 0.5)
     found = estimate(target, prior, 3, replace(PPA, batch_classes=2, steps=5))
     # 4 candidates are probed; 3 classes of 4 candidates; 20 samples and their mirrors, once
     assert found.seconds == pytest.approx(0.5 / 4 * (3 * 4 * 5 + 3 * 4 * 3 + 20 * 2))
@@ -273,8 +273,8 @@ def test_an_estimate_adds_up_what_its_probes_took(prior, target, monkeypatch):
 
 
 def test_samples_are_scored_anew_for_each_class_whose_prior_was_tuned():
-    assert PPA.samples_of_all(3) == IF_GMI.samples_of_all(3) == 20
-    assert PPDG.samples_of_all(3) == 20 + 3 * 20
+    assert PPA.num_scored_samples(3) == IF_GMI.num_scored_samples(3) == 20
+    assert PPDG.num_scored_samples(3) == 20 + 3 * 20
 
 
 def test_saved_bytes_are_those_of_the_tensors_that_the_backward_pass_needs():

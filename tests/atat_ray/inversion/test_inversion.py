@@ -86,7 +86,7 @@ def test_a_crop_of_everything_changes_nothing_and_a_small_one_is_a_part():
     assert ((width > 0.4) & (width < 0.6)).all()
 
 
-def test_inversion_makes_the_target_surer_than_its_starting_points(prior, target):
+def test_inversion_makes_the_target_more_confident_than_at_its_starting_points(prior, target):
     def confidence(steps):
         found = invert(target, prior, 3, Ppa(**{**PPA, "steps": steps}), seed=4)
         return target(found.images).softmax(1).gather(1, found.classes[:, None]).mean()
@@ -104,7 +104,7 @@ def test_inversion_returns_classes_in_order_within_limits_as_a_function_of_the_s
     assert not torch.equal(found.images, other.images)
 
 
-def test_the_kept_reconstructions_are_the_surest_of_all_candidates(prior, target):
+def test_the_kept_reconstructions_are_the_most_confident_of_all_candidates(prior, target):
     every = invert(target, prior, 3, Ppa(**{**PPA, "keep": 4}), seed=4)
     best = invert(target, prior, 3, Ppa(**{**PPA, "keep": 1}), seed=4)
     assert torch.equal(best.latents, every.latents[::4])

@@ -1,19 +1,14 @@
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from torch import nn
 
 from atat_ray.data import Faces
 from atat_ray.data.augmentation import Augmentation
 from atat_ray.metrics.attack_accuracy import hits, hits_by_class
-from atat_ray.metrics.face_embedding import delta, load_face_embedder
 from atat_ray.metrics.feature_distance import nearest_of_class
 from atat_ray.metrics.frechet import frechet_distance
-from atat_ray.metrics.knowledge import knowledge_extraction_score
+from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc, prdc_by_class
 from atat_ray.models import build_target
 from atat_ray.models.lda import ShrinkageLda
@@ -171,28 +166,3 @@ def test_knowledge_is_extracted_from_images_that_show_the_people_and_from_no_oth
     wrong = Faces(images=shots(1).images, labels=(labels + 1) % 4)
     assert extracted(shots(1)) > 0.9
     assert extracted(wrong) < 0.1
-
-
-def test_distances_are_averaged_under_both_conventions_by_name():
-    found = delta(torch.tensor([1.0, 3.0]))
-    assert found == {"delta_unsquared": 2.0, "delta_squared": 5.0}
-
-
-def test_facenet_is_used_where_it_is_installed_and_asked_for_where_not(monkeypatch):
-    class Network(nn.Module):
-        def __init__(self, pretrained):
-            super().__init__()
-            assert pretrained == "vggface2"
-
-        def forward(self, images):
-            assert images.shape == (2, 3, 160, 160)
-            assert images.min() >= -1
-            assert images.max() <= 1
-            return images[:, :, ::40, ::40].flatten(1) * 3
-
-    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
-    with pytest.raises(ImportError, match=r"pip install --no-deps facenet-pytorch==2\.6\.0"):
-        load_face_embedder()
-    monkeypatch.setitem(sys.modules, "facenet_pytorch", SimpleNamespace(InceptionResnetV1=Network))
-    features = load_face_embedder()(torch.rand(2, 1, 64, 64, generator=generator(1)))
-    assert torch.allclose(features.norm(dim=1), torch.ones(2))

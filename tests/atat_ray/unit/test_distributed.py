@@ -8,7 +8,7 @@ from torch import distributed, nn
 from atat_ray.unit import run_unit
 from atat_ray.unit.distributed import (
     SharedBatchNorm2d,
-    perform_on_workers,
+    run_jobs_on_workers,
     share_batch_norm,
     train_on_workers,
 )
@@ -105,10 +105,10 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
         inversions={"standard": standard}, robustness=content["robustness"] | {"chunk": 4}
     )
     spec = protocol.unit_spec("split-0-01", "split-0", "treatment")
-    on_workers = partial(perform_on_workers, workers=WORKERS, share=CPU)
+    on_workers = partial(run_jobs_on_workers, workers=WORKERS, share=CPU)
     outcomes = []
-    for name, perform in [("one", run_serially), ("two", on_workers)]:
-        found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, perform=perform)
+    for name, run_jobs in [("one", run_serially), ("two", on_workers)]:
+        found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, run_jobs=run_jobs)
         outcomes.append({key: value for key, value in found.items() if key != "seconds"})
     assert outcomes[0] == outcomes[1]
     one, two = (
@@ -122,8 +122,8 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
 def test_a_part_that_fails_raises_what_it_raised(local_ray):
     with pytest.raises(KeyError, match="part 1"):
-        perform_on_workers(
+        run_jobs_on_workers(
             [partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1, share=CPU
         )
     jobs = [partial(sum, [n]) for n in range(5)]
-    assert perform_on_workers(jobs, workers=2, share=CPU) == list(range(5))
+    assert run_jobs_on_workers(jobs, workers=2, share=CPU) == list(range(5))

@@ -55,6 +55,6 @@ def test_a_finished_unit_is_measured_once(tiny_protocol, tmp_path, monkeypatch):
     }  # fmt: skip
     assert picture["frechet"] > 0
     assert 0 <= picture["knowledge"] <= 1
-    monkeypatch.setattr(measures, "pictures", None)
+    monkeypatch.setattr(measures, "reconstruction_metrics", None)
     again = measure_stage(spec, assets, folder)
     assert {name: again[name] for name in found} == found

@@ -50,15 +50,15 @@ def test_parts_are_the_same_whoever_does_them(spec, tmp_path):
         """Each in a process of its own: what another part found there is not known."""
         done = []
         for job in reversed(jobs):
-            stage.shared_by_parts.cache_clear()
+            stage.part_cache.cache_clear()
             done.insert(0, job())
         return done
 
     found = []
-    for name, perform in (("here", run_serially), ("apart", apart)):
+    for name, run_jobs in (("here", run_serially), ("apart", apart)):
         train_stage(spec, tmp_path / name)
         found.append(
-            stage.invert_stage(spec, "standard", tmp_path / "assets", tmp_path / name, perform)
+            stage.invert_stage(spec, "standard", tmp_path / "assets", tmp_path / name, run_jobs)
         )
     for name in ("latents", "confidence"):
         assert torch.equal(found[0][name], found[1][name]), name

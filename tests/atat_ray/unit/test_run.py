@@ -6,11 +6,11 @@ import torch
 
 from atat_ray.data import load_split
 from atat_ray.data.readers.orl_faces import default_root
-from atat_ray.evaluation.scoring import reported
+from atat_ray.evaluation.scoring import select_reported_stage
 from atat_ray.inversion import selection
 from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import read_outcome, run_unit
-from atat_ray.unit.block_assets import make_prior
+from atat_ray.unit.block_assets import build_prior
 from atat_ray.unit.train_stage import load_target, new_target
 
 STAGES = ["train.pt", "invert-standard.pt", "score.pt", "robustness.pt", "outcome.json"]
@@ -150,7 +150,7 @@ def test_nothing_of_the_private_images_reaches_the_prior(tiny_protocol, tmp_path
     split = load_split(block.data, block.split)
 
     def made(name):
-        make_prior(block, "standard", tmp_path / name)
+        build_prior(block, "standard", tmp_path / name)
         path = tmp_path / name / "split-0-prior-standard.pt"
         return torch.load(path, weights_only=True)["state"]
 
@@ -239,11 +239,11 @@ def test_the_oracle_reports_the_stage_with_the_highest_attack_accuracy():
         "images": images[:, 0], "classes": classes, "confidence": torch.zeros(3),
         "stage_images": images, "stage_confidence": torch.tensor([[0.1, 0.2, 0.3]] * 3),
     }  # fmt: skip
-    best = reported(found, Naming())
+    best = select_reported_stage(found, Naming())
     assert torch.equal(best["images"][:], images[:, 2] / 255)
     assert best["confidence"].tolist() == pytest.approx([0.3] * 3)
     left = {**found, "stage_images": images[:, :0]}
-    assert reported(left, Naming()) is left
+    assert select_reported_stage(left, Naming()) is left
 
 
 @pytest.mark.parametrize("attack", ["if_gmi", "ppdg"])

@@ -11,7 +11,7 @@ import torch
 
 from atat_ray.priors.stylegan2.networks import Shape
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.rehearsal import attack_once, first_alone, shrink
+from atat_ray.unit.rehearsal import attack_once, run_first_job, shrink
 from trials.cli import parser as cli
 from trials.config.load import SHIPPED, SHIPPED_SWEEPS, read_protocol, read_sweep, shipped
 from trials.config.sweep import SweepSettings
@@ -111,10 +111,10 @@ def test_defenses_that_need_a_whole_batch_or_public_images_pass(rehearsed, conte
 
 def test_missing_files_are_stood_in_for_and_it_is_said(rehearsed, content, monkeypatch):
     """Small stand-ins, that it takes a second."""
-    from atat_ray.unit import rehearsal
+    from atat_ray.priors.stylegan2 import prior
 
-    monkeypatch.setattr(rehearsal, "FFHQ", TINY)
-    monkeypatch.setattr(rehearsal, "NARROW", TINY)
+    monkeypatch.setattr(prior, "FFHQ", TINY)
+    monkeypatch.setattr(prior, "NARROW", TINY)
     content["data"] = {"name": "image_folder", "root": "/nowhere", "num_private": 6,
                        "train_share": 0.9, "size": 32}  # fmt: skip
     content["inversions"]["standard"]["prior"] = {
@@ -173,7 +173,7 @@ def test_what_a_rehearsal_changes_is_budgets_alone(
 
 
 def test_the_first_part_of_a_stage_is_done_and_no_other():
-    assert first_alone([lambda: 1, lambda: pytest.fail("done")]) == [1]
+    assert run_first_job([lambda: 1, lambda: pytest.fail("done")]) == [1]
 
 
 def test_the_attacked_image_is_labelled_by_the_model(monkeypatch, tiny_protocol, tmp_path):

@@ -5,8 +5,7 @@ import torch
 
 from atat_ray.data import Data, Faces, IdentitySplit, load_split
 from atat_ray.data.splits import truncate
-from atat_ray.evaluation import Evaluation, EvaluationModels
-from atat_ray.evaluation.scoring import score
+from atat_ray.evaluation import Evaluation, EvaluationModels, score
 from atat_ray.priors.stylegan2 import StyleGan2Options
 from atat_ray.priors.stylegan2.networks import Generator, Shape
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
@@ -55,10 +54,10 @@ def test_a_part_of_the_classes_is_scored_as_it_is_among_all_of_them():
         Evaluation(ensemble=1, training=training), num_classes=6, channels=1, size=32
     ).eval()
     images, classes = torch.rand(12, 1, 32, 32), torch.arange(6).repeat_interleave(2)
-    _, whole, picture = score(images, classes, models, split)
-    _, part, small = score(images[4:8], classes[4:8], models, split)
-    assert part == whole[2:4]
-    assert torch.equal(small, picture[:, :, 64:128])
+    whole = score(images, classes, models, split)
+    part = score(images[4:8], classes[4:8], models, split)
+    assert part.classes == whole.classes[2:4]
+    assert torch.equal(part.picture, whole.picture[:, :, 64:128])
 
 
 def test_generators_that_are_made_have_ffhqs_shape():

@@ -23,7 +23,7 @@ from atat_ray.priors.stylegan2.framing import Settings
 from atat_ray.priors.stylegan2.networks import Shape
 from atat_ray.priors.stylegan2.weights import build, infer_shape
 from atat_ray.unit import BlockSpec
-from atat_ray.unit.block_assets import load_block_prior, make_prior
+from atat_ray.unit.block_assets import build_prior, load_block_prior
 from atat_ray.utils.seeding import generator
 
 
@@ -223,7 +223,7 @@ def test_a_block_keeps_no_copy_of_the_file_and_finds_it_where_it_lies_now(
     again = load_block_prior(block(replace(options, path=str(moved))), "standard", tmp_path)
     assert torch.equal(again.synthesize(latents), images)
     assert kept.read_bytes() == before
-    assert make_prior(spec, "standard", tmp_path)["sha256"] == spec.prior_hash("standard")
+    assert build_prior(spec, "standard", tmp_path)["sha256"] == spec.prior_hash("standard")
     moved.write_bytes(moved.read_bytes()[:-1] + b"\x55")
     with pytest.raises(ValueError, match="it is another generator"):
         load_block_prior(block(replace(options, path=str(moved))), "standard", tmp_path)
@@ -247,9 +247,9 @@ def test_an_attack_searches_the_prior(options):
 
 def test_a_prior_in_a_file_is_not_loaded_without_its_path(options):
     state = prior_state(options.fit(torch.rand(2, 3, 16, 16), generator(1)))
-    with pytest.raises(ValueError, match="the prior stylegan2 is in a file of its own"):
+    with pytest.raises(ValueError, match="stylegan2 prior is read from its weights file"):
         load_prior(state)
-    assert isinstance(load_prior(state, options.path), StyleGan2Prior)
+    assert isinstance(load_prior(state, options.file()), StyleGan2Prior)
 
 
 @pytest.mark.parametrize(
