@@ -5,7 +5,7 @@ from pathlib import Path
 
 from atat_ray.data.registry import DATASETS
 from atat_ray.data.splits import IdentitySplit, permuted_labels, split_identities, truncate
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,13 +30,13 @@ class Data:
 
     name: str
     num_private: int
-    num_train: int | None = later(None)
+    num_train: int | None = None
     size: int
     root: str | None = None
-    random_labels: bool = later(False)
-    train_share: float | None = later(None)
-    skip_corrupt: bool = later(False)
-    at_most: int | None = later(None)
+    random_labels: bool = False
+    train_share: float | None = None
+    skip_corrupt: bool = False
+    at_most: int | None = None
 
     __pydantic_config__ = STRICT
 

@@ -22,7 +22,7 @@ from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.robustness.pgd import pgd
 from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws
 
 
@@ -49,11 +49,11 @@ class AntiAdversarial(Defense):
     steps: int
     step_size: float
     random_start: bool
-    decoys: str = later("uniform")
-    inner_statistics: str = later("batch")
-    adversarial_pass: str = later("shared")
-    smoothing: float = later(0.0)
-    grid: int | None = later(None)
+    decoys: str = "uniform"
+    inner_statistics: str = "batch"
+    adversarial_pass: str = "shared"
+    smoothing: float = 0.0
+    grid: int | None = None
 
     summary: ClassVar[str] = "CE(f(x), y) + weight CE(f(x + delta), y'), delta by targeted PGD"
     source: ClassVar[str] = "Reducing information dependency ..., ICLR 2026, Sec. 5"

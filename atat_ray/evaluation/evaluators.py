@@ -18,7 +18,7 @@ from atat_ray.training.no_defense import NoDefense
 from atat_ray.training.schedule import check_network
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import derive_seed, seeded
 
 SMALL_VGG = "small_vgg"
@@ -36,7 +36,7 @@ class Evaluation:
 
     ensemble: int
     training: Training
-    architecture: str = later(SMALL_VGG)
+    architecture: str = SMALL_VGG
 
     __pydantic_config__ = STRICT
 

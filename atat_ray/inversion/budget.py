@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from atat_ray.inversion.losses import LOSSES
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 
 # Plug & Play Attacks on FaceScrub (Struppek et al. 2022, Appendix); IF-GMI and PPDG use them too.
 PAPER = {
@@ -61,9 +61,9 @@ class Budget:
     keep: int
     views: int
     view_area: tuple[float, float]
-    batch_classes: int | None = later(None)
-    loss: str = later("poincare")
-    batch: int | None = later(None)
+    batch_classes: int | None = None
+    loss: str = "poincare"
+    batch: int | None = None
 
     __pydantic_config__ = STRICT
 

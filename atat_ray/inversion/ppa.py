@@ -12,7 +12,6 @@ from atat_ray.inversion.optimization import clamp_first, first_state, minimize
 from atat_ray.inversion.selection import confidence, most_confident, starting_latents
 from atat_ray.priors import Prior
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import later
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +26,8 @@ class Ppa(Attack):
     """
 
     steps: int
-    milestones: tuple[int, ...] = later(())
-    space: str = later("latents")
+    milestones: tuple[int, ...] = ()
+    space: str = "latents"
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {**QUICK, "steps": 30},

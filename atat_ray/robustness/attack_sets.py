@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from atat_ray.utils.option_fields import later
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackSet:
@@ -20,8 +18,8 @@ class AttackSet:
     attacks: tuple[str, ...]
     iterations: int
     target_classes: int = 9
-    queries: int = later(5000)
-    fab_iterations: int = later(100)
+    queries: int = 5000
+    fab_iterations: int = 100
 
 
 ATTACK_SETS = {

@@ -17,7 +17,7 @@ from atat_ray.robustness.attack_sets import ATTACK_SETS, GRADIENT_ATTACKS, Attac
 from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.hashing import specification_hash
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.precision import assert_true_float32, true_float32
 from atat_ray.utils.stage_files import load_stage, save_stage
 
@@ -36,8 +36,8 @@ class Robustness:
 
     attacks: str
     epsilons: tuple[float, ...]
-    eot: int = later(1)
-    chunk: int = later(256)
+    eot: int = 1
+    chunk: int = 256
 
     __pydantic_config__ = STRICT
 

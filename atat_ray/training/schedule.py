@@ -7,7 +7,7 @@ from atat_ray.models import check_architecture
 from atat_ray.training.interface import Defense
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import STRICT, later
+from atat_ray.utils.option_fields import STRICT
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -37,10 +37,10 @@ class Training:
     weight_decay: float
     warmup: float = 0.15
     augmentation: Augmentation = Augmentation()  # noqa: RUF009
-    weights: str = later("none")
-    auxiliary_weight: float = later(0.0)
-    precision: str = later("float32")
-    thresholds: tuple[float, ...] = later(())
+    weights: str = "none"
+    auxiliary_weight: float = 0.0
+    precision: str = "float32"
+    thresholds: tuple[float, ...] = ()
 
     __pydantic_config__ = STRICT
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 from typing import Any
 
-from atat_ray.utils.option_fields import hashed
+from atat_ray.utils.option_fields import hashed_options
 
 
 def canonical(value: Any) -> Any:
@@ -17,7 +17,7 @@ def canonical(value: Any) -> Any:
     {'scale': [0.85, 1.08]}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {name: canonical(item) for name, item in hashed(value).items()}
+        fields = {name: canonical(item) for name, item in hashed_options(value).items()}
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, dict):
         return {key: canonical(item) for key, item in value.items()}

@@ -17,15 +17,15 @@ from pydantic import (
 from atat_ray.inversion import ATTACKS, Attack
 from atat_ray.priors import PRIORS, priors_offering
 from atat_ray.utils.errors import unknown
-from atat_ray.utils.option_fields import written
 from trials.config.optional_keys import Strict
 
 
 def write_options(options: Any) -> dict[str, Any]:
     """Write the options of a dataclass, and of those inside it, as JSON holds them."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
         name: write_options(value) if dataclasses.is_dataclass(value) else value
-        for name, value in written(options).items()
+        for name, value in values.items()
     }
 
 

@@ -1,6 +1,6 @@
-"""What a protocol may declare beside its contrasts: keys that open an analysis of the report.
+"""Optional keys of a protocol: margins, doses, looks, matching, families.
 
-Each is optional, and a protocol without them has the hash that it had before they were known.
+Each adds an analysis to the report. A key that is not declared is not in the protocol's JSON.
 """
 
 from typing import Annotated, Any, Literal
@@ -70,8 +70,8 @@ class Declarations(Strict):
         default=None, description="arms whose leakage models are fitted apart"
     )
 
-    def written(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Leave out of the JSON of a protocol the keys of this class that are not declared."""
+    def without_undeclared(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Remove the optional keys that are not declared from the JSON of a protocol."""
         return {
             key: value
             for key, value in content.items()

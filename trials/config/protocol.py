@@ -176,8 +176,7 @@ class Settings(Strict):
 
     def canonical(self) -> dict[str, Any]:
         """Write the settings with every default filled in, as JSON holds them."""
-        later = {"gpu_share"} if self.gpu_share is None else set()  # earlier hashes stay valid
-        return json.loads(json.dumps(self.model_dump(exclude=later)))
+        return json.loads(json.dumps(self.model_dump()))
 
     def sha256(self) -> str:
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
@@ -297,8 +296,8 @@ class Protocol(Settings, Declarations):
         return self.units_per_arm[arm]
 
     def canonical(self) -> dict[str, Any]:
-        """Write the protocol with its defaults filled in and what it declares, as JSON holds it."""
-        return self.written(super().canonical())
+        """Write the protocol with its defaults filled in, as JSON holds it."""
+        return self.without_undeclared(super().canonical())
 
     def sample_units(self) -> Iterator[SampleUnit]:
         """Generate one unit of every arm in every block."""

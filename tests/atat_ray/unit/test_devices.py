@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-import atat_ray.training
 from atat_ray.data import load_split
+from atat_ray.defenses import tl_dmi
 from atat_ray.unit import measure_stage as measures
 from atat_ray.unit import run_unit
 from atat_ray.unit import train_stage as target
@@ -43,7 +43,7 @@ def frozen(tiny_protocol, content):
 
 def test_a_defense_learns_from_public_images_on_the_device(frozen, tmp_path, monkeypatch):
     split = load_split(frozen.block.data, 0)
-    monkeypatch.setattr(atat_ray.training, "train", meet)
+    monkeypatch.setattr(tl_dmi, "train", meet)
     with pytest.raises(Met) as met:
         new_target(frozen, split, META)
     assert met.value.args == ({"meta"},)

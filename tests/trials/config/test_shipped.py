@@ -55,10 +55,11 @@ def test_a_unit_has_a_gpu_of_its_own(name):
     assert resources_of(settings, next(iter(settings.blocks)), 1).amounts["GPU"] == 1.0
 
 
-def test_a_share_of_a_gpu_that_is_not_given_changes_no_hash(tiny_protocol):
+def test_a_unit_of_one_process_takes_a_quarter_of_a_gpu_unless_the_protocol_says_otherwise(
+    tiny_protocol,
+):
     plain, whole = tiny_protocol(), tiny_protocol(gpu_share=1.0)
-    assert "gpu_share" not in plain.canonical()
-    assert whole.canonical() == {**plain.canonical(), "gpu_share": 1.0}
+    assert resources_of(whole, "split-0", 1).amounts["GPU"] == 1.0
     assert resources_of(plain, "split-0", 1).amounts["GPU"] == 0.25
     with pytest.raises(ValueError, match="gpu_share"):
         tiny_protocol(gpu_share=1.5)
