@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atat_ray.training.threshold_checkpoints import kept_at_thresholds
+from atat_ray.training.threshold_checkpoints import list_at_thresholds
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import Perform, one_by_one
 from atat_ray.unit.robustness_stage import robustness_stage
@@ -82,7 +82,7 @@ def run_unit(
         "seconds": seconds,
     }
     if spec.training.thresholds:
-        outcome["selected_after_treatment"] = kept_at_thresholds(
+        outcome["selected_after_treatment"] = list_at_thresholds(
             spec.training.thresholds, folder=folder, specification=spec.train_hash()
         )
     write_whole(folder / "outcome.json", json.dumps(outcome, indent=1).encode())
