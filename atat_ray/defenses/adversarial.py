@@ -19,7 +19,7 @@ class Adversarial(Defense):
     """Options of adversarial training.
 
     Attributes:
-        epsilon: L-infinity radius in pixel units; 0.01 in [-1, 1] of the published code is 0.005.
+        epsilon: L-infinity radius in pixel units; 0.01 in [-1, 1] of the reference code is 0.005.
         steps: steps of untargeted PGD.
         step_size: in pixel units.
         random_start: whether PGD starts uniformly in the ball.

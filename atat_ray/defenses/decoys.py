@@ -20,7 +20,7 @@ def draw_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
 
 
 def draw_reference_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
-    """Draw decoy labels as the published code does: over all classes, and y + 1 in place of y.
+    """Draw decoy labels as the reference code does: over all classes, and y + 1 in place of y.
 
     Class y + 1 is then twice as likely as each other wrong class.
     """

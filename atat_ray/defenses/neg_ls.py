@@ -21,7 +21,7 @@ class NegLs(Defense):
         start: share of the epochs without smoothing.
         full: share of the epochs after which alpha has its final value; it is linear in between.
         jump: let alpha grow as if it reached the final value at the end of the training, and jump
-            to that value at ``full``, as the published code does.
+            to that value at ``full``, as the reference code does.
     """
 
     smoothing: float

@@ -61,7 +61,7 @@ class Rolss(Defense):
     Attributes:
         skips: factor of the skips of each stage, in [0, 1]; RoLSS has (1, 1, 1, 0).
         hidden_share: share of the blocks of the last stage but one, counted from its end, that lose
-            their skips in addition to ``skips``; 0.2 in the published code, 0 in the paper.
+            their skips in addition to ``skips``; 0.2 in the reference code, 0 in the paper.
     """
 
     skips: tuple[float, ...]

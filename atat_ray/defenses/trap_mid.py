@@ -57,7 +57,7 @@ class TrapMid(Defense):
         weight: b, share of the trapdoor loss, in (0, 1); 0.2 in the paper.
         blend: a, share of the trigger in a trapdoor image, in (0, 1); 0.02 in the paper.
         step_size: of the sign steps of the triggers, in pixel units.
-        vary_clean: transform the clean images a second time as well, as the published code does.
+        vary_clean: transform the clean images a second time as well, as the reference code does.
         discriminator_learning_rate: of Adam.
     """
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from atat_ray.utils.stage_files import load_stage, save_stage
 
-WITHIN = 0.0025  # largest distance from a threshold, as in the published code
+WITHIN = 0.0025  # largest distance from a threshold, as in the reference code
 
 
 def checkpoint_name(threshold: float) -> str:
