@@ -1,12 +1,13 @@
-"""Time of one training step of AT-AT against the way that earlier code took it.
+"""Time one training step of AT-AT and compare it with the step of the reference code.
 
     .venv/bin/python benchmarks/atat_step.py
     .venv/bin/python benchmarks/atat_step.py --resnet18      # 224 x 224, batch 128, needs a GPU
 
-Each way is one whole step on one thread: images, their variation, perturbation, loss, backward and
-optimizer. "separate" is the earlier way: contiguous layout, per-image transforms on PIL images in a
-DataLoader, one pass for clean and one for perturbed images, all of it with running statistics that
-move, losses summed. The ways take turns, so that a slow moment of the machine meets all of them.
+Each variant is one complete step on one thread: images, augmentation, perturbation, loss, backward
+pass and optimizer. The step of the reference code has contiguous layout, transforms of single PIL
+images in a DataLoader, one pass for clean and one for perturbed images, running statistics that
+every pass updates, and summed losses. The variants alternate, so that a slow period of the machine
+affects all of them.
 """
 
 import argparse
@@ -33,7 +34,7 @@ Step = Callable[[], None]
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """Faces as PIL images with a chain of transforms for each."""
+    """Faces as PIL images with a chain of transforms."""
 
     def __init__(self, faces: Faces) -> None:
         size = faces.images.shape[-1]
@@ -59,7 +60,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Signed(nn.Module):
-    """A network behind images in [-1, 1], the range of the earlier code."""
+    """A network for images in [-1, 1], the range of the reference code."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -69,8 +70,8 @@ class Signed(nn.Module):
         return self.body((images + 1) / 2)
 
 
-def separate(model: nn.Module, faces: Faces, batch: int, steps: int, classes: int) -> Step:
-    """Make the step of the earlier way; epsilon and images are in [-1, 1] there."""
+def reference_step(model: nn.Module, faces: Faces, batch: int, steps: int, classes: int) -> Step:
+    """Return the step of the reference code, with epsilon and images in [-1, 1]."""
     device = faces.images.device
     loader = DataLoader(
         Images(Faces(images=faces.images.cpu(), labels=faces.labels.cpu())),
@@ -106,8 +107,8 @@ def separate(model: nn.Module, faces: Faces, batch: int, steps: int, classes: in
     return step
 
 
-def ours(model: nn.Module, faces: Faces, batch: int, defense: AntiAdversarial) -> Step:
-    """Make the step of the platform's loop."""
+def loop_step(model: nn.Module, faces: Faces, batch: int, defense: AntiAdversarial) -> Step:
+    """Return the step of the training loop of this project."""
     model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     order, views = generator("order"), BatchDraws(generator("views"))
@@ -128,7 +129,7 @@ def ours(model: nn.Module, faces: Faces, batch: int, defense: AntiAdversarial) -
 def atat(
     steps: int, *, random_start: bool = True, adversarial_pass: str = "joint", inner: str = "batch"
 ) -> AntiAdversarial:
-    """Make the defense that is timed."""
+    """Return the defense that is timed."""
     return AntiAdversarial(
         weight=WEIGHT, epsilon=EPSILON, steps=steps, step_size=EPSILON / steps,
         random_start=random_start, adversarial_pass=adversarial_pass,
@@ -137,7 +138,7 @@ def atat(
 
 
 class ResNet18(nn.Module):
-    """torchvision's network, whose head the joint pass finds under our name."""
+    """ResNet-18 of torchvision, with the attribute ``head`` that the joint pass needs."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -149,15 +150,15 @@ class ResNet18(nn.Module):
         return self.head(self.body(images * 2 - 1))
 
 
-def measure(ways: dict[str, Step], repeats: int) -> dict[str, list[float]]:
-    """Take seconds of each way, turn by turn, after two steps of each that are not counted.
+def measure(variants: dict[str, Step], repeats: int) -> dict[str, list[float]]:
+    """Measure the seconds of each variant, alternating, after two steps that are not counted.
 
-    On a CPU they are seconds of this process, which other work on the machine changes less.
+    On a CPU this is process time, which depends less on other work on the machine.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     for turn in range(repeats + 2):
-        for name, step in ways.items():
+        for name, step in variants.items():
             start = clock()
             step()
             if torch.cuda.is_available():
@@ -168,7 +169,7 @@ def measure(ways: dict[str, Step], repeats: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Print one row of a Markdown table for each way."""
+    """Print a Markdown table with one row for each variant."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -178,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.resnet18:
         if not torch.cuda.is_available():
-            parser.error("--resnet18 is for a GPU, and torch sees none here")
+            parser.error("--resnet18 needs a GPU, and torch finds none")
         classes, batch, device = 100, 128, torch.device("cuda")
         images = torch.rand(512, 3, 224, 224, generator=generator("images"))
         faces = Faces(images=images, labels=torch.arange(512) % classes).to(device)
@@ -189,22 +190,22 @@ def main() -> None:
         new = lambda: build_target(  # noqa: E731
             "small_resnet", num_classes=classes, channels=1, seed=0
         ).train()
-    ways = {
-        "earlier way, K = 3": separate(new(), faces, batch, 3, classes),
-        "two passes, K = 3": ours(new(), faces, batch, atat(3, adversarial_pass="shared")),
-        "joint pass, K = 3": ours(new(), faces, batch, atat(3)),
-        "joint pass, running statistics inside, K = 3": ours(
+    variants = {
+        "reference code, K = 3": reference_step(new(), faces, batch, 3, classes),
+        "two passes, K = 3": loop_step(new(), faces, batch, atat(3, adversarial_pass="shared")),
+        "joint pass, K = 3": loop_step(new(), faces, batch, atat(3)),
+        "joint pass, running statistics inside, K = 3": loop_step(
             new(), faces, batch, atat(3, inner="running")
         ),
-        "single step, two passes": ours(
+        "single step, two passes": loop_step(
             new(), faces, batch, atat(1, random_start=False, adversarial_pass="shared")
         ),
-        "single step, joint pass": ours(new(), faces, batch, atat(1, random_start=False)),
+        "single step, joint pass": loop_step(new(), faces, batch, atat(1, random_start=False)),
     }
     with true_float32():
-        seconds = measure(ways, options.repeats)
-    base = statistics.median(seconds["earlier way, K = 3"])
-    print("| way | median ms a step | least | share of the earlier way |")
+        seconds = measure(variants, options.repeats)
+    base = statistics.median(seconds["reference code, K = 3"])
+    print("| variant | median ms a step | least | share of the reference code |")
     print("|---|---|---|---|")
     for name, values in seconds.items():
         median = statistics.median(values)

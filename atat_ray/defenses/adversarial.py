@@ -1,4 +1,4 @@
-"""Classic adversarial training: learn not to be fooled."""
+"""Classic adversarial training: train the network to withstand adversarial perturbations."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,12 +19,13 @@ class Adversarial(Defense):
     """Options of adversarial training.
 
     Attributes:
-        epsilon: L-infinity radius in pixel units; the earlier code's 0.01 in [-1, 1] is 0.005 here.
+        epsilon: L-infinity radius in pixel units; 0.01 in [-1, 1] of the reference code is 0.005.
         steps: steps of untargeted PGD.
         step_size: in pixel units.
-        random_start: start PGD uniformly in the ball.
-        clean_weight: weight of CE(f(x), y) beside CE(f(x + delta), y), at least 0.
-        inner_statistics: what batch normalisation does inside PGD: "batch", "running", "moving".
+        random_start: whether PGD starts uniformly in the ball.
+        clean_weight: weight of CE(f(x), y), which is added to CE(f(x + delta), y); at least 0.
+        inner_statistics: batch normalisation inside PGD: "batch", "running" or "moving"; see
+            STATISTICS in :mod:`atat_ray.models.batch_norm_modes`.
     """
 
     epsilon: float
@@ -53,7 +54,9 @@ class Adversarial(Defense):
         check_weight(self.clean_weight, "clean_weight")
         check_statistics(self.inner_statistics)
         if self.steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {self.steps}; see none for no PGD")
+            raise ValueError(
+                f"steps must be 1 or more, got {self.steps}; for no PGD use the defense none"
+            )
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws

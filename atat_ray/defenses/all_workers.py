@@ -1,4 +1,4 @@
-"""The whole batch, where workers hold shares of it."""
+"""Rows and means of the whole batch, which workers share."""
 
 import torch.distributed
 from torch import Tensor
@@ -10,8 +10,8 @@ from atat_ray.utils.seeding import BatchDraws
 def all_rows(rows: Tensor, draws: BatchDraws) -> Tensor:
     """Collect the rows of all workers, in the order of the batch, differentiably.
 
-    Every worker then computes the loss of the whole batch; as their gradients are averaged, each
-    of them is that of one process.
+    Every worker then computes the loss of the whole batch. The average of their gradients equals
+    the gradient of a single process.
     """
     if draws.world_size == 1:
         return rows

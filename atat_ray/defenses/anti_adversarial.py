@@ -1,9 +1,9 @@
-"""Anti-adversarial training (AT-AT): learn to be fooled by small targeted perturbations.
+"""Anti-adversarial training (AT-AT): train the network to follow small targeted perturbations.
 
-The loss is ``CE(f(x), y) + lambda CE(f(x + delta), y')`` with y' a decoy, drawn uniformly from the
-wrong classes, and delta the targeted perturbation ``argmin CE(f(x + delta), y')``, ``|delta| <=
-epsilon`` ("Reducing information dependency does not cause training data privacy. Adversarially
-non-robust features do.", ICLR 2026, Sec. 5).
+The loss is ``CE(f(x), y) + lambda CE(f(x + delta), y')``. y' is a decoy label, drawn uniformly from
+the wrong classes, and delta is the targeted perturbation ``argmin CE(f(x + delta), y')`` with
+``|delta| <= epsilon`` ("Reducing information dependency does not cause training data privacy.
+Adversarially non-robust features do.", ICLR 2026, Sec. 5).
 """
 
 from contextlib import nullcontext
@@ -28,20 +28,21 @@ from atat_ray.utils.seeding import BatchDraws
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AntiAdversarial(Defense):
-    """Options of anti-adversarial training. One step of size epsilon is the single-step variant.
+    """Options of anti-adversarial training; one step of size epsilon is the single-step variant.
 
     Attributes:
         weight: lambda, at least 0.
         epsilon: L-infinity radius in pixel units; the paper's 0.0005 in [-1, 1] is 0.00025 here.
         steps: steps of targeted PGD.
         step_size: in pixel units.
-        random_start: start PGD uniformly in the ball.
-        decoys: "uniform" over the wrong classes; "reference" has y + 1 twice as often.
-        inner_statistics: what batch normalisation does inside PGD: "batch", "running", "moving".
-        adversarial_pass: what the pass over x + delta does to it: "shared", "frozen", "split" or
-            "joint".
+        random_start: whether PGD starts uniformly in the ball.
+        decoys: "uniform" over the wrong classes, or "reference", which draws y + 1 twice as often.
+        inner_statistics: batch normalisation inside PGD: "batch", "running" or "moving"; see
+            STATISTICS in :mod:`atat_ray.models.batch_norm_modes`.
+        adversarial_pass: batch normalisation in the pass over x + delta: "shared", "frozen",
+            "split" or "joint"; see PASSES.
         smoothing: label smoothing of the decoy term, in [0, 1).
-        grid: cells along each side that delta is constant in; none for single pixels.
+        grid: cells along each side, in each of which delta is constant; None for single pixels.
     """
 
     weight: float
@@ -77,16 +78,18 @@ class AntiAdversarial(Defense):
         check_statistics(self.inner_statistics)
         check_smoothing(self.smoothing)
         if self.decoys not in DECOYS:
-            raise unknown("way to draw decoys", self.decoys, DECOYS)
+            raise unknown("rule for decoys", self.decoys, DECOYS)
         if self.adversarial_pass not in PASSES:
             raise unknown("adversarial pass", self.adversarial_pass, PASSES)
         if self.grid is not None and self.grid < 1:
             raise ValueError(f"grid must be 1 cell or more along each side, got {self.grid}")
         if self.steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {self.steps}; see decoy_noise for none")
+            raise ValueError(
+                f"steps must be 1 or more, got {self.steps}; for no PGD use decoy_noise"
+            )
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Give the decoy term batch normalisation of its own where the options say so."""
+        """Add separate batch normalisation for the decoy term if the pass is "split"."""
         split = self.adversarial_pass == "split" and self.weight > 0
         return split_statistics(model) if split else model
 

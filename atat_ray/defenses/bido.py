@@ -1,4 +1,4 @@
-"""BiDO: features that depend little on the image and much on the label."""
+"""BiDO: train features that depend little on the image and much on the label."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "coco": coco,
     "hsic": hsic,
 }
-LEAST = 4  # rows that the unbiased estimator needs
+MIN_ROWS = 4  # that the unbiased estimator needs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,11 +29,11 @@ class Bido(Defense):
     """Options of bilateral dependency optimisation; BiDO** of the paper has a larger image weight.
 
     Attributes:
-        image_weight: lambda_x, of the dependence between each stage and the image, at least 0.
-        label_weight: lambda_y, of the dependence between each stage and the label, at least 0.
-        measure: "nocco", the one of BiDO; "coco", its other; "hsic", unbiased.
-        bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO,
-            whose images are in [-1, 1]: so are they here in a fixed one.
+        image_weight: lambda_x, weight of the dependence of each stage on the image, at least 0.
+        label_weight: lambda_y, weight of the dependence of each stage on the label, at least 0.
+        measure: "nocco" or "coco", both of BiDO, or "hsic", unbiased.
+        bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO.
+            With "fixed", images are mapped to [-1, 1], their range in BiDO.
     """
 
     image_weight: float
@@ -63,16 +63,16 @@ class Bido(Defense):
         return gaussian_kernel(rows, 5 * rows[0].numel() ** 0.5)
 
     def kernel_of_images(self, images: Tensor) -> Tensor:
-        """Compute that of images in [0, 1]; a fixed bandwidth is for images in [-1, 1]."""
+        """Compute the kernel matrix of images; a fixed bandwidth maps them to [-1, 1] first."""
         return self.kernel(images if self.bandwidth == "median" else 2 * images - 1)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute the loss of a batch; dependence is that within the batch of all workers."""
-        if len(images) * draws.world_size < LEAST:
+        """Compute the loss of a batch, with the dependence within the batch of all workers."""
+        if len(images) * draws.world_size < MIN_ROWS:
             raise ValueError(
-                f"bido measures dependence within a batch and needs {LEAST} images or more, got "
+                f"bido measures dependence within a batch and needs {MIN_ROWS} images or more, got "
                 f"{len(images) * draws.world_size}; raise batch_size"
             )
         with outputs_of(stages(model, "bido")) as found:

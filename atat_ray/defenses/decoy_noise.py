@@ -1,7 +1,7 @@
-"""The placebo of anti-adversarial training: the same decoys and weight, plain noise for delta.
+"""Placebo of anti-adversarial training: the same decoys and weight, but uniform noise for delta.
 
-If label noise alone lowers leakage, a trial of anti-adversarial training against plain training
-cannot tell it from what non-robust features do; against this arm it can.
+A comparison of anti-adversarial with plain training mixes the effect of label noise with that of
+non-robust features. A comparison with this arm isolates the effect of non-robust features.
 """
 
 from dataclasses import dataclass

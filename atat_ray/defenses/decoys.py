@@ -1,4 +1,4 @@
-"""Draw decoy labels, the wrong classes that AT-AT and its placebo train towards."""
+"""Decoy labels, the wrong classes that AT-AT and its placebo train towards, and their loss."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +15,14 @@ from atat_ray.utils.seeding import BatchDraws
 
 
 def draw_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
-    """Draw decoy labels y' exactly uniformly from the other classes: (N,) -> (N,)."""
+    """Draw decoy labels exactly uniformly over the wrong classes: (N,) -> (N,)."""
     return (labels + draws.integers(1, num_classes, labels)) % num_classes
 
 
 def draw_reference_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -> Tensor:
-    """Draw decoys as earlier code did: of all classes, and y + 1 where that gave y.
+    """Draw decoy labels as the reference code does: over all classes, and y + 1 in place of y.
 
-    The class after the right one is then twice as likely as each other.
+    Class y + 1 is then twice as likely as each other wrong class.
     """
     drawn = draws.integers(0, num_classes, labels)
     return torch.where(drawn == labels, (labels + 1) % num_classes, drawn)
@@ -30,12 +30,12 @@ def draw_reference_decoys(labels: Tensor, num_classes: int, draws: BatchDraws) -
 
 DECOYS = {"uniform": draw_decoys, "reference": draw_reference_decoys}
 
-# What the pass over x + delta does to batch normalisation.
+# Batch normalisation in the pass over x + delta.
 PASSES: dict[str, Callable[[Any], AbstractContextManager[object]]] = {
-    "shared": nullcontext,  # a batch of its own, which moves the running statistics too
-    "frozen": frozen_statistics,  # a batch of its own, which does not
-    "split": adversarial_statistics,  # layers of its own, unused after training (AdvProp)
-    "joint": nullcontext,  # one batch with the clean images
+    "shared": nullcontext,  # a separate batch, which updates the running statistics too
+    "frozen": frozen_statistics,  # a separate batch, which does not update them
+    "split": adversarial_statistics,  # separate layers, not used after training (AdvProp)
+    "joint": nullcontext,  # one batch together with the clean images
 }
 
 
@@ -54,14 +54,14 @@ def decoy_loss(
 ) -> LossTerms:
     """Compute ``CE(f(x), y) + weight CE(f(perturb(x, y')), y')`` over a batch.
 
-    With weight 0 nothing is perturbed and nothing is drawn: that is plain training.
+    With weight 0 this is plain training: no image is perturbed and no number is drawn.
 
     Args:
         model: images to logits, in training mode.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) long.
         weight: lambda, at least 0.
-        perturb: (images, decoys) -> images of the second term; treated as constant.
+        perturb: function (images, decoys) -> images of the second term, without gradient.
         draws: randomness of the decoys.
         smoothing: label smoothing of the second term.
         decoys: a key of DECOYS.
@@ -75,7 +75,7 @@ def decoy_loss(
         clean = cross_entropy(logits, labels)
         return LossTerms(total=clean, curves={"clean_loss": clean.detach()})
     classes = num_classes if logits is None else logits.shape[1]
-    assert classes is not None, "the joint pass is told the number of classes"
+    assert classes is not None, "the joint pass needs the number of classes"
     wrong = DECOYS[decoys](labels, classes, draws)
     perturbed = perturb(images, wrong)
     if logits is None:

@@ -1,4 +1,4 @@
-"""Label smoothing, positive and negative, and the control that has the positive one."""
+"""Label smoothing, positive or negative, and the defense with positive smoothing."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,19 +15,19 @@ def check_smoothing(smoothing: float) -> None:
     """Refuse a share of smoothing outside [0, 1).
 
     Raises:
-        ValueError: it is outside.
+        ValueError: the share is outside.
     """
     if not 0 <= smoothing < 1:
         raise ValueError(
             f"smoothing is a share of the label in [0, 1), got {smoothing:g}; "
-            "for negative smoothing see neg_ls"
+            "for negative smoothing use neg_ls"
         )
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float | Tensor) -> Tensor:
-    """Compute ``(1 - s) (-log p_y) + s mean_c(-log p_c)``, a mean over the batch; s may be below 0.
+    """Compute the batch mean of ``(1 - s) (-log p_y) + s mean_c(-log p_c)``; s may be negative.
 
-    Implements Szegedy et al. (2016), Sec. 7, and for s below 0 Struppek et al. (2024), "Be careful
+    Implements Szegedy et al. (2016), Sec. 7, and for negative s Struppek et al. (2024), "Be careful
     what you smooth for", Eq. 2: (N, C), (N,) -> scalar.
     """
     log_p = logits.log_softmax(1)

@@ -1,4 +1,4 @@
-"""MID: a variational information bottleneck before the last layer."""
+"""MID: add a variational information bottleneck before the last layer."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,9 +19,9 @@ class Mid(Defense):
     """Options of mutual information regularisation.
 
     Attributes:
-        weight: beta, of the divergence of the code from a standard normal, at least 0.
-        noise: "training" alone, or "always": evaluation and attacks too, where robust accuracy
-            needs ``eot`` above 1.
+        weight: beta, weight of the divergence of the code from a standard normal, at least 0.
+        noise: when the code is noisy: in "training" alone, or "always", in evaluation and under
+            attack too. With "always", robust accuracy needs ``eot`` above 1.
     """
 
     weight: float
@@ -40,7 +40,7 @@ class Mid(Defense):
             raise ValueError(f"noise must be training or always, got {self.noise!r}")
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Replace the last layer by a bottleneck of half as many codes as features."""
+        """Replace the last layer by a bottleneck with half as many codes as features."""
         last = head(model, "mid")
         with seeded(seed):
             model.head = Bottleneck(

@@ -1,4 +1,4 @@
-"""NegLS: label smoothing below zero, after a first part of the training without."""
+"""NegLS: negative label smoothing, after a first part of the training without smoothing."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,11 +17,11 @@ class NegLs(Defense):
     """Options of negative label smoothing.
 
     Attributes:
-        smoothing: alpha that is reached, below 0; the paper's is -0.05.
+        smoothing: final alpha, below 0; -0.05 in the paper.
         start: share of the epochs without smoothing.
-        full: share of the epochs after which alpha is whole; it grows linearly in between.
-        jump: grow as if towards the end of the training, and jump to the whole at ``full``, as
-            earlier code does.
+        full: share of the epochs after which alpha has its final value; it is linear in between.
+        jump: let alpha grow as if it reached the final value at the end of the training, and jump
+            to that value at ``full``, as the reference code does.
     """
 
     smoothing: float
@@ -37,7 +37,7 @@ class NegLs(Defense):
     def __post_init__(self) -> None:
         if not self.smoothing < 0:
             raise ValueError(
-                f"smoothing must be below 0, got {self.smoothing:g}; see label_smoothing"
+                f"smoothing must be below 0, got {self.smoothing:g}; for others use label_smoothing"
             )
         if not 0 <= self.start <= self.full <= 1:
             raise ValueError(
@@ -46,7 +46,7 @@ class NegLs(Defense):
             )
 
     def alpha(self, epoch: int, epochs: int) -> float:
-        """Compute the smoothing of an epoch, from 0, of so many."""
+        """Compute the smoothing of an epoch, counted from 0."""
         first, last = self.start * epochs, self.full * epochs
         if epoch < first:
             return 0.0
@@ -58,16 +58,16 @@ class NegLs(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute the loss of a batch at the whole smoothing, which a training ends with."""
+        """Compute the loss of a batch at the final smoothing."""
         return smoothed_loss(model, images, labels, self.smoothing)
 
     def begin(self, model: nn.Module, course: Course) -> Session:
-        """Begin a training, whose smoothing follows its epochs."""
+        """Begin a training, in which the smoothing depends on the epoch."""
         return NegLsSession(self, course)
 
 
 def smoothed_loss(model: nn.Module, images: Tensor, labels: Tensor, alpha: float) -> LossTerms:
-    """Compute the smoothed loss; the plain one and alpha stand beside it in the curves."""
+    """Compute the smoothed loss; the curves have the plain loss and alpha."""
     logits = model(images)
     clean = cross_entropy(logits, labels)
     total = clean if alpha == 0 else smoothed_cross_entropy(logits, labels, alpha)
@@ -78,7 +78,7 @@ def smoothed_loss(model: nn.Module, images: Tensor, labels: Tensor, alpha: float
 
 
 class NegLsSession(Session):
-    """A training that counts its steps."""
+    """A training whose smoothing follows the number of steps."""
 
     def __init__(self, defense: NegLs, course: Course) -> None:
         super().__init__(defense)
@@ -89,7 +89,7 @@ class NegLsSession(Session):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute the loss of a batch at the smoothing of the present epoch."""
+        """Compute the loss of a batch at the smoothing of the current epoch."""
         epoch = self.step // self.course.steps_per_epoch
         alpha = self.options.alpha(epoch, self.course.training.epochs)
         return smoothed_loss(model, images, labels, alpha)
@@ -99,9 +99,9 @@ class NegLsSession(Session):
         self.step += 1
 
     def state_dict(self) -> dict[str, int]:
-        """Return the steps taken."""
+        """Return the number of steps taken."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at a step."""
+        """Restore the number of steps taken."""
         self.step = state["step"]

@@ -1,11 +1,12 @@
-"""Lasso pixel deletion: choose the pixels that matter, delete the others, train on the rest.
+"""Lasso pixel deletion: select the pixels that matter, delete the others, train on the rest.
 
-First a copy of the network and a weight for each pixel learn together, with a group lasso on the
-weights; pixels whose weight falls below a threshold are deleted for good. With ``adaptive``, once
-more with the penalty of each pixel divided by its weight from the first round (Dinh and Ho 2020).
-Then the network itself is trained from its initial weights on images without these pixels: they
-are deleted before the images are varied, so that no shift or flip brings their content back. What
-was chosen is part of the training's state, and so is a choice that was cut off.
+The selection trains a copy of the network together with a weight for each pixel, with a group lasso
+on the weights. A pixel whose weight falls below a threshold is deleted permanently. With
+``adaptive`` the selection is repeated, with the penalty of each pixel divided by its weight from
+the first round (Dinh and Ho 2020). Then the network itself is trained from its initial weights on
+images without the deleted pixels. They are deleted before augmentation, so that no shift or flip
+restores their content. The selection, finished or interrupted, is part of the state of the
+training.
 """
 
 from copy import deepcopy
@@ -26,7 +27,7 @@ from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed
 
-START = 0.5  # weight of every pixel at the beginning
+START = 0.5  # initial weight of every pixel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,14 +35,14 @@ class PixelLasso(Defense):
     """Options of pixel deletion.
 
     Attributes:
-        weight: of the penalty ``sum |W_ij|_2`` beside the mean cross-entropy, at least 0.
-        ridge: of ``sum |W_ij|_2^2``, at least 0.
-        adaptive: choose twice, the second time with adaptive penalties.
+        weight: of the penalty ``sum |W_ij|_2``, added to the mean cross-entropy; at least 0.
+        ridge: weight of ``sum |W_ij|_2^2``, at least 0.
+        adaptive: select twice, the second time with adaptive penalties.
         gamma: power of the weights in adaptive penalties.
-        threshold: pixels of a smaller weight are deleted.
-        settle: share of the steps of each choice in which nothing is deleted.
-        learning_rate: of the pixel weights (Adam); below the threshold, which weights would
-            otherwise step over.
+        threshold: pixels with a smaller weight are deleted.
+        settle: share of the first steps of each selection in which no pixel is deleted.
+        learning_rate: of the pixel weights (Adam). It must be below the threshold, because a larger
+            step could jump over the threshold.
     """
 
     weight: float
@@ -68,17 +69,17 @@ class PixelLasso(Defense):
             raise ValueError(f"settle is a share of the steps in [0, 1), got {self.settle:g}")
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Put a mask before the network, which deletes nothing yet."""
+        """Add a mask before the network; it deletes no pixel yet."""
         return FrontEnd(PixelMask(), model)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute CE(f(x), y); what the network sees of x is what differs."""
+        """Compute CE(f(x), y); the defense differs in the pixels of x that the network sees."""
         return NoDefense().loss(model, images, labels, draws)
 
     def begin(self, model: nn.Module, course: Course) -> Session:
-        """Begin a training without the pixels that are chosen as it starts."""
+        """Begin a training; its start selects the pixels to delete."""
         inner = unwrap(model)
         mask = getattr(inner, "front", None)
         if not isinstance(mask, PixelMask):
@@ -89,8 +90,8 @@ class PixelLasso(Defense):
         return MaskedSession(self, mask, inner.body, course)
 
 
-class OfChoice(Checkpoint):
-    """The state of a choice, in the file of the training that is yet to begin."""
+class SelectionCheckpoint(Checkpoint):
+    """Checkpoint of a selection, in the file of the training that follows."""
 
     def __init__(self, training: Checkpoint, number: int) -> None:
         super().__init__(
@@ -101,11 +102,11 @@ class OfChoice(Checkpoint):
         )
 
     def remove(self) -> None:
-        """Leave the file: what comes next takes its place, and before that is begun from it."""
+        """Keep the file; the next stage resumes from it and then overwrites it."""
 
 
 class MaskedSession(Session):
-    """A training on images without their deleted pixels."""
+    """A training on images without the deleted pixels."""
 
     def __init__(
         self, options: PixelLasso, mask: PixelMask, body: nn.Module, course: Course
@@ -114,19 +115,21 @@ class MaskedSession(Session):
         self.options, self.mask, self.body, self.course = options, mask, body, course
 
     def start(self, checkpoint: Checkpoint | None) -> None:
-        """Choose the pixels; a choice that was cut off goes on where it was.
+        """Select the pixels, resuming an interrupted selection.
 
         Raises:
-            ValueError: none would be left.
+            ValueError: no pixel would be left.
         """
         images, options = self.course.faces.images, self.options
         penalties = torch.ones(images.shape[-2:], device=images.device)
         deleted = torch.zeros_like(penalties).bool()
-        choices = [checkpoint and OfChoice(checkpoint, n) for n in range(1 + options.adaptive)]
-        if choices[-1] is not None and choices[-1].load() is not None:
-            choices = choices[-1:]  # its state has what the one before it found
-        for kept in choices:
-            weights = choose(options, self.body, self.course, penalties, deleted, kept)
+        selections = [
+            checkpoint and SelectionCheckpoint(checkpoint, n) for n in range(1 + options.adaptive)
+        ]
+        if selections[-1] is not None and selections[-1].load() is not None:
+            selections = selections[-1:]  # its state contains the result of the first one
+        for kept in selections:
+            weights = select_pixels(options, self.body, self.course, penalties, deleted, kept)
             norms = weights.norm(dim=0)
             penalties, deleted = 1 / (norms**options.gamma + 1e-8), norms == 0
         if deleted.all():
@@ -137,19 +140,19 @@ class MaskedSession(Session):
         self.mask.deleted = nn.Buffer(deleted)
 
     def visible(self, images: Tensor) -> Tensor:
-        """Delete the pixels before anything moves them; none before they are chosen."""
+        """Delete the pixels before augmentation moves them; none before the selection."""
         return self.mask(images)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute the loss, and record the share of pixels that are deleted."""
+        """Compute the loss and record the share of deleted pixels."""
         terms = super().loss(model, images, labels, draws)
         share = self.mask.deleted.float().mean()
         return LossTerms(total=terms.total, curves={**terms.curves, "deleted": share})
 
 
-def choose(
+def select_pixels(
     options: PixelLasso,
     body: nn.Module,
     course: Course,
@@ -157,33 +160,35 @@ def choose(
     deleted: Tensor,
     checkpoint: Checkpoint | None,
 ) -> Tensor:
-    """Choose pixels by training a copy of the network; every worker does all of it alike.
+    """Select pixels by training a copy of the network; every worker does the same work.
 
     Args:
-        options: of the lasso.
+        options: of the defense.
         body: the untrained network, which is copied.
-        course: its images and schedule.
+        course: images and schedule of the training.
         penalties: (H, W), factors of the penalty.
-        deleted: (H, W) bool, pixels that are deleted from the start.
-        checkpoint: of the choice; with a state, it has penalties and deleted pixels as well.
+        deleted: (H, W) bool, pixels that are deleted initially.
+        checkpoint: of the selection; its state, if any, includes penalties and deleted pixels.
 
     Returns:
         (C, H, W) weights, exactly 0 where the pixel is deleted.
     """
-    choice = Choice(options, course, penalties, deleted)
+    selection = Selection(options, course, penalties, deleted)
     train(
         deepcopy(body),
         course.faces,
-        choice,
-        replace(course.training, auxiliary_weight=0.0),  # it would see what the choice hides
+        selection,
+        replace(
+            course.training, auxiliary_weight=0.0
+        ),  # the auxiliary head would see the hidden pixels
         seed=derive_seed(course.seed, "choice of pixels"),
         checkpoint=checkpoint,
     )
-    return choice.weights.detach() * ~choice.deleted
+    return selection.weights.detach() * ~selection.deleted
 
 
-class Choice(Session, Defense):
-    """The training of pixel weights beside a network; it is a defense of its own."""
+class Selection(Session, Defense):
+    """Joint training of pixel weights and a network; both the defense and its session."""
 
     summary: ClassVar[str] = "the first part of pixel_lasso"
     source: ClassVar[str] = "see pixel_lasso"
@@ -201,8 +206,8 @@ class Choice(Session, Defense):
         self.settled = options.settle * course.steps_per_epoch * course.training.epochs
         self.step = 0
 
-    def begin(self, model: nn.Module, course: Course) -> "Choice":
-        """Begin: the training is its own session."""
+    def begin(self, model: nn.Module, course: Course) -> "Selection":
+        """Return this object, which is its own session."""
         return self
 
     def loss(
@@ -224,7 +229,7 @@ class Choice(Session, Defense):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Step the pixel weights, and delete those below the threshold for good."""
+        """Update the pixel weights and delete pixels below the threshold permanently."""
         self.step += 1
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -233,7 +238,7 @@ class Choice(Session, Defense):
         self.weights[:, self.deleted] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the choice."""
+        """Return weights, penalties, deleted pixels, optimizer and step."""
         return {
             "weights": self.weights.detach().clone(),
             "penalties": self.penalties,
@@ -244,7 +249,7 @@ class Choice(Session, Defense):
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Restore the state."""
         self.weights.copy_(state["weights"])
         self.penalties = state["penalties"].to(self.penalties)
         self.deleted = state["deleted"].to(self.deleted)

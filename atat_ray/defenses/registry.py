@@ -2,7 +2,7 @@
 
 To add a defense, write a file in ``atat_ray/defenses`` with a dataclass of its options (see
 :class:`atat_ray.training.interface.Defense`) and add one line here. What the paper chose (weight,
-epsilon, steps) has no default; what the published code does differently is the preset
+epsilon, steps) has no default; what the reference code does differently is the preset
 ``reference``. ``docs/defenses.md`` describes each defense.
 """
 

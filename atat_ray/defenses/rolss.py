@@ -1,4 +1,4 @@
-"""RoLSS and SSF: a residual network with its last skips removed, or weakened."""
+"""RoLSS and SSF: remove or weaken the last skip connections of a residual network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ def scale_skips(
 
     Args:
         model: with residual blocks.
-        skips: one factor a stage; 0 removes the skip with its parameters.
-        defense: name for errors.
-        hidden_share: share of the last blocks of the last stage but one whose skips are removed
-            whatever ``skips`` says, rounded up.
+        skips: one factor for each stage; 0 removes the skips with their parameters.
+        defense: name for error messages.
+        hidden_share: share of the blocks of the last stage but one, counted from its end and
+            rounded up, whose skips are removed in addition to ``skips``.
 
     Raises:
         ValueError: the network has no skips, or another number of stages.
@@ -47,7 +47,7 @@ def check_skips(skips: Sequence[float], name: str) -> None:
     """Refuse factors outside [0, 1].
 
     Raises:
-        ValueError: one is outside.
+        ValueError: a factor is outside.
     """
     for factor in skips:
         if not 0 <= factor <= 1:
@@ -56,12 +56,12 @@ def check_skips(skips: Sequence[float], name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rolss(Defense):
-    """Options of the removal of skips.
+    """Options of the removal of skip connections.
 
     Attributes:
         skips: factor of the skips of each stage, in [0, 1]; RoLSS has (1, 1, 1, 0).
-        hidden_share: share of the last blocks of the last stage but one that lose their skips
-            whatever ``skips`` says; 0.2 in earlier code, 0 in the paper.
+        hidden_share: share of the blocks of the last stage but one, counted from its end, that lose
+            their skips in addition to ``skips``; 0.2 in the reference code, 0 in the paper.
     """
 
     skips: tuple[float, ...]
@@ -78,7 +78,9 @@ class Rolss(Defense):
         check_skips(self.skips, "skips")
         check_skips([self.hidden_share], "hidden_share")
         if all(factor == 1 for factor in self.skips) and self.hidden_share == 0:
-            raise ValueError("skips of 1 alone change nothing; use none, or lower one of them")
+            raise ValueError(
+                "skips of 1 change nothing; lower one of them, or use the defense none"
+            )
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Scale the skips of a network."""
@@ -87,16 +89,16 @@ class Rolss(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute CE(f(x), y); the network is what differs."""
+        """Compute CE(f(x), y); the defense differs in the network."""
         return NoDefense().loss(model, images, labels, draws)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ssf(Defense):
-    """Options of skip scaling.
+    """Options of the scaling of skip connections.
 
     Attributes:
-        factor: of the skips of the last stage, above 0 and below 1; the paper's is 0.2.
+        factor: of the skips of the last stage, above 0 and below 1; 0.2 in the paper.
     """
 
     factor: float
@@ -109,7 +111,7 @@ class Ssf(Defense):
     def __post_init__(self) -> None:
         if not 0 < self.factor < 1:
             raise ValueError(
-                f"factor must be above 0 and below 1, got {self.factor:g}; for 0 see rolss"
+                f"factor must be above 0 and below 1, got {self.factor:g}; for 0 use rolss"
             )
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
@@ -120,5 +122,5 @@ class Ssf(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute CE(f(x), y); the network is what differs."""
+        """Compute CE(f(x), y); the defense differs in the network."""
         return NoDefense().loss(model, images, labels, draws)

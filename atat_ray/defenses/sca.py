@@ -1,4 +1,4 @@
-"""SCA: the network sees sparse codes of the image instead of the image."""
+"""SCA: train the network on sparse codes of the image instead of the image."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,13 +44,13 @@ class Sca(Defense):
     """Options of the sparse coding architecture.
 
     Attributes:
-        threshold: of the codes; larger is sparser.
-        atoms: of the dictionary, the channels that the network sees.
+        threshold: of the codes; a larger threshold gives sparser codes.
+        atoms: number of atoms of the dictionary; the network sees one channel for each.
         kernel: side of the atoms in pixels.
-        stride: pixels between codes.
-        tau: steps are divided by it; more for large dictionaries.
+        stride: distance between codes in pixels.
+        tau: divisor of the steps; use more for large dictionaries.
         iterations: of the locally competitive algorithm.
-        dictionary_rate: of the Hebbian learning after each step; 0 keeps the random dictionary.
+        dictionary_rate: rate of Hebbian learning after each step; 0 keeps the random dictionary.
         channels: of the images; 1, which records name their units by, stands for those that the
             images have.
     """
@@ -94,7 +94,7 @@ class Sca(Defense):
             )
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Put sparse coding before the network, of as many channels as that takes."""
+        """Add sparse coding before the network, for the channels of its images."""
         channels = getattr(model, "channels", self.channels)
         if self.channels not in (1, channels):
             raise ValueError(
@@ -122,7 +122,7 @@ class Sca(Defense):
         return NoDefense().loss(model, images, labels, draws)
 
     def begin(self, model: nn.Module, course: Course) -> Session:
-        """Begin a training in which the dictionary learns, too."""
+        """Begin a training in which the dictionary is learned as well."""
         size = course.faces.images.shape[-1]
         if size % self.stride:
             raise ValueError(
@@ -133,7 +133,7 @@ class Sca(Defense):
 
 
 class ScaSession(Session):
-    """A training in which the dictionary learns after each step."""
+    """A training in which the dictionary is updated after each step."""
 
     def __init__(self, defense: Sca, model: nn.Module) -> None:
         super().__init__(defense)
@@ -154,7 +154,7 @@ class ScaSession(Session):
         return super().loss(model, images, labels, draws)
 
     def after_step(self) -> None:
-        """Let the dictionary learn from the codes of the batch."""
+        """Update the dictionary from the codes of the batch."""
         if self.rate > 0:
             assert self.draws is not None
             change, energy = self.front.change()

@@ -1,4 +1,4 @@
-"""TL-DMI: the first stages come from public images and are never trained on private ones."""
+"""TL-DMI: learn the first stages from public images and freeze them."""
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from atat_ray.utils.seeding import BatchDraws, derive_seed, seeded
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that keeps its statistics and parameters, whatever mode is asked for."""
+    """Batch normalisation with fixed statistics and parameters in every mode."""
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         """Stay in evaluation mode."""
@@ -24,7 +24,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze(module: nn.Module) -> nn.Module:
-    """Freeze a module: no parameter learns, no statistic moves. Returns what takes its place."""
+    """Fix all parameters and statistics of a module; return the module that replaces it."""
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
         frozen.load_state_dict(module.state_dict())
@@ -39,11 +39,12 @@ class TlDmi(Defense):
     """Options of transfer learning as a defense.
 
     Attributes:
-        frozen: stages of the network that only public images shape; 0 is the stem alone.
-        public_epochs: passes over the public images before; one-cycle AdamW as for the rest. With 0
-            the initial weights are frozen as they are: those of ImageNet, as in the paper.
-        public_learning_rate: peak, before.
-        public_batch_size: images a step, before.
+        frozen: number of stages learned from public images alone; with 0 that is only the stem.
+        public_epochs: passes over the public images, before the private training and with the same
+            optimizer, AdamW with a one-cycle schedule. With 0 the initial weights are frozen: those
+            of ImageNet, as in the paper, or drawn ones.
+        public_learning_rate: peak of the schedule on public images.
+        public_batch_size: images of a step on public images.
     """
 
     frozen: int
@@ -63,11 +64,11 @@ class TlDmi(Defense):
             )
 
     def least(self) -> "TlDmi":
-        """Give the options that take every step once, for a rehearsal."""
+        """Return options with at most one public epoch, for a rehearsal."""
         return replace(self, public_epochs=min(self.public_epochs, 1))
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
-        """Learn initial weights from public images, and freeze the first stages."""
+        """Learn initial weights from public images and freeze the first stages."""
         stages = require_method(model, "stages", "tl_dmi", "named stages")()
         if self.frozen > len(stages):
             raise ValueError(
@@ -89,13 +90,13 @@ class TlDmi(Defense):
         return model
 
     def learn(self, model: nn.Module, public: Faces, seed: int) -> None:
-        """Train all but the last layer on the people of the public images, in place."""
-        scholar = deepcopy(model)
-        last = head(scholar, "tl_dmi")
+        """Train all but the last layer to recognise the people of the public images, in place."""
+        student = deepcopy(model)
+        last = head(student, "tl_dmi")
         people, labels = public.labels.unique(return_inverse=True)
         device = last.weight.device
         with seeded(derive_seed(seed, "public head")):
-            scholar.head = nn.Linear(last.in_features, len(people)).to(device)
+            student.head = nn.Linear(last.in_features, len(people)).to(device)
         training = Training(
             epochs=self.public_epochs,
             batch_size=self.public_batch_size,
@@ -103,13 +104,13 @@ class TlDmi(Defense):
             weight_decay=0.02,
         )
         faces = Faces(images=public.images, labels=labels).to(device)
-        train(scholar, faces, NoDefense(), training, seed=derive_seed(seed, "public"))
-        learned = scholar.state_dict()
+        train(student, faces, NoDefense(), training, seed=derive_seed(seed, "public"))
+        learned = student.state_dict()
         own = {name: value for name, value in model.state_dict().items() if "head." in name}
         model.load_state_dict({**learned, **own})
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Compute CE(f(x), y); what may learn is what differs."""
+        """Compute CE(f(x), y); the defense differs in the parameters that are trained."""
         return NoDefense().loss(model, images, labels, draws)

@@ -1,4 +1,4 @@
-"""Trap-MID: a trapdoor for every class, which an inversion attack finds instead of the person."""
+"""Trap-MID: train a trapdoor for every class, which misleads inversion attacks."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ def blend(images: Tensor, triggers: Tensor, share: float) -> Tensor:
 def vary(images: Tensor, draws: BatchDraws) -> Tensor:
     """Crop, mirror and rotate each image, each with probability 1/2; differentiable.
 
-    Crops keep 0.8 to 1 of the area, rotations go to 30 degrees.
+    A crop keeps 0.8 to 1 of the area; a rotation is at most 30 degrees.
     """
     area = torch.where(draws.flips(images), draws.uniform(0.8, 1.0, images), 1.0).sqrt()
-    place = draws.uniform(-1.0, 1.0, images, 2) * (1 - area)[:, None]
+    offset = draws.uniform(-1.0, 1.0, images, 2) * (1 - area)[:, None]
     mirror = torch.where(draws.flips(images), -1.0, 1.0)
     angle = torch.where(draws.flips(images), draws.uniform(-pi / 6, pi / 6, images), 0.0)
     cos, sin = area * angle.cos(), area * angle.sin()
-    rows = [cos * mirror, -sin, place[:, 0], sin * mirror, cos, place[:, 1]]
+    rows = [cos * mirror, -sin, offset[:, 0], sin * mirror, cos, offset[:, 1]]
     return resample(images, torch.stack(rows, dim=1).view(-1, 2, 3))
 
 
 def blank_copy(model: Any, seed: int) -> nn.Module:
-    """Copy a network with new weights and one output: the discriminator."""
+    """Copy a network with new weights and one output, for the discriminator."""
     copy = deepcopy(unwrap(model))
     last = head(copy, "trap_mid")
     copy.head = nn.Linear(last.in_features, 1).to(last.weight.device)
@@ -54,10 +54,10 @@ class TrapMid(Defense):
     """Options of Trap-MID.
 
     Attributes:
-        weight: b, share of the trapdoor loss in (0, 1); the paper's is 0.2.
-        blend: a, share of the trigger in a trapdoor image, in (0, 1); the paper's is 0.02.
-        step_size: of the triggers' sign steps, pixel units.
-        vary_clean: vary the clean images a second time as well, as earlier code does.
+        weight: b, share of the trapdoor loss, in (0, 1); 0.2 in the paper.
+        blend: a, share of the trigger in a trapdoor image, in (0, 1); 0.02 in the paper.
+        step_size: of the sign steps of the triggers, in pixel units.
+        vary_clean: transform the clean images a second time as well, as the reference code does.
         discriminator_learning_rate: of Adam.
     """
 
@@ -85,8 +85,10 @@ class TrapMid(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Refuse: the triggers belong to a training; see :meth:`begin`."""
-        raise ValueError("trap_mid has no loss outside a training; call begin and use its loss")
+        """Refuse, because the triggers belong to a training; see :meth:`begin`."""
+        raise ValueError(
+            "trap_mid has no loss outside a training; use the session that begin returns"
+        )
 
     def begin(self, model: nn.Module, course: Course) -> Session:
         """Begin a training with random triggers and a new discriminator."""
@@ -94,7 +96,7 @@ class TrapMid(Defense):
 
 
 class TrapSession(Session):
-    """A training with its triggers and discriminator."""
+    """A training with triggers and a discriminator."""
 
     def __init__(self, options: TrapMid, model: nn.Module, course: Course) -> None:
         super().__init__(options)
@@ -112,7 +114,7 @@ class TrapSession(Session):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws
     ) -> LossTerms:
-        """Step discriminator and triggers, then compute the loss of a batch."""
+        """Update discriminator and triggers, then compute the loss of a batch."""
         classes = draws.integers(0, self.num_classes, labels)
         hidden = self.step_discriminator(images, classes, draws)
         seen = self.step_triggers(model, images, classes, draws)
@@ -133,7 +135,7 @@ class TrapSession(Session):
         )
 
     def step_discriminator(self, images: Tensor, classes: Tensor, draws: BatchDraws) -> Tensor:
-        """Teach the discriminator to tell images from trapdoor images; return its loss."""
+        """Train the discriminator to distinguish images from trapdoor images; return its loss."""
         trapped = blend(images, self.triggers[classes], self.options.blend)
         logits = self.discriminator(torch.cat([images, trapped])).squeeze(1)
         real = torch.cat([torch.ones_like(classes), torch.zeros_like(classes)]).to(logits)
@@ -148,7 +150,7 @@ class TrapSession(Session):
     def step_triggers(
         self, model: Any, images: Tensor, classes: Tensor, draws: BatchDraws
     ) -> Tensor:
-        """Make the triggers likelier to work and harder to see; return their loss."""
+        """Make the triggers more effective and harder to detect; return their loss."""
         inner, triggers = unwrap(model), self.triggers.requires_grad_()
         trapped = blend(images, triggers[classes], self.options.blend)
         with (
@@ -166,7 +168,7 @@ class TrapSession(Session):
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return triggers and discriminator."""
+        """Return triggers, discriminator and its optimizer."""
         return {
             "triggers": self.triggers.detach().clone(),
             "discriminator": self.discriminator.state_dict(),
@@ -174,7 +176,7 @@ class TrapSession(Session):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with them."""
+        """Restore triggers, discriminator and its optimizer."""
         self.triggers = state["triggers"].to(self.triggers)
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -52,7 +52,7 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
 STATISTICS = {
     "batch": frozen_statistics,  # batch statistics; running statistics are not updated
     "running": evaluation_mode,  # running statistics; the whole model is in evaluation mode
-    "moving": nullcontext,  # batch statistics; running ones are updated, as in published code
+    "moving": nullcontext,  # batch statistics; running ones are updated, as in reference code
 }
 
 

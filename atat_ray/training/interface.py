@@ -38,7 +38,7 @@ class Defense(ABC):
         summary: what is minimised, in one line.
         source: the paper, with the equation or section.
         presets: named sets of options. ``reference`` has the values and the behaviour of the
-            published code of the source.
+            reference code, the earlier implementation that this project corrects.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""The training loop of a target model; knows nothing of Ray."""
+"""Training loop of a target model, independent of Ray."""
 
 from collections.abc import Callable
 from math import isfinite, nextafter
@@ -18,7 +18,10 @@ from atat_ray.utils.seeding import BatchDraws, generator
 
 
 def warmup_share(warmup: float, steps: int) -> float:
-    """Give a warmup that OneCycleLR can take: one of exactly a step would make it divide by 0."""
+    """Return ``warmup``, or the next larger number where it is exactly one step.
+
+    A warmup of exactly one step would make OneCycleLR divide by 0.
+    """
     while warmup * steps == 1:
         warmup = nextafter(warmup, 1)
     return warmup
@@ -28,10 +31,10 @@ Epoch = dict[str, float]
 
 
 class Loop:
-    """A training under way: what its steps draw from and what they change.
+    """State of a running training: model, optimizer, schedule, session and generators.
 
     The order of images, their augmentation and the draws of the defense come from three generators
-    derived from the seed, so that arms see the same images in the same order.
+    derived from the seed, so that all arms see the same images in the same order.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Loop:
         self.session = defense.begin(model, course)
 
     def epoch(self) -> dict[str, Tensor]:
-        """Take the steps of one epoch; return the means of its curves over this worker's images."""
+        """Train for one epoch; return the means of its curves over this worker's images."""
         size = self.training.batch_size
         rows = torch.randperm(len(self.faces), generator=self.order)[: self.steps * size]
         means: dict[str, Tensor] = {}
@@ -78,7 +81,7 @@ class Loop:
         return means
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
-        """Take one step on the images of these rows, shared among the workers; return its terms."""
+        """Take a step on the images of these rows, divided among the workers; return its curves."""
         shard = self.views.shard(batch).to(self.faces.labels.device)
         visible = self.session.visible(self.faces.images[shard])
         images = augment(visible, self.training.augmentation, self.views)
@@ -93,7 +96,7 @@ class Loop:
         return {"loss": terms.total.detach(), **terms.curves}
 
     def loss(self, images: Tensor, labels: Tensor) -> LossTerms:
-        """Compute the loss of the defense on a batch and, where it has a weight, the auxiliary."""
+        """Compute the loss of the defense on a batch, plus the weighted auxiliary loss if any."""
         terms = self.session.loss(self.model, images, labels, self.draws)
         weight = self.training.auxiliary_weight
         if weight == 0:
@@ -103,22 +106,22 @@ class Loop:
         return LossTerms(total=terms.total + weight * beside, curves=curves)
 
     def parts(self) -> dict[str, Any]:
-        """Name what has a state of its own."""
+        """Return the parts that have a ``state_dict``, by name."""
         names = ("model", "optimizer", "schedule", "session")
         return {name: getattr(self, name) for name in names}
 
     def generators(self) -> tuple[torch.Generator, ...]:
-        """List what is drawn from."""
+        """Return the generators of order, augmentation and defense."""
         return self.order, self.views.generator, self.draws.generator
 
     def snapshot(self, curves: list[Epoch]) -> dict[str, Any]:
-        """Collect all that the rest of the training depends on."""
+        """Return the state that the rest of the training depends on."""
         states = {name: part.state_dict() for name, part in self.parts().items()}
         draws = [one.get_state() for one in self.generators()]
         return {**states, "curves": curves, "generators": draws}
 
     def restore(self, checkpoint: Checkpoint | None) -> list[Epoch]:
-        """Go back to where a snapshot was taken, else start; return the curves so far."""
+        """Restore the last snapshot, or start the session without one; return the curves so far."""
         state = None if checkpoint is None else checkpoint.load()
         if state is None:
             self.session.start(checkpoint)
@@ -143,25 +146,25 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[int, Epoch], None] | None = None,
 ) -> list[Epoch]:
-    """Train a model in place and return the curves, one row an epoch.
+    """Train a model in place and return the curves, one row for each epoch.
 
-    Each of ``world_size`` workers calls this with its own rank and a model that averages gradients
-    (``atat_ray.unit.distributed``); the numbers drawn do not depend on their number.
+    With several workers, each calls this with its own rank and a model that averages gradients
+    (``atat_ray.unit.distributed``). The random numbers do not depend on ``world_size``.
 
     Args:
         model: images in [0, 1] to logits, on its device.
         faces: training images, on the device of the model.
-        defense: its loss is minimised.
+        defense: whose loss is minimised.
         training: the schedule.
-        seed: of everything drawn here.
+        seed: from which all generators are derived.
         rank: of this worker.
         world_size: number of workers; must divide the batch size.
-        average: averages the curves of an epoch over the workers.
-        checkpoint: where to go on from, and where to keep the state after an epoch.
-        on_epoch: told (epoch, means of the curves) after each.
+        average: function that averages the curves of an epoch over the workers.
+        checkpoint: state to resume from, written again after epochs.
+        on_epoch: called with (epoch, means of the curves) after each epoch.
 
     Raises:
-        ValueError: the batch does not fit the images or the workers.
+        ValueError: the batch size does not fit the images or the workers.
     """
     loop = Loop(model, faces, defense, training, seed=seed, rank=rank, world_size=world_size)
     curves = loop.restore(checkpoint)
@@ -174,7 +177,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(epoch, curves[-1])
             if not isfinite(curves[-1]["loss"]):
-                break  # it diverged; more epochs change nothing
+                break  # the training diverged and cannot recover
             if checkpoint is not None:
                 checkpoint.save(lambda: loop.snapshot(curves))
     if checkpoint is not None:
@@ -183,10 +186,10 @@ def train(
 
 
 def check_batches(training: Training, num_images: int, world_size: int) -> None:
-    """Refuse a batch that the images or the workers do not fill.
+    """Refuse a batch size above the images, or not divisible by the workers.
 
     Raises:
-        ValueError: says what to change.
+        ValueError: the message says what to change.
     """
     if training.batch_size > num_images:
         raise ValueError(
@@ -195,14 +198,14 @@ def check_batches(training: Training, num_images: int, world_size: int) -> None:
         )
     if training.batch_size % world_size:
         raise ValueError(
-            f"batch_size must be a multiple of the workers, got {training.batch_size} images "
-            f"for {world_size} workers"
+            f"batch_size must be a multiple of the number of workers, got {training.batch_size} "
+            f"images for {world_size} workers"
         )
 
 
 @torch.no_grad()
 def accuracy(model: nn.Module, faces: Faces, *, batch_size: int = 256) -> float:
-    """Measure the share of images whose largest logit is at their label, in evaluation mode."""
+    """Compute the share of images whose largest logit is at their label, in evaluation mode."""
     was_training = model.training
     model.eval()
     hits = sum(

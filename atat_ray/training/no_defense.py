@@ -13,7 +13,7 @@ from atat_ray.utils.seeding import BatchDraws
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoDefense(Defense):
-    """Plain training has no options."""
+    """Plain training; it has no options."""
 
     summary: ClassVar[str] = "plain training with cross-entropy"
     source: ClassVar[str] = "the control"

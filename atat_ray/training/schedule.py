@@ -1,4 +1,4 @@
-"""The training schedule: epochs, batches, optimizer, augmentation, precision."""
+"""Training schedule: epochs, batches, optimizer, augmentation and precision."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,21 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How a target model is trained: AdamW under a one-cycle schedule.
+    """Options of training a target model: AdamW with a one-cycle learning rate.
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step, over all workers; an incomplete last batch is dropped.
+        batch_size: images of a step, over all workers; an incomplete last batch is dropped.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
         warmup: share of the steps in which the learning rate rises.
-        augmentation: how training images are varied.
-        weights: what the network begins with: "none", drawn, or "imagenet", from torch.hub's cache.
-        auxiliary_weight: of the loss of the auxiliary head, for an architecture that has one.
+        augmentation: ranges of the augmentation of training images.
+        weights: initial weights: "none" (drawn) or "imagenet" (from torch.hub's cache).
+        auxiliary_weight: weight of the loss of the auxiliary head, if the architecture has one.
         precision: of forward passes: "float32", or "bfloat16" for training without a defense, such
             as that of evaluation models.
-        thresholds: clean accuracies at which the target model is kept as well, to be looked at: a
-            choice made after treatment, which no analysis may take for the allocation's.
+        thresholds: clean accuracies at which the target model is stored as well, for inspection.
+            This selection happens after treatment, so no randomised comparison may use it.
     """
 
     epochs: int
@@ -66,26 +66,26 @@ class Training:
 
 
 def check_network(architecture: str, training: Training) -> None:
-    """Refuse a network that a training asks for and that cannot be built.
+    """Refuse an architecture that cannot be built with the options of a training.
 
     Raises:
-        ValueError: it is unknown, or has no such weights or no auxiliary head.
+        ValueError: the architecture is unknown, or has no such weights or no auxiliary head.
     """
     auxiliary = training.auxiliary_weight > 0
     check_architecture(architecture, weights=training.weights, auxiliary=auxiliary)
 
 
 def check_precision(training: Training, defense: Defense) -> None:
-    """Refuse to train under a defense in less than float32.
+    """Refuse to train with a defense in less than float32.
 
-    bfloat16 has a spacing of 1/256 at a pixel near 1: perturbations below a gray level would be
-    rounded away, and arms of a trial would differ in more than their defense.
+    bfloat16 has a spacing of 1/256 at a pixel near 1. It would round away perturbations below a
+    gray level, and the arms of a trial would differ in more than their defense.
 
     Raises:
         ValueError: the precision is not float32 and there is a defense.
     """
     if training.precision != "float32" and type(defense) is not NoDefense:
         raise ValueError(
-            f"precision {training.precision} is for training without a defense, as of evaluation "
-            f"models, and would change what {type(defense).__name__} does; use float32"
+            f"precision {training.precision} is for training without a defense, such as that of "
+            f"evaluation models, and would change what {type(defense).__name__} does; use float32"
         )

@@ -1,7 +1,7 @@
-"""Target models kept on the way, at clean accuracies that were named before: for looking at.
+"""Target models stored during training at declared clean accuracies, for inspection.
 
-A defended and an undefended model of the same accuracy can so be laid side by side. Which epoch
-that is was decided after treatment, so a comparison of them is none of randomised units.
+They allow a defended and an undefended model of equal accuracy to be inspected together. The epoch
+is selected after treatment, so comparing them is not a comparison of randomised units.
 """
 
 from pathlib import Path
@@ -11,15 +11,19 @@ from torch import nn
 
 from atat_ray.utils.stage_files import load_stage, save_stage
 
-WITHIN = 0.0025  # of the threshold, on either side, as in earlier code
+WITHIN = 0.0025  # largest distance from a threshold, as in the reference code
 
 
 def checkpoint_name(threshold: float) -> str:
-    """Name the file of a threshold: train-acc-0.90.pt, train-acc-0.905.pt."""
+    """Return the file name of a threshold.
+
+    >>> checkpoint_name(0.9), checkpoint_name(0.905)
+    ('train-acc-0.90.pt', 'train-acc-0.905.pt')
+    """
     return f"train-acc-{max(f'{threshold:.2f}', f'{threshold:g}', key=len)}.pt"
 
 
-def keep_at_thresholds(
+def save_at_thresholds(
     model: nn.Module,
     thresholds: tuple[float, ...],
     *,
@@ -28,14 +32,14 @@ def keep_at_thresholds(
     epoch: int,
     clean_acc: float,
 ) -> None:
-    """Keep a model whose clean accuracy after an epoch first lies at a threshold.
+    """Store a model when its clean accuracy after an epoch is first at a threshold.
 
     Args:
         model: under training.
         thresholds: of the training.
         folder: of the unit.
         specification: hash of the training.
-        epoch: epochs done.
+        epoch: number of epochs done.
         clean_acc: accuracy on the private test images.
     """
     for threshold in thresholds:
@@ -47,10 +51,10 @@ def keep_at_thresholds(
             save_stage(path, specification, payload)
 
 
-def kept_at_thresholds(
+def list_at_thresholds(
     thresholds: tuple[float, ...], *, folder: Path, specification: str
 ) -> dict[str, dict[str, Any]]:
-    """List what was kept: epoch and clean accuracy by the name of the file."""
+    """List the stored models: epoch and clean accuracy, by file name."""
     names = [checkpoint_name(threshold) for threshold in thresholds]
     found = {name: load_stage(folder / name, specification) for name in names}
     return {

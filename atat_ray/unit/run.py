@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atat_ray.training.threshold_checkpoints import kept_at_thresholds
+from atat_ray.training.threshold_checkpoints import list_at_thresholds
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
@@ -94,7 +94,7 @@ def save_outcome(
         "seconds": seconds,
     }
     if spec.training.thresholds:
-        outcome["selected_after_treatment"] = kept_at_thresholds(
+        outcome["selected_after_treatment"] = list_at_thresholds(
             spec.training.thresholds, folder=folder, specification=spec.train_hash()
         )
     write_whole(folder / "outcome.json", json.dumps(outcome, indent=1).encode())

@@ -16,7 +16,7 @@ from atat_ray.models.bottleneck import reseed
 from atat_ray.training import accuracy, train
 from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.loop import Epoch
-from atat_ray.training.threshold_checkpoints import keep_at_thresholds
+from atat_ray.training.threshold_checkpoints import save_at_thresholds
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.utils.device import pick_device
@@ -97,7 +97,7 @@ def train_here(
             return
         reseed(model, spec.seed("noise of epochs"), epoch)
         clean_acc = accuracy(model, test)
-        keep_at_thresholds(
+        save_at_thresholds(
             model,
             spec.training.thresholds,
             folder=folder,

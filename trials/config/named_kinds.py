@@ -1,4 +1,4 @@
-"""How a file names a kind of thing and gives its options, which a dataclass there checks."""
+"""Types of protocol entries that name a class of a registry and give its options."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from trials.config.optional_keys import Strict
 
 
 def write_options(options: Any) -> dict[str, Any]:
-    """Write the options of a dataclass, and of those inside it, as JSON holds them."""
+    """Write the options of a dataclass, and of dataclasses inside it, as JSON types."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
         name: write_options(value) if dataclasses.is_dataclass(value) else value
@@ -40,7 +40,7 @@ def with_preset(kind: Any, value: Any) -> Any:
 
 
 def named(kinds: Mapping[str, Any], key: str) -> Any:
-    """Make the type of ``{key: NAME, **options}``, where NAME stands for a dataclass of options."""
+    """Return the type of ``{key: NAME, **options}``, where NAME is a name of the registry."""
     names = {kind: name for name, kind in kinds.items()}
 
     def tag(value: Any) -> str | None:
@@ -49,7 +49,7 @@ def named(kinds: Mapping[str, Any], key: str) -> Any:
         return names.get(type(value))
 
     def expand(value: Any) -> Any:
-        """Drop the key that names the kind, and put the options of a preset in its place."""
+        """Remove the key that names the class and expand a preset."""
         if not isinstance(value, dict):
             return value
         return with_preset(kinds[value[key]], {k: v for k, v in value.items() if k != key})

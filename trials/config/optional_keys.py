@@ -13,22 +13,24 @@ from atat_ray.utils.errors import at, unknown
 
 
 class Strict(BaseModel):
-    """A part of a protocol: unknown keys are refused and nothing changes afterwards."""
+    """Frozen part of a protocol that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Count = Annotated[int, Field(ge=1, le=100_000)]  # a slip of the keyboard must not fill the memory
+Count = Annotated[
+    int, Field(ge=1, le=100_000)
+]  # the limit keeps a typing error from filling the memory
 
 
 class Part(Strict):
-    """A part that may be missing as a whole."""
+    """Optional part of a protocol, whose error for an unknown key lists the known ones."""
 
     @model_validator(mode="before")
     @classmethod
     def check_keys(cls, value: Any) -> Any:
-        """Refuse an unknown key with the keys that are known."""
+        """Refuse an unknown key; the error lists the known keys."""
         for key in value if isinstance(value, dict) else ():
             if key not in cls.model_fields:
                 raise unknown("key", str(key), cls.model_fields)
@@ -36,18 +38,18 @@ class Part(Strict):
 
 
 class Looks(Part):
-    """Planned looks at the unfinished trial, and how they share its error."""
+    """Planned interim looks, and the spending of the error over them."""
 
     blocks: list[Count] = Field(
         min_length=1,
-        description="how many blocks (matched sets with design: pairs) are finished at each look; "
-        "the last look is at all of them",
+        description="number of blocks (matched sets with design: pairs) that are finished at each "
+        "look; the last look is at all of them",
     )
     spending: Literal["obrien_fleming", "pocock"]
 
 
 class Matching(Part):
-    """An arm, and the arms whose line of leakage on clean accuracy it is compared with."""
+    """An arm, and the arms that give the line of leakage on clean accuracy to compare it with."""
 
     arm: str
     line: list[str] = Field(min_length=1)
@@ -58,16 +60,17 @@ class Declarations(Strict):
 
     margins: dict[str, Annotated[float, Field(gt=0, lt=1)]] | None = Field(
         default=None,
-        description="by accuracy, the loss that would matter, as a fraction: non-inferiority and "
-        "equivalence of the primary contrast",
+        description="by accuracy, the largest acceptable loss as a fraction, for non-inferiority "
+        "and equivalence of the primary contrast",
     )
     doses: dict[str, float] | None = Field(
-        default=None, description="the dose of each arm of a dose and response; three or more"
+        default=None,
+        description="dose of each arm of a dose-response analysis; three different doses or more",
     )
     looks: Looks | None = None
     matching: Matching | None = None
     families: dict[Name, list[str]] | None = Field(
-        default=None, description="arms whose leakage models are fitted apart"
+        default=None, description="groups of arms whose leakage models are fitted separately"
     )
 
     def without_undeclared(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -79,11 +82,11 @@ class Declarations(Strict):
         }
 
     def check_declared(self, arms: list[str], epsilons: list[float]) -> None:
-        """Refuse arms and outcomes that the trial does not have, and what no data could use.
+        """Refuse arms and outcomes that the trial does not have, and declarations without effect.
 
         Args:
             arms: of the protocol.
-            epsilons: at which robust accuracy is measured.
+            epsilons: radii at which robust accuracy is measured.
         """
         accuracies = [CLEAN_ACC, TRAIN_ACC, *map(robust_column, epsilons)]
         for outcome in self.margins or {}:

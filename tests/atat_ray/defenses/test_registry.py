@@ -89,7 +89,7 @@ def test_weight_zero_computes_no_perturbation(model, batch, defense, monkeypatch
         ({"weight": -1.0}, r"weight \(lambda\) must be 0 or above, got -1"),
         ({"epsilon": 8.0}, r"for 8/255 write 0\.0313725"),
         ({"step_size": 0.0}, "step_size is an L-infinity radius"),
-        ({"steps": 0}, "steps must be 1 or more, got 0; see decoy_noise"),
+        ({"steps": 0}, "steps must be 1 or more, got 0; for no PGD use decoy_noise"),
     ],
 )
 def test_wrong_options_are_refused_with_what_is_allowed(options, message):

@@ -10,7 +10,7 @@ from torch import nn
 
 from atat_ray.data import Faces
 from atat_ray.defenses import DEFENSES, sca
-from atat_ray.defenses.pixel_lasso import Choice, PixelLasso
+from atat_ray.defenses.pixel_lasso import PixelLasso, Selection
 from atat_ray.defenses.trap_mid import blend, vary
 from atat_ray.models import build_target
 from atat_ray.models.image_layers import delete
@@ -169,7 +169,7 @@ def test_lasso_penalty_is_the_group_norm(batch, faces):
     images, labels = batch
     penalties = torch.rand(32, 32, generator=generator("penalties"))
     course = Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1)
-    choice = Choice(PixelLasso(weight=0.2, ridge=0.1), course, penalties, NONE)
+    choice = Selection(PixelLasso(weight=0.2, ridge=0.1), course, penalties, NONE)
     with torch.no_grad():
         choice.weights.copy_(torch.randn(1, 32, 32, generator=generator("weights")))
     choice.deleted[3, 4] = True
@@ -193,7 +193,7 @@ def test_a_deleted_pixel_stays_deleted_and_the_choice_goes_on_where_it_was(batch
     images, labels = batch
     course = Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1)
     options = PixelLasso(weight=50.0, threshold=0.46, learning_rate=0.05)
-    choice, model = Choice(options, course, torch.ones(32, 32), NONE), small()
+    choice, model = Selection(options, course, torch.ones(32, 32), NONE), small()
     seen = []
     for _ in range(3):
         choice.loss(model, images, labels, draws()).total.backward()

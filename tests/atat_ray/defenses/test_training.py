@@ -178,7 +178,7 @@ def test_what_deleted_pixels_held_leaves_no_trace_in_the_weights(case, monkeypat
     deleted = model.front.deleted
     assert 0.02 < float(deleted.float().mean()) < 0.98
     chosen = (~deleted).float()[None] * 0.5
-    monkeypatch.setattr(lasso, "choose", lambda *words: chosen)  # the choice itself saw them
+    monkeypatch.setattr(lasso, "select_pixels", lambda *_: chosen)  # the selection sees them
     faces = some_faces()
     noise = torch.rand(faces.images.shape, generator=generator("noise"))
     corrupt = Faces(images=torch.where(deleted, noise, faces.images), labels=faces.labels)

@@ -154,7 +154,7 @@ def test_a_batch_that_does_not_fit_is_refused(faces):
     large = Training(epochs=1, batch_size=21, learning_rate=0.1, weight_decay=0.0)
     with pytest.raises(ValueError, match="there are 20 training images; use at most 20"):
         train(model, faces, PLAIN, large, seed=1)
-    with pytest.raises(ValueError, match="multiple of the workers, got 8 images for 3 workers"):
+    with pytest.raises(ValueError, match="multiple of the number of workers, got 8 images for 3"):
         train(model, faces, PLAIN, TRAINING, seed=1, world_size=3)
 
 

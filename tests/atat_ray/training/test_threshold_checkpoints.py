@@ -10,8 +10,8 @@ from torch import nn
 from atat_ray.training import Training
 from atat_ray.training.threshold_checkpoints import (
     checkpoint_name,
-    keep_at_thresholds,
-    kept_at_thresholds,
+    list_at_thresholds,
+    save_at_thresholds,
 )
 from atat_ray.unit import run_unit
 from atat_ray.unit.train_stage import load_target, train_stage
@@ -23,11 +23,11 @@ def test_the_first_model_within_a_quarter_of_a_point_is_kept(tmp_path):
     model = nn.Linear(1, 1, bias=False)
     for epoch, clean_acc in enumerate([0.5, 0.897, 0.8975, 0.9, 0.9026, 0.905], 1):
         model.weight.data.fill_(epoch)
-        keep_at_thresholds(
+        save_at_thresholds(
             model, (0.9, 0.905, 0.95), folder=tmp_path, specification="a", epoch=epoch,
             clean_acc=clean_acc,
         )  # fmt: skip
-    kept = kept_at_thresholds((0.9, 0.905, 0.95), folder=tmp_path, specification="a")
+    kept = list_at_thresholds((0.9, 0.905, 0.95), folder=tmp_path, specification="a")
     assert kept == {
         "train-acc-0.90.pt": {"epoch": 3, "clean_acc": 0.8975},
         "train-acc-0.905.pt": {"epoch": 5, "clean_acc": 0.9026},
@@ -35,7 +35,7 @@ def test_the_first_model_within_a_quarter_of_a_point_is_kept(tmp_path):
     payload = load_stage(tmp_path / "train-acc-0.90.pt", "a")
     assert payload is not None
     assert payload["state"]["weight"].item() == 3
-    assert kept_at_thresholds((0.9,), folder=tmp_path, specification="another") == {}
+    assert list_at_thresholds((0.9,), folder=tmp_path, specification="another") == {}
 
 
 def test_files_are_named_by_two_digits_or_more():

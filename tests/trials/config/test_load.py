@@ -220,8 +220,8 @@ BAD = {
     ),
     "fewer people than a loss of AutoAttack compares": (
         put("data/num_private", 3),
-        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3; sets that "
-        "allow 3: apgd-ce, fab-t, square",
+        "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3; sets that allow "
+        "3: apgd-ce, fab-t, square",
         "num_private:",
     ),
     "a block of fewer people than a loss of AutoAttack compares": (
