@@ -173,7 +173,7 @@ ORDERED = b"ccollections\nOrderedDict\n"
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00K\x00K\x00t" + b"R.", "a tensor of NoneType"),
         (b"ctorch._utils\n_rebuild_parameter\nN\x85R.", "a parameter of NoneType"),
         (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n}\x85R.", "without class name"),
-        (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\nN\x85R.", "that it does not accept"),
+        (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\nN\x85R.", "it does not accept"),
         (b"(((.", "not a whole pickle"),
         (b"(K\x01\x85\x85.", "not a whole pickle"),
         (b"(\x85.", "a mark where a value should be"),
