@@ -1,10 +1,10 @@
-"""Make docs/results/orl-attacks.md: every inversion attack, no defense against AT-AT.
+"""Make docs/results/orl-attacks.md: every inversion attack, without a defense and with AT-AT.
 
     .venv/bin/python benchmarks/orl_attacks.py runs/orl-attacks
 
 Trains the control and the treatment of the protocol orl-rct on two splits, runs each attack on each
-target model with the preset ``quick``, and writes the page and a picture of each attack. What is
-done is kept in the folder. About ten minutes on one core.
+target model with the preset ``quick``, and writes the page and a picture of each attack. Results
+are stored in the folder and reused. It takes about ten minutes on one core.
 """
 
 import argparse
@@ -36,24 +36,24 @@ from trials.config.protocol import Protocol
 
 PAGE = """# The inversion attacks on the ORL faces
 
-PPA, IF-GMI and PPDG, preset `quick`, on two target models of each arm: one without a defense and
-one of AT-AT (the treatment of `orl-rct`), splits 0 and 1, 24 people each, 96 reconstructions a
-model. Splits 0 and 1 were also used to set the attacks up, so this is no test of a hypothesis;
-two models an arm cannot separate differences of a few points (an attack's own seed moves AttAcc@1
-by about 0.05). Made by
+PPA, IF-GMI and PPDG with the preset `quick`, on two target models of each arm, without a defense
+and with AT-AT (the treatment of `orl-rct`): splits 0 and 1, 24 people each, 96 reconstructions for
+each model. The attacks were also tuned on splits 0 and 1, so this page does not test a hypothesis.
+Two models of an arm cannot separate differences of a few points: another seed of an attack changes
+AttAcc@1 by about 0.05. The page is made by
 
     .venv/bin/python benchmarks/orl_attacks.py runs/orl-attacks
 
-`start` is what an attack begins with: the candidates chosen from 100 samples, none of them moved,
-of which the final selection keeps 4 a class. All attacks of a model begin with the same ones.
-`strong` is PPA in the rotated PCA prior, which has no stages and no weights for the other two.
-`if_gmi` reports the stage that the target model is surest about, class by class; `if_gmi-oracle`
-the stage that the evaluation model scores highest, as the paper's code did, which biases it
-upwards. Chance is 0.042.
+`start` scores the initial candidates: they are chosen from 100 samples and not optimised, and the
+final selection keeps 4 of each class. All attacks on a model start from the same candidates.
+`strong` is PPA on the rotated PCA prior, which offers neither stages nor weights to the other two.
+`if_gmi` reports for each class the stage on which the target model is most confident.
+`if_gmi-oracle` reports the stage that the evaluation model scores highest, as the paper's code
+does, which biases AttAcc upwards. Chance is 0.042.
 
-`pivot_limit: 0.5` of PPDG was picked among three settings on other target models of these two
-splits, by AttAcc@1 without a defense (0.891, against 0.880 twice); on AT-AT the three then gave
-0.724, 0.646 and 0.620, where PPA gave 0.604. What PPDG gains on AT-AT hangs on that setting.
+`pivot_limit: 0.5` of PPDG was chosen among three settings on other target models of these two
+splits, by AttAcc@1 without a defense (0.891; 0.880 for the other two). On AT-AT the three settings
+gave 0.724, 0.646 and 0.620, and PPA gave 0.604. The gain of PPDG on AT-AT depends on that setting.
 
 {table}
 
@@ -65,26 +65,28 @@ splits, by AttAcc@1 without a defense (0.891, against 0.880 twice); on AT-AT the
 
 ## The prior of IF-GMI and PPDG
 
-A convolutional generator was distilled from the warped prior first (2.2 M parameters, 130 latents
-to 16 x 16 x 64, two residual convolutions, two pixel shuffles, L1 of pixels and edges; 80 s of
-one core, about 450 steps of 48 samples). On split 0 PPA in it reached AttAcc@1 0.833 and 0.854 on
-the control (two seeds of the attack; 0.875 and 0.823 in the warped prior), but its samples have
-0.42 of the warped prior's mean gradient magnitude, its reconstructions 0.47, and an attack takes
-4.5 times as long. Blurred faces being no gain, it was dropped with its code. Above the
-warped prior, below the convolutional one, same latents:
+At first a convolutional generator was distilled from the warped prior (2.2 M parameters, 130
+latents to 16 x 16 x 64, two residual convolutions, two pixel shuffles, L1 loss on pixels and edges;
+80 s on one core, about 450 steps of 48 samples). On split 0, PPA on this generator reached AttAcc@1
+0.833 and 0.854 on the control with two seeds of the attack; on the warped prior it reached 0.875
+and 0.823. The mean gradient magnitude of its samples is 0.42 times, of its reconstructions 0.47
+times that of the warped prior, so its faces are blurred, and an attack takes 4.5 times as long.
+The generator and its code were dropped. Samples of the warped prior (top) and of the convolutional
+one (bottom) for the same latents:
 
 ![warped and convolutional samples](orl-attacks-convolutional.png)
 
-The warped prior itself serves instead. Its stages free what the latents make: first the knots of
-the flow, then the texture. Its weights are the means and components of texture and flow.
+IF-GMI and PPDG search the warped prior instead. Its stages let an attack optimise what is computed
+from the latents: first the knots of the flow, then the texture. Its weights are the means and
+components of texture and flow.
 
 ## Pictures
 
 Split 0. First two rows: no defense, reconstructions above the nearest training images of their
-class; last two rows: AT-AT.
+class. Last two rows: the same for AT-AT.
 
-To the eye PPDG's faces are rougher than PPA's, with false edges: tuning leaves the manifold of the
-prior's faces somewhat, although its AttAcc is not lower. Look before you trust a score.
+PPDG's faces look rougher than PPA's and have false edges, because tuning moves the prior away from
+its manifold of faces; its AttAcc is not lower. Look at the images before you trust a score.
 
 {pictures}
 """
@@ -92,7 +94,7 @@ prior's faces somewhat, although its AttAcc is not lower. Look before you trust 
 
 SPLITS = (0, 1)
 ARMS = {"control": "no defense", "treatment": "AT-AT"}
-# Name: prior of orl-rct, and the attack.
+# By name: the inversion of orl-rct whose prior is searched, and the attack.
 ATTACKS: dict[str, tuple[str, Attack]] = {
     "start": ("standard", Ppa.from_preset("quick", steps=0)),
     "ppa": ("standard", Ppa.from_preset("quick")),
@@ -110,14 +112,14 @@ COLUMNS = {
 
 
 def protocol() -> Protocol:
-    """Make orl-rct on the splits that may be looked at, with a seed of its own."""
+    """Return orl-rct on the splits that are used for tuning, with another seed."""
     content = read_protocol("orl-rct").canonical()
     blocks = {f"split-{split}": {"split": split} for split in SPLITS}
     return check_protocol(content | {"seed": 20261201, "blocks": blocks}, "orl-attacks")
 
 
 def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str, Any]:
-    """Run one attack on one target model and score it, unless that is done."""
+    """Run one attack on one target model and score it, unless the result is stored."""
     prior_name, attack = ATTACKS[name]
     path = folder / f"{name}.pt"
     specification = specification_hash(
@@ -130,7 +132,9 @@ def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str,
         prior = load_block_prior(spec.block, prior_name, assets).to(next(target.parameters()))
         models = load_evaluation_models(spec.block, split, assets)
         start = time.process_time()
-        seed = spec.seed("attacks")  # one for all, so that they begin with the same candidates
+        seed = spec.seed(
+            "attacks"
+        )  # the same for all attacks, so that they start from the same candidates
         made = invert(target, prior, split.num_classes, attack, seed=seed)
         seconds = time.process_time() - start
         found = select_reported_stage(from_uint8(to_uint8(made)), models)
@@ -146,7 +150,7 @@ def attacked(spec: UnitSpec, name: str, folder: Path, assets: Path) -> dict[str,
 
 
 def rows_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[Tensor]]]:
-    """Attack every target model; give a row for each attack on each, and pictures of split 0."""
+    """Attack every target model; return a row for each attack on each, and pictures of split 0."""
     rows, pictures = [], {name: [] for name in ATTACKS}
     whole = protocol()
     for split in SPLITS:
@@ -167,7 +171,7 @@ def rows_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[Tensor]]
 
 
 def table_of(rows: pd.DataFrame) -> str:
-    """Write the means over splits, and each split's AttAcc@1 behind them, as a Markdown table."""
+    """Format the means over splits and the AttAcc@1 of each split as a Markdown table."""
     lines = [
         "| attack | target | " + " | ".join(COLUMNS.values()) + " | AttAcc@1 of each split |",
         "|---" * (len(COLUMNS) + 3) + "|",
@@ -189,7 +193,7 @@ def table_of(rows: pd.DataFrame) -> str:
 
 
 def findings(rows: pd.DataFrame) -> str:
-    """Say what can be read off the numbers, by rules and not by eye."""
+    """State the findings that fixed rules derive from the numbers."""
     mean = rows.groupby(["attack", "arm"])["att_acc_1"].mean()
     lines = []
     for name in ATTACKS:
@@ -209,33 +213,35 @@ def findings(rows: pd.DataFrame) -> str:
 
 
 def surprises(rows: pd.DataFrame) -> str:
-    """Name what does not fit a simple story, each by a rule that the numbers meet or not."""
+    """State the unexpected findings, each by a fixed rule on the numbers."""
     mean = rows.groupby(["attack", "arm"])[["att_acc_1", "target_confidence"]].mean()
     leak, sure = mean["att_acc_1"].unstack(), mean["target_confidence"].unstack()
     said = []
     for name in ("ppa", "if_gmi", "ppdg"):
         if sure.loc[name, "treatment"] >= sure.loc[name, "control"] - 0.01:
             said.append(
-                f"{name}: the AT-AT models are as sure of their reconstructions "
+                f"{name}: the AT-AT models are as confident on their reconstructions "
                 f"({sure.loc[name, 'treatment']:.3f}) as the undefended ones "
-                f"({sure.loc[name, 'control']:.3f}), and the person is right less often "
+                f"({sure.loc[name, 'control']:.3f}), but the person is recognised less often "
                 f"({leak.loc[name, 'treatment']:.3f} against {leak.loc[name, 'control']:.3f}): "
-                "the search succeeds and finds somebody else"
+                "the search succeeds but finds another face"
             )
     gain = leak.loc["ppdg"] - leak.loc["ppa"]
     if gain["treatment"] > 0.05:
         said.append(
             f"tuning the prior gains more on AT-AT ({gain['treatment']:+.3f}) than without a "
-            f"defense ({gain['control']:+.3f}): part of what AT-AT seems to protect is the attack's"
+            f"defense ({gain['control']:+.3f}): part of the apparent protection by AT-AT is a "
+            "weakness of the attack"
         )
     gain = leak.loc["if_gmi"] - leak.loc["ppa"]
     confident = sure.loc["if_gmi"] - sure.loc["ppa"]
     if gain["treatment"] < 0.05 and confident["treatment"] > 0:
         said.append(
-            f"freeing the features makes AT-AT models surer ({confident['treatment']:+.3f}) and "
-            f"moves AttAcc@1 by {gain['treatment']:+.3f}: what it adds is not the person"
+            f"optimising features raises the confidence of AT-AT models "
+            f"({confident['treatment']:+.3f}) and "
+            f"changes AttAcc@1 by {gain['treatment']:+.3f}: the added detail is not the person's"
         )
-    return "\n".join(f"- {line}" for line in said) or "- nothing by the rules of this page"
+    return "\n".join(f"- {line}" for line in said) or "- none of the rules of this page applies"
 
 
 def main() -> None:
@@ -243,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="where what is done is kept")
+    parser.add_argument("folder", type=Path, help="folder for the results")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,12 +1,13 @@
-"""Candidate-steps per second of PPA's inner loop, against the plain way that earlier code took.
+"""Measure candidate-steps per second of PPA's inner loop against a plain implementation.
 
     .venv/bin/python benchmarks/ppa.py
 
-Both ways search the same prior and attack the same target model, on one thread. The plain way takes
-one class and one batch of its candidates after the other: one forward and backward for each, the
-image resized as the generator's are, one random crop for the whole batch by torchvision, and
-``loss.backward()``. Ours takes the candidates of all classes at once, a crop for each, and asks for
-the gradient of the latents alone. The ways take turns; the table has the median of ten.
+Both search the same prior and attack the same target model on one thread. The plain implementation,
+as in earlier code, processes the candidates of one class at a time: it resizes the images as those
+of a generator, draws one random crop for the whole batch by torchvision, and calls
+``loss.backward()``. The implementation of this package processes the candidates of all classes at
+once, crops each separately, and computes the gradient of the latents only. Steps of the
+implementations alternate; the table has the median of ten steps.
 """
 
 import argparse
@@ -29,8 +30,8 @@ from atat_ray.utils.seeding import BatchDraws, generator
 
 
 def plain(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callable[[], None]:
-    """Make a step of every candidate by the plain way; latents are (C, candidates, D)."""
-    size = load_size(prior)
+    """Return the plain step of every candidate; latents are (C, candidates, D)."""
+    size = image_side(prior)
     chain = transforms.Compose(
         [
             transforms.Resize((size, size), antialias=True),
@@ -54,14 +55,14 @@ def plain(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callabl
     return step
 
 
-def load_size(prior: Prior) -> int:
-    """Give the side of a prior's images."""
+def image_side(prior: Prior) -> int:
+    """Return the side of a prior's images in pixels."""
     with torch.no_grad():
         return prior.synthesize(torch.zeros(1, prior.latent_dim)).shape[-1]
 
 
-def ours(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callable[[], None]:
-    """Make a step of every candidate by the platform's way."""
+def batched(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callable[[], None]:
+    """Return the step of this package for every candidate; latents are (C, candidates, D)."""
     state = (latents.flatten(0, 1).clone(),)
     classes = torch.arange(len(latents)).repeat_interleave(latents.shape[1])
     optimizer, draws = adam(state, [ppa.learning_rate], ppa), BatchDraws(generator("crops"))
@@ -71,13 +72,16 @@ def ours(target: nn.Module, prior: Prior, latents: Tensor, ppa: Ppa) -> Callable
 
 
 def main() -> None:
-    """Print one row of a Markdown table for each way."""
+    """Print a Markdown table with one row for each implementation."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=10, help="steps timed (default: 10)")
     parser.add_argument(
-        "--candidates", type=int, default=8, help="of a class, one batch of the plain way"
+        "--candidates",
+        type=int,
+        default=8,
+        help="candidates of a class, one batch of the plain implementation",
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,20 +97,20 @@ def main() -> None:
         return model.eval().requires_grad_(not frozen).to(memory_format=layout)  # type: ignore[call-overload]
 
     contiguous, last = torch.contiguous_format, torch.channels_last
-    ways = {
+    implementations = {
         "plain": plain(target(False, contiguous), prior, latents, ppa),
         "plain, weights frozen": plain(target(True, contiguous), prior, latents, ppa),
-        "ours": ours(target(False, last), prior, latents, ppa),
+        "batched": batched(target(False, last), prior, latents, ppa),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in implementations}
     for turn in range(options.repeats + 2):
-        for name, step in ways.items():
-            start = time.process_time()  # other work on the machine changes it less
+        for name, step in implementations.items():
+            start = time.process_time()  # less affected by other processes
             step()
             if turn >= 2:
                 seconds[name].append(time.process_time() - start)
     base = statistics.median(seconds["plain"])
-    print("| way | candidate-steps a second | times the plain way |")
+    print("| implementation | candidate-steps per second | speed relative to plain |")
     print("|---|---|---|")
     for name, values in seconds.items():
         median = statistics.median(values)

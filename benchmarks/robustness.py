@@ -1,9 +1,9 @@
-"""How far the cheap attack set agrees with all of AutoAttack, on one unit of each arm.
+"""Compare the cheap attack set with all of AutoAttack, on one unit of each arm.
 
     .venv/bin/python benchmarks/robustness.py runs/orl-rct
 
-Takes the first unit of each arm of a finished campaign and measures robust accuracy at the
-protocol's epsilons with both attack sets, image by image.
+The script takes the first unit of each arm of a finished campaign and measures robust accuracy at
+the protocol's epsilons with both attack sets, image by image.
 """
 
 import argparse
@@ -22,11 +22,11 @@ COMPARED = ("apgd-10", "standard")
 
 
 def main() -> None:
-    """Print one row of a Markdown table for each arm and epsilon."""
+    """Print a Markdown table with one row for each arm and epsilon."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of a finished campaign")
+    parser.add_argument("folder", type=Path, help="folder of a finished campaign")
     parser.add_argument("--arm", action="append", help="only these arms")
     campaign = Campaign.load(parser.parse_args().folder)
     torch.set_num_threads(1)

@@ -1,6 +1,7 @@
-"""Evaluation models: who is on a reconstruction, judged by classifiers that the attack never saw.
+"""Evaluation models: classifiers that recognise the private people on reconstructions.
 
-They are trained on the training images of the private people, once per block, before any unit.
+They are trained on the private training images, once for each block, before any unit. No attack
+uses them.
 """
 
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ SMALL_VGG = "small_vgg"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """How the evaluation models are made.
+    """Number, architecture and training of the evaluation models.
 
     Attributes:
-        ensemble: number of networks; the mean of their probabilities decides.
-        training: their schedule; augmentation stronger than that of the target models.
-        architecture: of the networks: "small_vgg", or one that a target model can have.
+        ensemble: number of networks; their probabilities are averaged.
+        training: schedule of the networks; its augmentation should be stronger than that of the
+            target models.
+        architecture: "small_vgg", or an architecture of target models.
     """
 
     ensemble: int
@@ -42,20 +44,20 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
-            raise ValueError(f"ensemble must be 1 or more networks, got {self.ensemble}")
+            raise ValueError(f"ensemble must be 1 network or more, got {self.ensemble}")
         if self.architecture not in (SMALL_VGG, *ARCHITECTURES):
             raise unknown("architecture", self.architecture, (SMALL_VGG, *ARCHITECTURES))
         if self.architecture != SMALL_VGG:
             check_network(self.architecture, self.training)
         elif self.training.weights != "none" or self.training.auxiliary_weight > 0:
             raise ValueError(
-                f"{SMALL_VGG} has neither ImageNet weights nor an auxiliary head; leave weights "
-                "and auxiliary_weight out, or set architecture: inception_v3"
+                f"{SMALL_VGG} has neither ImageNet weights nor an auxiliary head; omit weights and "
+                "auxiliary_weight, or set architecture: inception_v3"
             )
 
 
 class EvaluationModels(nn.Module):
-    """An ensemble of networks, and a second kind of evaluator beside it."""
+    """An ensemble of networks, and a shrinkage LDA as a second, independent evaluator."""
 
     def __init__(
         self,
@@ -66,7 +68,15 @@ class EvaluationModels(nn.Module):
         size: int,
         trained: bool = False,
     ) -> None:
-        """Build them; ``trained`` if weights are loaded into them next."""
+        """Build the models.
+
+        Args:
+            evaluation: their number and architecture.
+            num_classes: number of private people.
+            channels: channels of the images.
+            size: side of the images in pixels.
+            trained: whether trained weights are loaded next, so that initial ones are not needed.
+        """
         super().__init__()
         training = evaluation.training
 
@@ -85,11 +95,11 @@ class EvaluationModels(nn.Module):
         self.lda = ShrinkageLda(num_classes=num_classes, channels=channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, num_classes) mean probabilities of the ensemble."""
+        """Average the probabilities of the networks: (N, C, H, W) in [0, 1] -> (N, num_classes)."""
         return torch.stack([network(images).softmax(1) for network in self.networks]).mean(0)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, D) unit-norm features: those of each network, joined."""
+        """Concatenate the features of all networks: (N, C, H, W) in [0, 1] -> (N, D), unit norm."""
         parts = [
             nn.functional.normalize(network.features(images), dim=1)  # type: ignore[operator]
             for network in self.networks
@@ -100,15 +110,18 @@ class EvaluationModels(nn.Module):
 def fit_evaluation_models(
     split: IdentitySplit, evaluation: Evaluation, *, seed: int
 ) -> EvaluationModels:
-    """Train the evaluation models of a block on the private training images, on the device.
+    """Train the evaluation models of a block on the private training images.
 
     Args:
-        split: of the block; only ``recognised`` is used.
-        evaluation: their number and schedule.
-        seed: of weights, order and augmentation.
+        split: people and images of the block; the models learn from ``recognised``.
+        evaluation: number, architecture and schedule.
+        seed: seed of weights, order and augmentation.
+
+    Returns:
+        The models in evaluation mode, on the GPU if there is one.
 
     Raises:
-        ValueError: one of them diverged: what it says of reconstructions would mean nothing.
+        ValueError: a network diverged, so that its scores would be meaningless.
     """
     channels, size = split.train.images.shape[1], split.train.images.shape[-1]
     device = pick_device()
@@ -128,15 +141,15 @@ def fit_evaluation_models(
 
 
 def check_converged(evaluation: Evaluation, index: int, losses: list[float]) -> None:
-    """Refuse an evaluation model whose last loss is no finite number.
+    """Refuse an evaluation model whose last loss is not finite.
 
     Args:
-        evaluation: what it is one of.
-        index: which one.
-        losses: by epoch.
+        evaluation: options of the ensemble.
+        index: number of the network in the ensemble, from 0.
+        losses: mean loss of each epoch.
 
     Raises:
-        ValueError: it diverged.
+        ValueError: the loss diverged.
     """
     if not isfinite(losses[-1]):
         training = evaluation.training
@@ -148,6 +161,6 @@ def check_converged(evaluation: Evaluation, index: int, losses: list[float]) -> 
 
 
 def held_out_accuracy(models: EvaluationModels, test: Faces) -> dict[str, float]:
-    """Measure the ensemble and the second evaluator on the private test images."""
+    """Measure the accuracy of the ensemble and of the LDA on the private test images."""
     test = test.to(models.lda.weight.device)
     return {"ensemble": accuracy(models, test), "lda": accuracy(models.lda, test)}

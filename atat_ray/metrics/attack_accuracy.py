@@ -1,4 +1,4 @@
-"""Attack accuracy: how often an evaluator recognises the target class on a reconstruction."""
+"""Attack accuracy: share of reconstructions on which an evaluator recognises the class."""
 
 from torch import Tensor
 
@@ -6,8 +6,8 @@ from torch import Tensor
 def hits(scores: Tensor, classes: Tensor, k: int) -> Tensor:
     """Tell whether the class is among the k highest scores: (N, C), (N,) -> (N,) bool.
 
-    Ties count against the attack: a class must be higher than all but k - 1 others. Scores that are
-    no numbers recognise nobody.
+    Ties count against the attack: at most k classes, the own one included, may have a score equal
+    to or higher than that of the class. A row with a NaN is no hit.
     """
     own = scores.gather(1, classes[:, None])
     return ((scores >= own).sum(1) <= k) & ~scores.isnan().any(1)

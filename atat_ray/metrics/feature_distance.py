@@ -1,4 +1,4 @@
-"""Distance of a reconstruction to the nearest training image of its class, in feature space."""
+"""Distance from a reconstruction to the nearest training image of its class, in features."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ def nearest_of_class(
     """Find the nearest training image of the same class by unsquared L2 distance.
 
     Args:
-        features: (N, D) of reconstructions.
+        features: (N, D), features of reconstructions.
         classes: (N,) long.
-        train_features: (M, D), every class at least once.
+        train_features: (M, D), features of training images; each class occurs at least once.
         train_classes: (M,) long.
 
     Returns:
@@ -20,10 +20,12 @@ def nearest_of_class(
     """
     distances = features.new_empty(len(features))
     rows = torch.empty_like(classes)
-    for c in classes.unique():  # one at a time: all pairs would be gigabytes for hundreds of people
-        mine, theirs = classes == c, (train_classes == c).nonzero().squeeze(1)
+    for c in classes.unique():  # all pairs at once would need gigabytes for hundreds of people
+        of_class, train_rows = classes == c, (train_classes == c).nonzero().squeeze(1)
         nearest = torch.cdist(
-            features[mine], train_features[theirs], compute_mode="donot_use_mm_for_euclid_dist"
+            features[of_class],
+            train_features[train_rows],
+            compute_mode="donot_use_mm_for_euclid_dist",
         ).min(dim=1)
-        distances[mine], rows[mine] = nearest.values, theirs[nearest.indices]
+        distances[of_class], rows[of_class] = nearest.values, train_rows[nearest.indices]
     return distances, rows

@@ -1,4 +1,4 @@
-"""Knowledge extraction: what a network learns about real people from reconstructions alone."""
+"""Knowledge extraction score: accuracy on real people after training on reconstructions only."""
 
 from torch import nn
 
@@ -13,11 +13,11 @@ def knowledge_extraction_score(
     """Train a network on reconstructions and measure its accuracy on real images.
 
     Args:
-        model: untrained, of as many classes as were attacked; trained in place.
-        reconstructions: images in [0, 1] with the class that each was made for.
-        real: images of the private people, with their classes.
-        training: the schedule.
-        seed: of order and augmentation.
+        model: untrained network with one output for each attacked class; trained in place.
+        reconstructions: images in [0, 1] and their target classes.
+        real: images of the private people and their classes.
+        training: schedule of the training.
+        seed: seed of order and augmentation.
     """
     train(model, reconstructions, NoDefense(), training, seed=seed)
     return accuracy(model, real)

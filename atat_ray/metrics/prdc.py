@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage of reconstructions against real images, by feature."""
+"""Precision, recall, density and coverage (PRDC) of fake features against real ones."""
 
 import torch
 from torch import Tensor
@@ -17,18 +17,19 @@ def radii(features: Tensor, k: int) -> Tensor:
 def prdc(real: Tensor, fake: Tensor, *, k: int) -> dict[str, float]:
     """Measure how well two sets of features cover each other.
 
-    Precision and recall are those of Kynkaanniemi et al. (2019): the share of rows that lie in the
-    k-th neighbour ball of any row of the other set. Density and coverage are those of Naeem et al.
-    (2020), Eq. 4 and 5: balls around real rows that a fake row lies in, over k; and the share of
-    real rows whose ball holds a fake one.
+    The ball of a row reaches to its k-th nearest neighbour in its own set. Precision is the share
+    of fake rows in the ball of any real row, recall the share of real rows in the ball of any fake
+    row (Kynkaanniemi et al. 2019). Density is the mean number of balls of real rows that contain a
+    fake row, divided by k; coverage is the share of real rows whose ball contains a fake row (Naeem
+    et al. 2020, Eq. 4 and 5).
 
     Args:
         real: (N, D), more than k rows.
         fake: (M, D), more than k rows.
-        k: neighbours, 1 or more.
+        k: number of neighbours, 1 or more.
 
     Raises:
-        ValueError: there are too few rows for k.
+        ValueError: a set has k rows or fewer.
     """
     if not 1 <= k < min(len(real), len(fake)):
         raise ValueError(
@@ -49,14 +50,14 @@ def prdc(real: Tensor, fake: Tensor, *, k: int) -> dict[str, float]:
 def prdc_by_class(
     real: Tensor, real_classes: Tensor, fake: Tensor, fake_classes: Tensor, *, k: int
 ) -> dict[str, float]:
-    """Average :func:`prdc` over all classes of the fake rows, class 0 among them.
+    """Average :func:`prdc` over all classes of the fake rows, class 0 included.
 
     Args:
         real: (N, D).
         real_classes: (N,) long.
         fake: (M, D).
         fake_classes: (M,) long.
-        k: neighbours.
+        k: number of neighbours.
     """
     rows = [
         prdc(real[real_classes == c], fake[fake_classes == c], k=k) for c in fake_classes.unique()

@@ -1,4 +1,4 @@
-"""Procedural faces: parts and blends of real ones, so that a small gallery spans many faces."""
+"""Procedural faces: mix parts of real faces, so that a small gallery spans many faces."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,11 @@ from atat_ray.utils.seeding import BatchDraws
 
 
 def mix_faces(images: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """Compose faces (num, C, H, W) from images (N, C, H, W), four of them drawn for each.
+    """Compose faces (num, C, H, W) from images (N, C, H, W), four of them drawn for each face.
 
-    The upper part of one meets the lower part of a second, two symmetric soft spots come from a
-    third, a fourth is blended in, and brightness and contrast vary. Each happens to half of the
-    faces.
+    The lower part of the second image replaces that of the first, two symmetric soft spots are
+    copied from the third, and the fourth is blended in; each of the three with probability one
+    half. Brightness and contrast of every face vary.
     """
     rows = torch.randint(len(images), (4, num), generator=generator).to(images.device)
     faces, lower, spots, other = images[rows].unbind(0)
@@ -29,7 +29,7 @@ def mix_faces(images: Tensor, num: int, generator: torch.Generator) -> Tensor:
 
 
 def band_mask(like: Tensor, draws: BatchDraws) -> Tensor:
-    """Draw smooth steps from 0 at the top to 1 at the bottom: (N, 1, H, W)."""
+    """Draw masks with a smooth step from 0 at the top to 1 at the bottom: (N, 1, H, W)."""
     y = identity_grid(like.shape[2], like.shape[3], like.device)[..., 1]
     edge = draws.uniform(-0.7, 0.7, like).view(-1, 1, 1, 1)
     width = draws.uniform(0.03, 0.15, like).view(-1, 1, 1, 1)
@@ -37,7 +37,7 @@ def band_mask(like: Tensor, draws: BatchDraws) -> Tensor:
 
 
 def spot_mask(like: Tensor, draws: BatchDraws) -> Tensor:
-    """Draw pairs of soft spots, mirror images of each other: (N, 1, H, W) in [0, 1]."""
+    """Draw masks of two soft spots that mirror each other: (N, 1, H, W) in [0, 1]."""
     x, y = identity_grid(like.shape[2], like.shape[3], like.device).unbind(-1)
     right = draws.uniform(0.0, 0.8, like).view(-1, 1, 1, 1)
     down = draws.uniform(-0.8, 0.8, like).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Principal components, and the prior that is nothing else: eigenfaces in entangled coordinates."""
+"""Principal components, and the rotated PCA prior: eigenfaces in randomly rotated coordinates."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,8 +18,9 @@ class PrincipalComponents:
 
     Attributes:
         mean: (D,) float32.
-        axes: (K, D) orthonormal rows, the widest first; the largest entry of each is positive.
-        scales: (K,) standard deviations along them.
+        axes: (K, D) orthonormal rows by decreasing variance; the entry of largest magnitude of each
+            is positive.
+        scales: (K,) standard deviations along the axes.
     """
 
     mean: Tensor
@@ -28,17 +29,17 @@ class PrincipalComponents:
 
     @property
     def basis(self) -> Tensor:
-        """Give the rows (K, D) that turn N(0, 1) latents w into ``mean + w @ basis``."""
+        """Return the rows (K, D) that map N(0, 1) latents w to ``mean + w @ basis``."""
         return self.axes * self.scales[:, None]
 
 
 def fit_pca(samples: Tensor, num_components: int) -> PrincipalComponents:
     """Fit principal components to samples (N, D), by eigenvectors of the smaller Gram matrix.
 
-    In float64, for a Gram matrix squares the condition number.
+    The computation is in float64, because a Gram matrix squares the condition number.
 
     Raises:
-        ValueError: more components than the samples can span.
+        ValueError: there are more components than the samples can span.
     """
     num, dim = samples.shape
     if not 0 < num_components <= min(num - 1, dim):
@@ -54,7 +55,7 @@ def fit_pca(samples: Tensor, num_components: int) -> PrincipalComponents:
     axes = vectors.T @ centered if num <= dim else vectors.T
     axes = axes / axes.norm(dim=1, keepdim=True)
     peaks = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True))
-    axes = axes * peaks.sign()  # an eigenvector's sign is the library's choice; make it ours
+    axes = axes * peaks.sign()  # the sign that the library returns is arbitrary
     scales = (centered @ axes.T).std(dim=0)
     return PrincipalComponents(mean=mean.float(), axes=axes.float(), scales=scales.float())
 
@@ -67,7 +68,7 @@ def random_rotation(dim: int, generator: torch.Generator) -> Tensor:
 
 
 class RotatedPCAPrior(Prior):
-    """Linear faces, ``mean + latents @ basis``, whose coordinates are randomly rotated."""
+    """Linear prior ``mean + latents @ basis`` with randomly rotated coordinates."""
 
     name: ClassVar[str] = "rotated_pca"
     mean: Tensor
@@ -81,18 +82,18 @@ class RotatedPCAPrior(Prior):
         self.register_buffer("basis", basis)
 
     def synthesize(self, latents: Tensor) -> Tensor:
-        """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
+        """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
         images = self.mean.flatten() + latents @ self.basis.flatten(1)
         return images.unflatten(1, self.mean.shape).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RotatedPCAOptions(PriorOptions):
-    """What a protocol may choose of the rotated PCA prior, the "strong" attack's.
+    """Options of the rotated PCA prior, which the attack "strong" of ``orl-rct`` searches.
 
     Attributes:
         num_components: D, the latent dimension.
-        num_faces: procedural faces that the components are fitted to.
+        num_faces: procedural faces to which the components are fitted.
     """
 
     num_components: int = 300
@@ -109,7 +110,7 @@ class RotatedPCAOptions(PriorOptions):
             )
 
     def fit(self, public_images: Tensor, generator: torch.Generator) -> RotatedPCAPrior:
-        """Fit the prior to public images (N, C, H, W) in [0, 1] and nothing else."""
+        """Fit the prior to public images (N, C, H, W) in [0, 1]."""
         faces = jitter_poses(public_images, self.num_faces, generator)
         faces = mix_faces(faces, self.num_faces, generator)
         components = fit_pca(faces.flatten(1), self.num_components)
@@ -122,7 +123,7 @@ class RotatedPCAOptions(PriorOptions):
 
 
 def jitter_poses(images: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    """Draw ``num`` of the images and move each a little: turn, size, place, mirror."""
+    """Draw ``num`` of the images; rotate, scale, shift and mirror each at random."""
     draws = BatchDraws(generator)
     images = images[torch.randint(len(images), (num,), generator=generator).to(images.device)]
     angle = draws.uniform(-0.1, 0.1, images)

@@ -1,4 +1,4 @@
-"""Dense registration of faces to one symmetric template that is found together with it."""
+"""Dense registration of faces to a symmetric template that is estimated at the same time."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,19 @@ from atat_ray.priors.flow_fields import (
 )
 
 NUM_KNOTS = 9
-REFERENCE_SIDE = 64  # blurs are in pixels of an image of this side
-GRID_SIDE = 32  # images and template are compared at this many points a side
-SMOOTHNESS, MAGNITUDE = 2.4, 0.08  # weights of squared strain and squared displacement of the knots
+REFERENCE_SIDE = 64  # widths of blurs are in pixels of an image of this side
+GRID_SIDE = 32  # side of the grid of points at which images and template are compared
+SMOOTHNESS, MAGNITUDE = 2.4, 0.08  # weights of squared strain and squared displacement of knots
 LEARNING_RATE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """Registration against the template that the round before it gave.
+    """Settings of one round of registration; its template is that of the previous round.
 
     Attributes:
-        blur: standard deviation in pixels at 64 x 64.
-        elastic: move the knots too, not the similarity transform alone.
+        blur: standard deviation of the blur in pixels at 64 x 64.
+        elastic: whether the knots are optimised too, or only the similarity transform.
     """
 
     blur: float
@@ -43,7 +43,7 @@ ROUNDS = (
 
 
 class Deformation:
-    """Flows (N, height, width, 2) of a similarity transform and a grid of knots each."""
+    """Flows (N, height, width, 2): the sum of a similarity transform and a spline over knots."""
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
         self.x, self.y = identity_grid(height, width, device).unbind(-1)
@@ -51,7 +51,12 @@ class Deformation:
         self.columns = spline_matrix(width, NUM_KNOTS, device)
 
     def flow(self, similarity: Tensor, knots: Tensor) -> Tensor:
-        """Add up (N, 4) rows (scale - 1, turn, right, down) and knots (N, 2, k, k)."""
+        """Compute flows from similarities and knots.
+
+        Args:
+            similarity: (N, 4), rows (scale - 1, turn, right, down).
+            knots: (N, 2, k, k).
+        """
         scale, turn, right, down = similarity[:, :, None, None].unbind(1)
         across = scale * self.x - turn * self.y + right
         along = turn * self.x + scale * self.y + down
@@ -62,11 +67,11 @@ def register(images: Tensor, *, num_steps: int) -> Tensor:
     """Register roughly centred faces (N, C, H, W) to their template, from coarse to fine.
 
     Args:
-        images: in [0, 1].
+        images: images in [0, 1].
         num_steps: steps of Adam in each round.
 
     Returns:
-        flow (N, H, W, 2): point x of the template lies at x + flow(x) of the image.
+        Flow (N, H, W, 2): point x of the template corresponds to x + flow(x) in the image.
     """
     features = normalize_contrast(images)
     similarity = images.new_zeros(len(images), 4)
@@ -82,7 +87,7 @@ def register(images: Tensor, *, num_steps: int) -> Tensor:
 def refine(
     features: Tensor, similarity: Tensor, knots: Tensor, *, elastic: bool, num_steps: int
 ) -> None:
-    """Move similarity and knots, in place, so that each image meets the present template."""
+    """Optimise similarities and knots, in place, to match each image to the current template."""
     deformation = Deformation(GRID_SIDE, GRID_SIDE, features.device)
     mask = face_mask(GRID_SIDE, GRID_SIDE, features.device)
     template = symmetric_mean(warp(features, deformation.flow(similarity, knots)))
@@ -103,16 +108,16 @@ def refine(
 
 
 def stiffness(knots: Tensor) -> Tensor:
-    """Sum over images what their knots (N, 2, k, k) cost: mean squared strain and displacement."""
-    places = knots * (knots.shape[-1] - 1) / 2  # in spacings of the knots
-    strain = places.diff(dim=-1).square().mean() + places.diff(dim=-2).square().mean()
-    return len(knots) * (SMOOTHNESS * strain + MAGNITUDE * places.square().mean())
+    """Compute the penalty on knots (N, 2, k, k): mean squared strain and displacement, times N."""
+    displacement = knots * (knots.shape[-1] - 1) / 2  # in units of the distance between knots
+    strain = displacement.diff(dim=-1).square().mean() + displacement.diff(dim=-2).square().mean()
+    return len(knots) * (SMOOTHNESS * strain + MAGNITUDE * displacement.square().mean())
 
 
 def recentre(similarity: Tensor, knots: Tensor) -> None:
-    """Put the template at the mean shape: take the symmetric part of the mean off, in place.
+    """Move the template to the mean shape: subtract the symmetric part of the mean, in place.
 
-    Without it the template drifts to any size and stretch that happens to lower the error.
+    Otherwise the template would drift to any size and stretch that lowers the error.
     """
     similarity[:, 0] -= similarity[:, 0].mean()
     similarity[:, 3] -= similarity[:, 3].mean()
@@ -127,14 +132,14 @@ def symmetric_mean(images: Tensor) -> Tensor:
 
 
 def blur_matrix(size: int, sigma: float, device: torch.device) -> Tensor:
-    """Give the (size, size) matrix of a Gaussian blur; rows sum to one at the border too."""
-    place = torch.arange(size, device=device, dtype=torch.float32)
-    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    """Return the (size, size) matrix of a Gaussian blur; all rows sum to one."""
+    position = torch.arange(size, device=device, dtype=torch.float32)
+    weights = torch.exp(-((position[:, None] - position) ** 2) / (2 * sigma**2))
     return weights / weights.sum(dim=1, keepdim=True)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Blur images (N, C, H, W) with a Gaussian of ``sigma`` pixels at a side of 64."""
+    """Blur images (N, C, H, W) with a Gaussian; ``sigma`` is in pixels at a side of 64."""
     height, width = images.shape[-2:]
     rows = blur_matrix(height, sigma * height / REFERENCE_SIDE, images.device)
     columns = blur_matrix(width, sigma * width / REFERENCE_SIDE, images.device)
@@ -142,15 +147,15 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def normalize_contrast(images: Tensor) -> Tensor:
-    """Remove local brightness and contrast: (N, C, H, W) -> (N, 1, H, W) of about unit variance."""
+    """Normalise local brightness and contrast: (N, C, H, W) -> (N, 1, H, W), unit variance."""
     fine = blur(images.mean(dim=1, keepdim=True), 1.0)
     detail = fine - blur(fine, 6.0)
-    floor = 0.02**2  # a flat background must not be blown up to look like a face
+    floor = 0.02**2  # keeps the noise of a flat background small
     return detail / (blur(detail**2, 6.0) + floor).sqrt()
 
 
 def face_mask(height: int, width: int, device: torch.device) -> Tensor:
-    """Weigh pixels by how likely they show the face: (height, width), one in the middle."""
+    """Weight pixels by how likely they show the face: (height, width), one in the middle."""
     x, y = identity_grid(height, width, device).unbind(-1)
     radius = ((x / 0.8) ** 2 + ((y - 0.05) / 0.95) ** 2).sqrt()
     return torch.sigmoid((1 - radius) / 0.08)

@@ -1,9 +1,9 @@
-"""Pickles read as data: what they would have called is never called.
+"""Read pickles as data: no function that a pickle names is ever called.
 
-A pickle is a program for a stack machine that may call anything by name. This machine knows the
-opcodes that build plain containers; a name in the pickle must be one that the caller gave, and what
-stands behind it is the caller's own function. Nothing is imported, and every other opcode or name
-is refused, so that there is no list of dangerous things to keep.
+A pickle is a program for a stack machine that can call any importable object. This machine knows
+only the opcodes that build plain containers. A name in the pickle must be in a table that the
+caller passes, and is replaced by the function of that table. Nothing is imported, and every other
+opcode or name is refused; this is an allowlist, so no list of dangerous names has to be maintained.
 """
 
 import pickletools
@@ -13,16 +13,16 @@ from typing import Any, BinaryIO
 
 
 class RefusedPickle(ValueError):
-    """The pickle asks for something that is not allowed, or is not a whole pickle."""
+    """The pickle uses an opcode or name that is not allowed, or it is incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """What the machine puts in the place of a name; only the machine calls it.
+class Replacement:
+    """Function that replaces a name of the pickle; only the machine calls it.
 
     Attributes:
-        name: as the pickle says it, for messages.
-        build: called with what the pickle would have called the name with.
+        name: name in the pickle, for messages.
+        build: function that is called with the pickle's arguments.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Stand:
 
 
 class Stateful:
-    """A value of ours whose pickle may give it a state, which is dropped."""
+    """Base class of values whose state in the pickle is read and dropped."""
 
 
 MARK = object()
 KEYS = (str, int)
-# Opcodes that push their argument as it stands.
+# Opcodes that push their argument unchanged.
 LITERALS = frozenset([
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE",
     "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -45,15 +45,15 @@ EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_SET": set,
 }  # fmt: skip
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-SILENT = frozenset(("PROTO", "FRAME", "STOP"))
+IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 
 
 class Machine:
     """The stack machine.
 
     Args:
-        allowed: (module, name) to what stands for it.
-        what: a word for what is read, for messages: "a generator".
+        allowed: function that replaces each allowed (module, name).
+        what: noun for the content, for messages: "a generator".
     """
 
     def __init__(self, allowed: Mapping[tuple[str, str], Callable[..., Any]], what: str) -> None:
@@ -63,27 +63,27 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: BinaryIO) -> Any:
-        """Read one pickle from a file; return what it stands for.
+        """Read one pickle from a file and return its value.
 
         Raises:
-            RefusedPickle: it asks for what is not allowed, or is broken.
+            RefusedPickle: it uses what is not allowed, or it is broken.
         """
         try:
             for opcode, argument, _ in pickletools.genops(file):
                 self.step(opcode.name, argument)
-            (made,) = self.stack
+            (value,) = self.stack
         except RefusedPickle:
             raise
-        except Exception as error:  # the bytes may be anything, and so may what they lead to
+        except Exception as error:  # arbitrary bytes can cause any exception
             reason = str(error).partition("\n")[0]
             raise RefusedPickle(
                 f"not a whole pickle of {self.what} ({type(error).__name__}: {reason})"
             ) from None
-        return made
+        return value
 
     def step(self, name: str, argument: Any) -> None:
-        """Carry one opcode out."""
-        if name in SILENT:
+        """Execute one opcode."""
+        if name in IGNORED:
             return
         if name in LITERALS:
             self.stack.append(argument)
@@ -96,97 +96,99 @@ class Machine:
         elif name in STEPS:
             STEPS[name](self, argument)
         else:
-            asked = f" ({argument.replace(' ', '.')})" if isinstance(argument, str) else ""
-            raise RefusedPickle(f"the file uses the pickle opcode {name}{asked}, {self.needless()}")
+            operand = f" ({argument.replace(' ', '.')})" if isinstance(argument, str) else ""
+            raise RefusedPickle(
+                f"the file uses the pickle opcode {name}{operand}, {self.refusal()}"
+            )
 
-    def needless(self) -> str:
-        """End the sentence on something that was asked for."""
+    def refusal(self) -> str:
+        """Return the end of a message on something that is not allowed."""
         return f"which {self.what} does not need; nothing was run"
 
     def pop(self) -> Any:
-        """Take the top of the stack, which must not be a mark."""
+        """Pop the top of the stack, which must not be a mark."""
         value = self.stack.pop()
         if value is MARK:
             raise RefusedPickle("the pickle is broken: a mark where a value should be")
         return value
 
     def pop_to_mark(self) -> list[Any]:
-        """Take what lies above the last mark, and the mark."""
+        """Pop the values above the last mark, and the mark."""
         values = []
         while (value := self.stack.pop()) is not MARK:
             values.append(value)
         return values[::-1]
 
     def find(self, module: Any, name: Any) -> None:
-        """Push what stands for a name.
+        """Push the replacement of a name.
 
         Raises:
-            RefusedPickle: the name is not allowed; it is looked up as it stands, dots and all.
+            RefusedPickle: the name is not allowed. A name with dots is looked up as a whole.
         """
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise RefusedPickle("the pickle is broken: a name that is no text")
+            raise RefusedPickle("the pickle is broken: a name is not text")
         if (module, name) not in self.allowed:
-            raise RefusedPickle(f"the file asks for {module}.{name}, {self.needless()}")
-        self.stack.append(Stand(f"{module}.{name}", self.allowed[module, name]))
+            raise RefusedPickle(f"the file asks for {module}.{name}, {self.refusal()}")
+        self.stack.append(Replacement(f"{module}.{name}", self.allowed[module, name]))
 
     def call(self) -> None:
-        """Build what a name and a tuple of arguments stand for."""
-        arguments, stand = self.pop(), self.pop()
-        if not (isinstance(stand, Stand) and isinstance(arguments, tuple)):
+        """Call the replacement of a name with a tuple of arguments."""
+        arguments, function = self.pop(), self.pop()
+        if not (isinstance(function, Replacement) and isinstance(arguments, tuple)):
             raise RefusedPickle(
                 f"the file calls what is no function of {self.what}; nothing was run"
             )
         try:
-            self.stack.append(stand.build(*arguments))
+            self.stack.append(function.build(*arguments))
         except RefusedPickle:
             raise
-        except Exception as error:  # arguments may be anything
+        except Exception as error:  # arbitrary arguments can cause any exception
             reason = str(error).partition("\n")[0]
             raise RefusedPickle(
-                f"the file calls {stand.name} with what it cannot take ({reason})"
+                f"the file calls {function.name} with arguments that it does not accept ({reason})"
             ) from None
 
     def drop_state(self) -> None:
-        """Drop the state of the value below it, which must be one that may have one."""
+        """Drop the state on top of the stack; the value below it must be ``Stateful``."""
         self.pop()
         if not isinstance(self.stack[-1], Stateful):
             kind = self.stack[-1]
-            kind = kind.name if isinstance(kind, Stand) else type(kind).__name__
-            raise RefusedPickle(f"the file sets the state of {kind}, {self.needless()}")
+            kind = kind.name if isinstance(kind, Replacement) else type(kind).__name__
+            raise RefusedPickle(f"the file sets the state of {kind}, {self.refusal()}")
 
     def put(self, pairs: list[Any]) -> None:
-        """Put keys and values into the dict below them."""
+        """Store keys and values in the dict below them on the stack."""
         keys, values = pairs[::2], pairs[1::2]
-        # A key that is a deep tuple would overflow the stack of C when it is hashed.
+        # Hashing a deeply nested tuple as a key would overflow the C stack.
         if type(self.stack[-1]) is not dict or any(type(key) not in KEYS for key in keys):
-            raise RefusedPickle("the file puts something under a key that is neither text nor int")
+            raise RefusedPickle("the file uses a key that is neither text nor int")
         self.stack[-1].update(zip(keys, values, strict=True))
 
     def append(self, values: list[Any]) -> None:
-        """Append values to the list below them."""
+        """Append values to the list below them on the stack."""
         if type(self.stack[-1]) is not list:
-            raise RefusedPickle("the file appends to what is no list")
+            raise RefusedPickle("the file appends to something that is not a list")
         self.stack[-1].extend(values)
 
     def add(self, values: list[Any]) -> None:
-        """Add values to the set below them."""
+        """Add values to the set below them on the stack."""
         if type(self.stack[-1]) is not set or any(type(value) not in KEYS for value in values):
-            raise RefusedPickle("the file puts into a set what is neither text nor int")
+            raise RefusedPickle("the file adds to a set something that is neither text nor int")
         self.stack[-1].update(values)
 
     def remember(self, index: int) -> None:
-        """Note the top of the stack under a number."""
+        """Store the top of the stack in the memo under a number."""
         self.memo[index] = self.stack[-1]
 
 
-def swapped(machine: Machine) -> None:
-    """Find the name that lies on the stack, below it its module."""
+def find_on_stack(machine: Machine) -> None:
+    """Pop a name and the module below it, and push the replacement."""
     name, module = machine.pop(), machine.pop()
     machine.find(module, name)
 
 
-def pair(machine: Machine) -> list[Any]:
-    """Take a value and the key below it."""
+def pop_pair(machine: Machine) -> list[Any]:
+    """Pop a value and the key below it."""
     value, key = machine.pop(), machine.pop()
     return [key, value]
 
@@ -198,11 +200,11 @@ STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_to_mark())),
     "APPEND": lambda m, _: m.append([m.pop()]),
     "APPENDS": lambda m, _: m.append(m.pop_to_mark()),
-    "SETITEM": lambda m, _: m.put(pair(m)),
+    "SETITEM": lambda m, _: m.put(pop_pair(m)),
     "SETITEMS": lambda m, _: m.put(m.pop_to_mark()),
     "ADDITEMS": lambda m, _: m.add(m.pop_to_mark()),
-    "GLOBAL": lambda m, words: m.find(*words.split(" ", 1)),
-    "STACK_GLOBAL": lambda m, _: swapped(m),
+    "GLOBAL": lambda m, names: m.find(*names.split(" ", 1)),
+    "STACK_GLOBAL": lambda m, _: find_on_stack(m),
     "REDUCE": lambda m, _: m.call(),
     "NEWOBJ": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.drop_state(),
@@ -220,12 +222,12 @@ def unpickle(
     """Read one pickle as data.
 
     Args:
-        file: open for reading bytes.
-        allowed: functions by the exact (module, name) that the pickle may say; each must be safe
-            with any arguments.
-        what: a word for what is read, for messages: "a generator".
+        file: binary file, open for reading.
+        allowed: function that replaces each exact (module, name) that the pickle may use; it must
+            be safe with any arguments.
+        what: noun for the content, for messages: "a generator".
 
     Raises:
-        RefusedPickle: the pickle asks for anything else, or is broken. One line.
+        RefusedPickle: the pickle uses anything else, or is broken; the message is one line.
     """
     return Machine(allowed, what).run(file)

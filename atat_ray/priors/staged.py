@@ -1,39 +1,39 @@
-"""Priors whose intermediate features an inversion attack may optimise too."""
+"""Interface of a prior whose intermediate features an inversion attack can optimise."""
 
 from torch import Tensor
 
 from atat_ray.priors.base import Prior
 
-# What decides the images from a stage on; every tensor is (N, ...), a row an image.
 State = tuple[Tensor, ...]
+"""Tensors that determine the images from a stage on; each is (N, ...), one row an image."""
 
 
 class StagedPrior(Prior):
-    """A prior that makes images in stages, as IF-GMI (Qiu et al. 2024) needs.
+    """A prior that generates images in stages, as IF-GMI (Qiu et al. 2024) requires.
 
     ``finish(advance(state, k), k + 1)`` equals ``finish(state, k)``, bit for bit.
 
-    The first tensor of a state holds what a latent still says of its image, its styles; from stage
-    1 on the second holds features, and what follows is carried along.
+    The first tensor of a state holds the styles, which depend on the latents only. From stage 1 on
+    the second tensor holds features; further tensors are passed on unchanged by an attack.
 
     Attributes:
-        num_stages: S; states are numbered 0..S, and that of stage S is the last before the images.
+        num_stages: S; states are numbered 0..S, and state S is the last before the images.
     """
 
     num_stages: int
 
     def begin(self, latents: Tensor) -> State:
-        """Turn latents (N, D) into the state of stage 0, differentiably."""
+        """Map latents (N, D) to the state of stage 0, differentiably."""
         raise NotImplementedError
 
     def advance(self, state: State, stage: int) -> State:
-        """Turn a state of ``stage`` < S into the state of ``stage + 1``, differentiably."""
+        """Map a state of ``stage`` < S to the state of ``stage + 1``, differentiably."""
         raise NotImplementedError
 
     def finish(self, state: State, stage: int) -> Tensor:
-        """Turn a state of ``stage`` into images (N, C, H, W) in [0, 1], differentiably."""
+        """Map a state of ``stage`` to images (N, C, H, W) in [0, 1], differentiably."""
         raise NotImplementedError
 
     def synthesize(self, latents: Tensor) -> Tensor:
-        """Turn latents (N, D) into images (N, C, H, W) in [0, 1], differentiably."""
+        """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
         return self.finish(self.begin(latents), 0)

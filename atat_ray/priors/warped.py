@@ -1,8 +1,8 @@
-"""Faces as a texture read through a flow.
+"""The warped prior: a texture sampled along a flow field, both linear in the latent.
 
-An active appearance model (Cootes, Edwards & Taylor 1998) whose shapes come from dense registration
-instead of landmarks. Eyes and mouths coincide when faces are averaged, so that samples are sharp
-without a network.
+It is an active appearance model (Cootes, Edwards & Taylor 1998) whose shapes come from dense
+registration instead of landmarks. Registration aligns eyes and mouths before faces are averaged, so
+that samples are sharp without a network.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ NUM_KNOTS = 17
 
 
 class WarpedPrior(StagedPrior):
-    """Images ``texture(x + flow(x))``, texture and flow both linear in the latent.
+    """Images ``texture(x + flow(x))``, with texture and flow linear in the latent.
 
-    The first coordinates of a latent move the texture, the others the flow. State 0 is (latents,).
-    State 1 is (latents, knots), the knots (N, 2, k, k) of the flow, of which the last coordinates
-    then say nothing more; state 2 is (latents, texture, knots), texture (N, C, H, W), and latents
-    say nothing.
+    The first coordinates of a latent determine the texture, the last ones the flow. State 0 is
+    (latents,). State 1 is (latents, knots) with the knots (N, 2, k, k) of the flow; the last
+    coordinates have no effect from here on. State 2 is (latents, texture, knots) with the texture
+    (N, C, H, W); the latents have no effect.
     """
 
     name: ClassVar[str] = "warped"
@@ -67,24 +67,24 @@ class WarpedPrior(StagedPrior):
         return [self.texture_mean, self.texture_basis, self.flow_mean, self.flow_basis]
 
     def begin(self, latents: Tensor) -> State:
-        """Give latents (N, D) as the state of stage 0."""
+        """Return latents (N, D) as the state of stage 0."""
         return (latents,)
 
     def advance(self, state: State, stage: int) -> State:
-        """Make the flow of a state of stage 0, the texture of one of stage 1."""
+        """Compute the flow from a state of stage 0, or the texture from a state of stage 1."""
         latents, *rest = state
-        num_look = len(self.texture_basis)
+        num_texture = len(self.texture_basis)
         if stage == 0:
-            knots = self.flow_mean.flatten() + latents[:, num_look:] @ self.flow_basis.flatten(1)
+            knots = self.flow_mean.flatten() + latents[:, num_texture:] @ self.flow_basis.flatten(1)
             return latents, knots.unflatten(1, self.flow_mean.shape)
         if stage == 1:
             basis = self.texture_basis.flatten(1)
-            texture = self.texture_mean.flatten() + latents[:, :num_look] @ basis
+            texture = self.texture_mean.flatten() + latents[:, :num_texture] @ basis
             return latents, texture.unflatten(1, self.texture_mean.shape), *rest
         raise ValueError(f"stage must be in 0..1, got {stage}")
 
     def finish(self, state: State, stage: int) -> Tensor:
-        """Turn a state of ``stage`` into images (N, C, H, W) in [0, 1], differentiably."""
+        """Map a state of ``stage`` to images (N, C, H, W) in [0, 1], differentiably."""
         if not 0 <= stage <= self.num_stages:
             raise ValueError(f"stage must be in 0..{self.num_stages}, got {stage}")
         for number in range(stage, self.num_stages):
@@ -95,16 +95,17 @@ class WarpedPrior(StagedPrior):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarpedOptions(PriorOptions):
-    """What a protocol may choose of the warped prior.
+    """Options of the warped prior.
 
     Attributes:
-        texture_components: principal components of the texture.
-        shape_components: principal components of the flow; D is the sum of the two.
-        num_faces: procedural textures that the texture components are fitted to.
+        texture_components: number of principal components of the texture.
+        shape_components: number of principal components of the flow; D is the sum of the two.
+        num_faces: procedural textures to which the texture components are fitted.
         registration_steps: steps of Adam in each of the five rounds of registration.
-        keep_share: share of the public images used, those whose registration is undone best.
-        sharpening: share of the detail that a blur of one pixel removes which is added once more,
-            to make up for what interpolation and the components left out take away.
+        keep_share: share of the public images that are used: those with the smallest error after
+            their registration is undone.
+        sharpening: how much of the detail that a blur of one pixel removes is added again. It
+            compensates for the loss by interpolation and by omitted components.
     """
 
     texture_components: int = 100
@@ -133,7 +134,7 @@ class WarpedOptions(PriorOptions):
             raise ValueError(f"sharpening must be at least 0, got {self.sharpening}")
 
     def fit(self, public_images: Tensor, generator: torch.Generator) -> WarpedPrior:
-        """Fit the prior to public images (N, C, H, W) in [0, 1] and nothing else."""
+        """Fit the prior to public images (N, C, H, W) in [0, 1]."""
         flow = register(public_images, num_steps=self.registration_steps)
         aligned, inverse = align(public_images, flow, keep_share=self.keep_share)
         aligned = aligned + self.sharpening * (aligned - blur(aligned, 1.0))
@@ -151,16 +152,17 @@ class WarpedOptions(PriorOptions):
 
 
 def align(images: Tensor, flow: Tensor, *, keep_share: float) -> tuple[Tensor, Tensor]:
-    """Bring images (N, C, H, W) to the template and keep those that find the way back.
+    """Warp images (N, C, H, W) to the template and keep those that the inverse flow restores.
 
-    A flow that folds, or leaves the image, loses parts of the face; undoing it shows that. The
-    difference from the template would be the wrong measure: it drops glasses and beards.
+    A flow that folds or leaves the image loses parts of the face, which raises the error of the
+    restored image. The difference from the template would be a wrong criterion: it would drop faces
+    with glasses or beards.
 
     Returns:
-        aligned images (M, C, H, W), and the inverse flows (M, H, W, 2) that undo it.
+        Aligned images (M, C, H, W), and the inverse flows (M, H, W, 2).
     """
     aligned = warp(images, flow, mode="bicubic")
     inverse = invert_flow(flow)
-    lost = (warp(aligned, inverse) - images).square().mean(dim=(1, 2, 3))
-    kept = lost <= lost.quantile(keep_share)
+    error = (warp(aligned, inverse) - images).square().mean(dim=(1, 2, 3))
+    kept = error <= error.quantile(keep_share)
     return aligned[kept], inverse[kept]

@@ -1,4 +1,4 @@
-"""StyleGAN2 as a prior, read from a file without running it."""
+"""The StyleGAN2 prior, read from a file of weights; no code of the file is run."""
 
 from atat_ray.priors.stylegan2.prior import StyleGan2Options, StyleGan2Prior
 

@@ -1,4 +1,4 @@
-"""How a generator is used, and its images as a target model sees them."""
+"""Settings of a generator, and the framing of its images for a target model."""
 
 import math
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, which Pillow turns colours to gray with
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow's conversion to gray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How the generator is used.
+    """Settings of a StyleGAN2 prior.
 
     Attributes:
-        psi: truncation; 1 is none, 0 the mean image.
-        cutoff: w of the first so many layers is truncated, of all if None.
+        psi: truncation; 1 means none, 0 the mean image.
+        cutoff: number of layers, from the first, whose w is truncated; all layers if None.
         noise: whether the checkpoint's constant noise is added; noise is never drawn.
-        crop: side of the central square that is kept, in pixels of the generator; None for all.
-        size: side of the images given, in pixels; None for that of the crop.
-        gray: turn colours to gray, (N, 1, size, size).
-        batch: images that are in memory at a time.
+        crop: side of the central square that is kept, in the generator's pixels; None means all.
+        size: side of the returned images in pixels; None means that of the crop.
+        gray: whether colours are converted to gray, (N, 1, size, size).
+        batch: images in memory at a time.
     """
 
     psi: float = 1.0
@@ -33,7 +33,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.psi) and self.psi > 0):
-            raise ValueError(f"psi must be above 0, got {self.psi}; 1 is no truncation")
+            raise ValueError(f"psi must be above 0, got {self.psi}; 1 means no truncation")
         for name in ("cutoff", "crop", "size", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -41,14 +41,14 @@ class Settings:
 
 
 def frame(images: Tensor, settings: Settings) -> Tensor:
-    """Crop, resize and scale what a generator gives, about [-1, 1], to images in [0, 1].
+    """Crop, resize and scale images of a generator, about [-1, 1], to images in [0, 1].
 
     Args:
         images: (N, C, R, R).
         settings: crop, size and gray.
 
     Returns:
-        (N, C or 1, size, size), clamped at the very end.
+        (N, C or 1, size, size), clamped as the last operation.
     """
     if settings.crop is not None:
         edge = (images.shape[-1] - settings.crop) // 2

@@ -1,7 +1,7 @@
-"""Layers of StyleGAN2 in plain convolutions (Karras et al. 2020, Sec. 2.2).
+"""Layers of StyleGAN2 as plain convolutions (Karras et al. 2020, Sec. 2.2).
 
-Parameters and buffers have the names and shapes of the public checkpoints, and weights are scaled
-when they are used ("equalized learning rate"), so that those of a checkpoint fit as they are.
+Parameters and buffers have the names and shapes of the public checkpoints. Weights are scaled when
+they are used ("equalized learning rate"), so that a checkpoint loads without conversion.
 """
 
 import math
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
 
-TINY = 1e-8  # added to squares before a root, as in the paper's Eq. 3
-GAIN = math.sqrt(2)  # keeps the variance behind a leaky ReLU
+TINY = 1e-8  # added to sums of squares before a root, as in the paper's Eq. 3
+GAIN = math.sqrt(2)  # restores the variance after a leaky ReLU
 
 
 def binomial_filter() -> Tensor:
-    """Give the (4, 4) low-pass filter of StyleGAN2: [1, 3, 3, 1] both ways, sum one."""
+    """Return the (4, 4) low-pass filter of StyleGAN2: [1, 3, 3, 1] along both axes, sum one."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) / taps.sum() ** 2
 
 
 def upsample(images: Tensor, taps: Tensor) -> Tensor:
-    """Double the sides of images (N, C, H, W): zeros between the pixels, then the filter (4, 4).
+    """Double the sides of images (N, C, H, W): insert zeros, then apply the filter (4, 4).
 
-    A transposed convolution is both at once; the factor 4 makes up for the zeros.
+    One transposed convolution does both; the factor 4 compensates for the zeros.
     """
     channels = images.shape[1]
     weight = (4 * taps).expand(channels, 1, *taps.shape)
@@ -38,15 +38,15 @@ def modulated_conv(
     demodulate: bool = True,
     upsampling: Tensor | None = None,
 ) -> Tensor:
-    """Convolve each image with its own weights, scaled by its style (Eq. 1 to 3 of the paper).
+    """Convolve each image with weights scaled by its own style (Eq. 1 to 3 of the paper).
 
     Args:
         features: (N, I, H, W).
         weight: (O, I, k, k), k odd.
         styles: (N, I), factors of the input channels.
-        demodulate: bring every output channel to unit expected variance.
-        upsampling: filter (4, 4); if given, sides are doubled, by zeros between the pixels, a true
-            convolution with ``weight`` (k = 3) and the filter.
+        demodulate: whether every output channel is scaled to unit expected variance.
+        upsampling: filter (4, 4). If given, the sides are doubled: zeros are inserted between the
+            pixels, followed by a true convolution with ``weight`` (k = 3) and by the filter.
 
     Returns:
         (N, O, H, W), or (N, O, 2 H, 2 W).
@@ -56,7 +56,7 @@ def modulated_conv(
     if demodulate:
         power = weights.square().sum(dim=(2, 3, 4), keepdim=True)
         weights = weights * (power + TINY).rsqrt()
-    # One group an image: a batch of different weights is one convolution.
+    # One group for each image: one convolution applies different weights to each image.
     features = features.reshape(1, num * inputs, height, width)
     if upsampling is None:
         made = conv2d(features, weights.flatten(0, 1), padding=weight.shape[-1] // 2, groups=num)
@@ -69,7 +69,7 @@ def modulated_conv(
 
 
 def limit(features: Tensor, clamp: float | None) -> Tensor:
-    """Clamp features to [-clamp, clamp]; generators trained in half precision have learnt so."""
+    """Clamp features to [-clamp, clamp] if clamp is given, as training in half precision does."""
     return features if clamp is None else features.clamp(-clamp, clamp)
 
 
@@ -77,11 +77,11 @@ class Dense(nn.Module):
     """A linear layer (N, inputs) -> (N, outputs), with a leaky ReLU if asked.
 
     Args:
-        inputs: length of the vectors taken.
-        outputs: length of the vectors given.
-        multiplier: of the learning rate; weights and biases are scaled by it when used.
-        activate: apply a leaky ReLU of slope 0.2, scaled by sqrt(2).
-        bias: initial value.
+        inputs: length of the input vectors.
+        outputs: length of the output vectors.
+        multiplier: learning rate multiplier; weights and biases are scaled by it when used.
+        activate: whether a leaky ReLU of slope 0.2, scaled by sqrt(2), is applied.
+        bias: initial value of the biases.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.full((outputs,), bias))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Turn vectors (N, inputs) into (N, outputs)."""
+        """Map vectors (N, inputs) to (N, outputs)."""
         scale = self.multiplier / math.sqrt(self.weight.shape[1])
         made = linear(vectors, self.weight * scale, self.bias * self.multiplier)
         return leaky_relu(made, 0.2) * GAIN if self.activate else made
@@ -110,12 +110,12 @@ class StyledConv(nn.Module):
     """A modulated 3 x 3 convolution, constant noise, bias and leaky ReLU.
 
     Args:
-        inputs: channels taken.
-        outputs: channels given.
+        inputs: number of input channels.
+        outputs: number of output channels.
         style_dim: length of w.
-        resolution: side of what is given, in pixels.
-        upsampling: double the sides on the way.
-        clamp: largest magnitude given, or None.
+        resolution: side of the output in pixels.
+        upsampling: whether the sides are doubled.
+        clamp: largest magnitude of the output, or None.
     """
 
     noise_const: Tensor
@@ -142,10 +142,10 @@ class StyledConv(nn.Module):
         self.register_buffer("resample_filter", binomial_filter())
 
     def forward(self, features: Tensor, style: Tensor, *, noise: bool) -> Tensor:
-        """Turn features (N, inputs, H, W) and w (N, style_dim) into (N, outputs, H', W').
+        """Map features (N, inputs, H, W) and w (N, style_dim) to (N, outputs, H', W').
 
-        The noise is the checkpoint's constant one or none; it is never drawn, for an attack that
-        optimises an image must see the same image for the same state.
+        The noise is the checkpoint's constant noise or none. It is never drawn, because an attack
+        needs the same image for the same state.
         """
         taps = self.resample_filter if self.upsampling else None
         features = modulated_conv(features, self.weight, self.affine(style), upsampling=taps)
@@ -156,7 +156,7 @@ class StyledConv(nn.Module):
 
 
 class ToRgb(nn.Module):
-    """A modulated 1 x 1 convolution to colours; it is not demodulated."""
+    """A modulated 1 x 1 convolution to colours, without demodulation."""
 
     def __init__(
         self, inputs: int, outputs: int, *, style_dim: int, clamp: float | None = None
@@ -168,7 +168,7 @@ class ToRgb(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
-        """Turn features (N, inputs, H, W) and w (N, style_dim) into colours (N, outputs, H, W)."""
+        """Map features (N, inputs, H, W) and w (N, style_dim) to colours (N, outputs, H, W)."""
         styles = self.affine(style) / math.sqrt(self.weight.shape[1])
         made = modulated_conv(features, self.weight, styles, demodulate=False)
         return limit(made + self.bias[:, None, None], self.clamp)

@@ -1,4 +1,4 @@
-"""Mapping and synthesis networks of StyleGAN2 (Karras et al. 2020, skips of Sec. 4.1)."""
+"""Mapping and synthesis networks of StyleGAN2 (Karras et al. 2020; skip connections, Sec. 4.1)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from atat_ray.priors.stylegan2.layers import (
     upsample,
 )
 
-MAPPING_MULTIPLIER = 0.01  # of the learning rate of the mapping network
+MAPPING_MULTIPLIER = 0.01  # learning rate multiplier of the mapping network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,9 +24,9 @@ class Shape:
     Attributes:
         latent_dim: length of z.
         style_dim: length of w.
-        num_layers: of the mapping network.
-        channels: of the blocks of 4, 8, 16, ... pixels.
-        image_channels: 3 of colour images.
+        num_layers: number of layers of the mapping network.
+        channels: number of channels of the blocks of 4, 8, 16, ... pixels.
+        image_channels: 3 for colour images.
     """
 
     latent_dim: int
@@ -37,17 +37,17 @@ class Shape:
 
     @property
     def resolution(self) -> int:
-        """Give the side of the images in pixels."""
+        """Return the side of the images in pixels."""
         return 2 * 2 ** len(self.channels)
 
     @property
     def num_styles(self) -> int:
-        """Count the layers that take a w of their own, 18 at 1024 pixels."""
+        """Count the layers that take a w each: 18 at 1024 pixels."""
         return 2 * len(self.channels)
 
 
 class Mapping(nn.Module):
-    """The network from z to w, with the mean of w for truncation."""
+    """Mapping network from z to w, with the mean of w for truncation."""
 
     w_avg: Tensor
 
@@ -61,19 +61,19 @@ class Mapping(nn.Module):
         self.register_buffer("w_avg", torch.zeros(shape.style_dim))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Turn z (N, latent_dim), of any length, into w (N, style_dim), not truncated."""
+        """Map z (N, latent_dim), of any norm, to w (N, style_dim) without truncation."""
         styles = latents * (latents.square().mean(dim=1, keepdim=True) + TINY).rsqrt()
         for layer in range(self.num_layers):
             styles = self.get_submodule(f"fc{layer}")(styles)
         return styles
 
     def truncate(self, styles: Tensor, psi: float, cutoff: int, num_styles: int) -> Tensor:
-        """Pull w (N, style_dim) towards its mean in the first ``cutoff`` layers.
+        """Move w (N, style_dim) towards its mean in the first ``cutoff`` layers.
 
-        Karras et al. 2019, Appendix B: mean + psi (w - mean).
+        Implements Karras et al. 2019, Appendix B: mean + psi (w - mean).
 
         Returns:
-            (N, 1, style_dim) where all layers have the same w, else (N, num_styles, style_dim).
+            (N, 1, style_dim) if all layers have the same w, else (N, num_styles, style_dim).
         """
         truncated = self.w_avg + psi * (styles - self.w_avg)
         if psi == 1 or cutoff >= num_styles:
@@ -83,13 +83,13 @@ class Mapping(nn.Module):
 
 
 class Block(nn.Module):
-    """One resolution: one or two styled convolutions, and their part of the image.
+    """Layers of one resolution: one or two styled convolutions, and a contribution to the image.
 
     Args:
-        inputs: channels of the block before; 0 for the first, which begins with a constant.
-        outputs: channels of this one.
+        inputs: channels of the previous block; 0 for the first block, which starts from a constant.
+        outputs: channels of this block.
         resolution: side in pixels.
-        shape: of the generator.
+        shape: sizes of the generator.
         clamp: largest magnitude of features, or None.
     """
 
@@ -112,27 +112,27 @@ class Block(nn.Module):
     def forward(
         self, features: Tensor | None, image: Tensor | None, styles: Tensor, *, noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Turn features (N, inputs, H/2, W/2) and the image so far into those of this resolution.
+        """Map features and partial image of the previous block to those of this resolution.
 
         Args:
-            features: None in the first block.
-            image: (N, image_channels, H/2, W/2), or None in the first block.
+            features: (N, inputs, H/2, W/2), or None in the first block.
+            image: partial image (N, image_channels, H/2, W/2), or None in the first block.
             styles: (N, num_convs + 1, style_dim); the last is for the colours.
-            noise: add the constant noise.
+            noise: whether the constant noise is added.
         """
         if features is None:
-            begun = self.const.expand(len(styles), -1, -1, -1)
+            inputs = self.const.expand(len(styles), -1, -1, -1)
         else:
-            begun = self.conv0(features, styles[:, 0], noise=noise)
-        made = self.conv1(begun, styles[:, self.num_convs - 1], noise=noise)
-        colours = self.torgb(made, styles[:, self.num_convs])
+            inputs = self.conv0(features, styles[:, 0], noise=noise)
+        outputs = self.conv1(inputs, styles[:, self.num_convs - 1], noise=noise)
+        colours = self.torgb(outputs, styles[:, self.num_convs])
         if image is not None:
             colours = upsample(image, self.resample_filter) + colours
-        return made, colours
+        return outputs, colours
 
 
 class Synthesis(nn.Module):
-    """The network from one w a layer to an image, block by block."""
+    """Synthesis network from one w for each layer to an image, block by block."""
 
     def __init__(self, shape: Shape, clamp: float | None = None) -> None:
         super().__init__()
@@ -151,9 +151,9 @@ class Synthesis(nn.Module):
         *,
         noise: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Run block ``index``, from 0, on w (N, 1 or num_styles, style_dim).
+        """Run block ``index``, from 0, with styles w (N, 1 or num_styles, style_dim).
 
-        A block's colours take the w of the next block's first convolution.
+        The colours of a block use the same w as the first convolution of the next block.
         """
         first, count = (2 * index - 1, 3) if index else (0, 2)
         chosen = styles.expand(-1, self.num_styles, -1)[:, first : first + count]
@@ -161,11 +161,11 @@ class Synthesis(nn.Module):
 
 
 class Generator(nn.Module):
-    """Both networks; ``state_dict`` has the names of the public checkpoints' G_ema.
+    """Mapping and synthesis; ``state_dict`` has the names of G_ema in the public checkpoints.
 
     Args:
         shape: sizes of all layers.
-        clamp: largest magnitude of features, of generators trained in half precision, or None.
+        clamp: largest magnitude of features for generators trained in half precision, or None.
     """
 
     def __init__(self, shape: Shape, clamp: float | None = None) -> None:

@@ -1,8 +1,8 @@
-"""NVIDIA's pickles of StyleGAN2 generators, read as data.
+"""Read NVIDIA's pickles of StyleGAN2 generators as data.
 
-Their objects are pickled as a call of one function with a dictionary: class name, source text of
-the module (which that function would run), and state. Here the call makes a record, and the text is
-text.
+NVIDIA pickles an object as a call of one function with a dictionary: class name, source text of the
+module (which that function would run), and state. Here the call makes a record and the source
+remains text.
 """
 
 import struct
@@ -20,7 +20,7 @@ from atat_ray.priors.stylegan2.torch_storages import ZIP, load_storage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """An object that was not made: its class name, the source of its module, and its state."""
+    """Description of a pickled object: class name, source of its module, and state."""
 
     class_name: str
     module_source: str
@@ -29,7 +29,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NumpyType(Stateful):
-    """A dtype of NumPy by its code; the byte order that its state gives is little-endian."""
+    """A NumPy dtype by its code; the byte order in its state is taken to be little-endian."""
 
     code: str
 
@@ -38,7 +38,7 @@ NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
 
 
 def make_record(meta: Any) -> Record:
-    """Take what NVIDIA's persistence would make an object of."""
+    """Make a record of the dictionary from which NVIDIA's persistence would build an object."""
     name, source = meta.get("class_name"), meta.get("module_src")
     state = meta.get("state")
     if meta.get("type") != "class" or not isinstance(name, str) or not isinstance(state, dict):
@@ -47,45 +47,45 @@ def make_record(meta: Any) -> Record:
 
 
 def make_dict(*arguments: Any) -> dict[Any, Any]:
-    """Make an empty dict, whatever its class was."""
+    """Make an empty dict in place of an empty dict of another class."""
     if arguments:
-        raise RefusedPickle("the file makes a dict of something; only empty ones are expected")
+        raise RefusedPickle("the file makes a dict with content; only empty ones are expected")
     return {}
 
 
 def make_set(values: list[str]) -> set[str]:
-    """Make a set of text."""
+    """Make a set of strings."""
     if type(values) is not list or any(type(value) is not str for value in values):
-        raise RefusedPickle("the file makes a set of what is not text")
+        raise RefusedPickle("the file makes a set of values that are not text")
     return set(values)
 
 
 def make_numpy_type(code: str, *_: Any) -> NumpyType:
-    """Note a dtype of NumPy."""
+    """Make the description of a NumPy dtype."""
     if code not in NUMPY_FORMATS:
         raise RefusedPickle(f"the file has numbers of the NumPy type {code!r}")
     return NumpyType(code)
 
 
 def make_scalar(kind: NumpyType, content: bytes) -> Any:
-    """Turn a number of NumPy into one of Python."""
+    """Convert a NumPy scalar to a Python number."""
     return struct.unpack(NUMPY_FORMATS[kind.code], content)[0]
 
 
 def make_tensor(
     numbers: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> Tensor:
-    """Make a tensor of numbers (L,); torch checks that it lies inside."""
+    """Make a strided view of numbers (L,); torch checks that it stays inside."""
     if not isinstance(numbers, Tensor):
         raise RefusedPickle(f"the file makes a tensor of {type(numbers).__name__}")
-    made = torch.as_strided(numbers, size, stride, offset)
-    if made.numel() > numbers.numel():  # strides of zero would let a small file fill the memory
+    tensor = torch.as_strided(numbers, size, stride, offset)
+    if tensor.numel() > numbers.numel():  # with strides of zero a small file could fill the memory
         raise RefusedPickle(f"the file makes a tensor {tuple(size)} of {numbers.numel()} numbers")
-    return made
+    return tensor
 
 
 def make_parameter(data: Tensor, *_: Any) -> Tensor:
-    """Make a parameter a plain tensor."""
+    """Return the tensor of a parameter."""
     if not isinstance(data, Tensor):
         raise RefusedPickle(f"the file makes a parameter of {type(data).__name__}")
     return data
@@ -106,11 +106,11 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def read_pickle(path: Path) -> tuple[dict[str, Tensor], float | None]:
-    """Read the tensors of ``G_ema`` by name, and the clamp of its features, running nothing.
+    """Read the tensors of ``G_ema`` by name, and the clamp of its features; no code is run.
 
     Raises:
-        ValueError: the file asks for anything that a generator does not need, which is named; or
-            it is broken, or holds no generator.
+        ValueError: the file uses a name or opcode that a generator does not need (the message
+            names it), is broken, or holds no generator.
     """
     try:
         with path.open("rb") as file:
@@ -129,24 +129,24 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], float | None]:
 
 
 def parts(record: Record, kind: str) -> dict[str, Any]:
-    """List the parameters, buffers or modules of a record that are there."""
+    """List the parameters, buffers or modules of a record that are not None."""
     found = record.state.get(kind, {})
     if not isinstance(found, dict) or any(not isinstance(name, str) for name in found):
-        raise RefusedPickle(f"{record.class_name} has no proper {kind}")
+        raise RefusedPickle(f"{record.class_name} has no valid {kind}")
     return {name: part for name, part in found.items() if part is not None}
 
 
 def walk(root: Record) -> list[tuple[str, Record]]:
-    """List a module and all those inside it with their prefixes.
+    """List a module and its submodules at any depth, with the prefixes of their names.
 
     Raises:
-        RefusedPickle: a module stands in two places, so that there would be no end.
+        RefusedPickle: a module occurs twice, so that the walk might not end.
     """
     found, waiting, seen = [], [("", root)], set()
     while waiting:
         prefix, module = waiting.pop()
         if not isinstance(module, Record) or id(module) in seen:
-            raise RefusedPickle(f"{prefix or 'G_ema'} is no module of its own")
+            raise RefusedPickle(f"{prefix or 'G_ema'} is not a module, or occurs twice")
         seen.add(id(module))
         found.append((prefix, module))
         waiting += [(f"{prefix}{name}.", part) for name, part in parts(module, "_modules").items()]
@@ -154,7 +154,7 @@ def walk(root: Record) -> list[tuple[str, Record]]:
 
 
 def gather(generator: Record) -> dict[str, Tensor]:
-    """Put all parameters and buffers of a generator under their names of the state dict."""
+    """Collect all parameters and buffers of a generator by their names in the state dict."""
     tensors = {}
     for prefix, module in walk(generator):
         for name, tensor in (parts(module, "_parameters") | parts(module, "_buffers")).items():
@@ -165,15 +165,15 @@ def gather(generator: Record) -> dict[str, Tensor]:
 
 
 def find_clamp(generator: Record) -> float | None:
-    """Find the one value that the layers clamp their features to, None if they do not.
+    """Find the one value to which all layers clamp their features; None if they do not.
 
     Raises:
-        RefusedPickle: they have several.
+        RefusedPickle: the layers have different values, or an invalid one.
     """
     layers = [module for prefix, module in walk(generator) if prefix.startswith("synthesis.")]
     found = [layer.state["conv_clamp"] for layer in layers if "conv_clamp" in layer.state]
     if any(clamp is not None and type(clamp) not in (int, float) for clamp in found):
-        raise RefusedPickle("its layers clamp to what is no number")
+        raise RefusedPickle("its layers clamp to something that is not a number")
     if len(set(found)) > 1 or any(clamp is not None and not clamp > 0 for clamp in found):
         raise RefusedPickle("its layers clamp to different numbers, or to one that is not above 0")
     return found[0] if found else None

@@ -1,6 +1,6 @@
-"""The prior that an attack searches: a StyleGAN2 generator, framed as the target model sees faces.
+"""StyleGAN2 prior: a generator whose images are framed like those of the target model.
 
-Plug & Play Attacks search FFHQ's generator for one w, truncated with psi 0.5, and crop the middle
+Plug & Play Attacks optimise one w of FFHQ's generator, truncated with psi 0.5, and crop the middle
 800 of 1024 pixels before they resize to the target model's input (Struppek et al. 2022).
 """
 
@@ -26,18 +26,23 @@ PLACEHOLDER = 64 * "0"
 
 
 class StyleGan2Prior(StagedPrior):
-    """A StyleGAN2 generator with Gaussian latents; stage k is the input of its block k.
+    """A StyleGAN2 generator with Gaussian latents; state k is the input of its block k.
 
-    State 0 is (w,): (N, 1, style_dim), or (N, num_styles, style_dim) where the cutoff makes layers
-    differ. State k is (w, features, image), features (N, C_k, 2^(k+1), 2^(k+1)) of block k - 1 and
-    the image of that resolution so far, unbounded, which skip connections carry on; with it left
-    out, as in the reference of IF-GMI, the image of a later stage would be another one.
+    State 0 is (w,): (N, 1, style_dim), or (N, num_styles, style_dim) if the cutoff makes layers
+    differ. State k is (w, features, image): the features (N, C_k, 2^(k+1), 2^(k+1)) of block k - 1,
+    and the unbounded partial image of that resolution, to which skip connections add. Without the
+    partial image, as in the reference code of IF-GMI, a later stage would give another image.
     """
 
     name: ClassVar[str] = "stylegan2"
 
     def __init__(self, generator: Generator, settings: Settings, *, sha256: str = "") -> None:
-        """Take a generator and how it is used.
+        """Wrap a generator.
+
+        Args:
+            generator: StyleGAN2 generator; its parameters stop requiring gradients.
+            settings: truncation, noise and framing.
+            sha256: hash of the generator's file.
 
         Raises:
             ValueError: the settings do not fit the generator.
@@ -50,7 +55,7 @@ class StyleGan2Prior(StagedPrior):
                 f"got {settings.crop}"
             )
         if settings.gray and shape.image_channels != 3:
-            raise ValueError(f"gray is made of 3 colours, the generator has {shape.image_channels}")
+            raise ValueError(f"gray needs 3 colours, the generator has {shape.image_channels}")
         self.generator = generator.requires_grad_(False)
         self.settings = settings
         self.sha256 = sha256
@@ -80,17 +85,17 @@ class StyleGan2Prior(StagedPrior):
         return {"sha256": self.sha256, **settings}
 
     def weights(self) -> list[Tensor]:
-        """List the weights of the synthesis network; the mapping stays as it is, as in PPDG."""
+        """List the weights of the synthesis network; as in PPDG, the mapping is not tuned."""
         return list(self.generator.synthesis.parameters())
 
     def begin(self, latents: Tensor) -> State:
-        """Turn z (N, latent_dim) into (w,), truncated."""
+        """Map z (N, latent_dim) to (w,), truncated."""
         mapping, num_styles = self.generator.mapping, self.generator.shape.num_styles
         cutoff = num_styles if self.settings.cutoff is None else self.settings.cutoff
         return (mapping.truncate(mapping(latents), self.settings.psi, cutoff, num_styles),)
 
     def advance(self, state: State, stage: int) -> State:
-        """Run block ``stage``: state of ``stage`` to that of ``stage + 1``."""
+        """Run block ``stage``: state of ``stage`` to state of ``stage + 1``."""
         self.check_stage(stage, self.num_stages - 1)
         return self.in_batches(lambda *part: self.run_block(part, stage), state)
 
@@ -98,20 +103,20 @@ class StyleGan2Prior(StagedPrior):
         """Run the blocks from ``stage`` on: images (N, C, size, size) in [0, 1]."""
         self.check_stage(stage, self.num_stages)
 
-        def rest(*part: Tensor) -> State:
+        def remaining_blocks(*part: Tensor) -> State:
             for block in range(stage, self.num_stages):
                 part = self.run_block(part, block)
             return (frame(part[2], self.settings),)
 
-        return self.in_batches(rest, state)[0]
+        return self.in_batches(remaining_blocks, state)[0]
 
     def check_stage(self, stage: int, last: int) -> None:
-        """Refuse a stage that there is not."""
+        """Refuse a stage outside 0..last."""
         if not 0 <= stage <= last:
             raise ValueError(f"stage must be in 0..{last}, got {stage}")
 
     def run_block(self, state: State, block: int) -> State:
-        """Run one block on a whole state at once."""
+        """Run one block on all rows of a state at once."""
         styles, features, image = state if block else (*state, None, None)
         features, image = self.generator.synthesis.advance(
             block, features, image, styles, noise=self.settings.noise
@@ -119,30 +124,30 @@ class StyleGan2Prior(StagedPrior):
         return styles, features, image
 
     def in_batches(self, function: Callable[..., State], state: State) -> State:
-        """Apply a function to a few rows of a state at a time.
+        """Apply a function to ``settings.batch`` rows of a state at a time.
 
-        Where gradients are asked for, what a batch computed on the way is dropped and computed
-        again when its turn comes, so that memory holds one batch and not all.
+        If gradients are needed, the intermediate results of each batch are dropped and recomputed
+        in the backward pass (gradient checkpointing), so that memory holds those of one batch.
         """
         parts = list(zip(*(tensor.split(self.settings.batch) for tensor in state), strict=True))
-        again = torch.is_grad_enabled() and any(
+        needs_gradients = torch.is_grad_enabled() and any(
             tensor.requires_grad for tensor in (*state, *self.parameters())
         )
-        if len(parts) == 1 or not again:
-            made = [function(*part) for part in parts]
+        if len(parts) == 1 or not needs_gradients:
+            results = [function(*part) for part in parts]
         else:
-            made = [
+            results = [
                 checkpoint(function, *part, use_reentrant=False, preserve_rng_state=False)
                 for part in parts
             ]
-        return tuple(torch.cat(tensors) for tensors in zip(*made, strict=True))
+        return tuple(torch.cat(tensors) for tensors in zip(*results, strict=True))
 
 
 def check_file(path: Path, sha256: str) -> None:
-    """Refuse a file that is not there, and the hash that stands for one that nobody has named yet.
+    """Refuse a missing file, a file of another type, and the placeholder in place of a hash.
 
     Raises:
-        ValueError: says what to do.
+        ValueError: the message says what to do.
     """
     if path.suffix != ".safetensors":
         raise ValueError(
@@ -151,32 +156,31 @@ def check_file(path: Path, sha256: str) -> None:
         )
     if not path.is_file():
         raise ValueError(
-            f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it, and prints "
-            "the sha256 to put beside the path (docs/priors.md)"
+            f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it and prints "
+            "the sha256 to write beside the path (docs/priors.md)"
         )
     if sha256 == PLACEHOLDER:
         raise ValueError(
-            f"the sha256 of {path} is still the placeholder of zeros; put {file_hash(path)} there"
+            f"the sha256 of {path} is still the placeholder of zeros; write {file_hash(path)}"
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleGan2Options(PriorOptions):
-    """What a protocol may choose of the StyleGAN2 prior, which is read and not fitted.
+    """Options of the StyleGAN2 prior, which is read from a file and not fitted.
 
     Attributes:
-        path: of the .safetensors file that ``atat prior convert`` made; where it lies changes no
-            result and no hash.
-        sha256: of that file, 64 hexadecimal digits; this names the generator. Protocols that ship
-            have zeros, which no run takes.
-        psi: truncation; 1 is none. PPA uses 0.5.
-        cutoff: w of the first so many layers is truncated; all if null. With fewer than all, each
-            layer has a w of its own and an attack moves it apart from the others (W+). PPA's code
-            scores its samples with 8, and optimises one w, truncated, in all layers.
+        path: path of the .safetensors file that ``atat prior convert`` wrote; it enters no hash.
+        sha256: hash of that file, 64 hexadecimal digits; it identifies the generator. The shipped
+            protocols have a placeholder of zeros, which every run refuses.
+        psi: truncation; 1 means none. PPA uses 0.5.
+        cutoff: number of layers, from the first, whose w is truncated; null means all. With fewer
+            than all, each layer has its own w, which an attack optimises separately (W+). PPA's
+            code scores its samples with 8 and optimises one w, truncated, in all layers.
         noise: whether the generator's constant noise is added.
         crop: side of the central square that is kept, in the generator's pixels. PPA uses 800 of
             1024 for faces, and all for dogs.
-        batch: images that are in memory at a time.
+        batch: images in memory at a time.
     """
 
     path: str = location_option()
@@ -226,15 +230,15 @@ class StyleGan2Options(PriorOptions):
         return replace(self, path=str(path), sha256=stored_hash.read_text()), note
 
     def settings(self, **framing: Any) -> Settings:
-        """Give the settings of the prior, with the size and colours that a fit finds."""
+        """Return the settings of the prior; ``framing`` adds the size and colours of the images."""
         names = ("psi", "cutoff", "noise", "crop", "batch")
         return Settings(**{name: getattr(self, name) for name in names}, **framing)
 
     def fit(self, public_images: Tensor, generator: torch.Generator) -> StyleGan2Prior:
-        """Read the prior; of public images (N, C, H, W) only size and colours are used.
+        """Read the prior; only size and colours of the public images (N, C, H, W) are used.
 
         Raises:
-            ValueError: the file is not the one of the hash, or no generator of such images.
+            ValueError: the file has another hash, or generates other images than the public ones.
         """
         channels, height, width = public_images.shape[1:]
         if height != width:
@@ -242,7 +246,9 @@ class StyleGan2Options(PriorOptions):
         settings = self.settings(size=height, gray=channels == 1)
         saved = {name: getattr(settings, name) for name in Settings.__slots__}
         prior = StyleGan2Prior.restore({"sha256": self.sha256, **saved}, self.file())
-        made = 1 if settings.gray else prior.generator.shape.image_channels
-        if made != channels:
-            raise ValueError(f"{self.path} makes {made} colours, the public images have {channels}")
+        found = 1 if settings.gray else prior.generator.shape.image_channels
+        if found != channels:
+            raise ValueError(
+                f"{self.path} generates {found} colours, the public images have {channels}"
+            )
         return prior

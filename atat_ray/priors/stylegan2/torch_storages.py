@@ -1,8 +1,8 @@
-"""The numbers of a tensor as ``torch.save`` wrote them before it used zip archives, read as data.
+"""Read tensors in the format of ``torch.save`` before zip archives, as data.
 
-Every tensor of NVIDIA's files holds such a file inside: five pickles, and the bytes. torch's own
-reader of weights alone runs nothing either, but a key of many nested tuples ends the process in it
-(a segmentation fault with torch 2.14), and it knows names that are not needed here.
+Every tensor in NVIDIA's files embeds such a file: five pickles and the bytes. ``torch.load`` with
+weights_only runs no code either, but a key of many nested tuples crashes it (segmentation fault
+with torch 2.14), and it accepts names that are not needed here.
 """
 
 import io
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atat_ray.priors.safe_unpickling import Machine, RefusedPickle, Stand
+from atat_ray.priors.safe_unpickling import Machine, RefusedPickle, Replacement
 
 ZIP = b"PK\x03\x04"
-MAGIC = 0x1950A86A20F9469CFC6C  # torch.save's, and the version of the format
-VERSION = 1001
+MAGIC = 0x1950A86A20F9469CFC6C  # magic number of torch.save
+VERSION = 1001  # version of the format
 WHAT = "a tensor"
 TYPES = {
     "torch.FloatStorage": torch.float32,
@@ -31,26 +31,26 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What the pickles say of the numbers: their type, the key they come under, their count."""
+    """Description of the numbers in the pickles: their type, their key, their count."""
 
     dtype: torch.dtype
     key: str
     count: int
 
 
-def never(*_: Any) -> None:
-    """Refuse a call of a class that is only named."""
-    raise RefusedPickle(f"the file calls a class that {WHAT} only names")
+def refuse_call(*_: Any) -> None:
+    """Refuse a call of a class that may only be named."""
+    raise RefusedPickle(f"the file calls a class that {WHAT} may only name")
 
 
-NAMED = {("torch", name.removeprefix("torch.")): never for name in TYPES}
+NAMED = {("torch", name.removeprefix("torch.")): refuse_call for name in TYPES}
 
 
 class StorageMachine(Machine):
-    """A machine that knows persistent ids too, those of storages."""
+    """A machine that also reads the persistent ids of storages."""
 
     def step(self, name: str, argument: Any) -> None:
-        """Carry one opcode out."""
+        """Execute one opcode."""
         if name == "BINPERSID":
             self.stack.append(describe(self.pop()))
         else:
@@ -58,14 +58,16 @@ class StorageMachine(Machine):
 
 
 def describe(identity: Any) -> Storage:
-    """Turn a persistent id (word, class, key, device, count, view) into what is needed of it.
+    """Convert a persistent id (word, class, key, device, count, view) to a storage description.
+
+    The device is ignored.
 
     Raises:
-        RefusedPickle: it is anything else. The device is ignored.
+        RefusedPickle: it has another form.
     """
     kinds = [type(part) for part in identity] if isinstance(identity, tuple) else []
-    if kinds != [str, Stand, str, str, int, type(None)] or identity[0] != "storage":
-        raise RefusedPickle("a tensor of the file has no proper storage")
+    if kinds != [str, Replacement, str, str, int, type(None)] or identity[0] != "storage":
+        raise RefusedPickle("a tensor of the file has no valid storage")
     return Storage(TYPES[identity[1].name], identity[2], identity[4])
 
 
@@ -73,7 +75,7 @@ def load_storage(content: bytes) -> Tensor:
     """Read the numbers (L,) of a storage from a file of ``torch.save`` in its older format.
 
     Raises:
-        RefusedPickle: there is anything else in it, which is named.
+        RefusedPickle: the file has other content, which the message names.
     """
     if content[:4] == ZIP:
         raise RefusedPickle("a tensor of the file is a zip archive, not numbers; nothing was run")
@@ -82,14 +84,14 @@ def load_storage(content: bytes) -> Tensor:
         StorageMachine(NAMED, WHAT).run(file) for _ in range(5)
     )
     if magic != MAGIC or version != VERSION or system.get("little_endian") is not True:
-        raise RefusedPickle("a tensor of the file is in no format of torch.save known here")
+        raise RefusedPickle("a tensor of the file is in an unknown format of torch.save")
     if type(storage) is not Storage:
         raise RefusedPickle(f"a tensor of the file holds {type(storage).__name__}, not numbers")
     count = int.from_bytes(file.read(8), "little")
     numbers = bytearray(memoryview(content)[file.tell() :])
-    wanted = storage.count * storage.dtype.itemsize
+    expected = storage.count * storage.dtype.itemsize
     if keys != [storage.key] or not count == storage.count > 0:
-        raise RefusedPickle("a tensor of the file says two things of its numbers, or has none")
-    if len(numbers) != wanted:
-        raise RefusedPickle(f"a tensor of the file has {len(numbers)} bytes, {wanted} expected")
+        raise RefusedPickle("a tensor of the file has no numbers, or contradicts itself")
+    if len(numbers) != expected:
+        raise RefusedPickle(f"a tensor of the file has {len(numbers)} bytes, {expected} expected")
     return torch.frombuffer(numbers, dtype=storage.dtype)

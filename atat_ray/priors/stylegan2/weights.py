@@ -1,4 +1,4 @@
-"""From tensors by name to a generator: the names and shapes say how large every layer is."""
+"""Build a generator from tensors by name; names and shapes determine the size of each layer."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -8,19 +8,19 @@ from torch import Tensor
 
 from atat_ray.priors.stylegan2.networks import Generator, Shape
 
-SHOWN = 3  # names that an error lists
+NUM_SHOWN = 3  # names that an error lists
 
 
 def infer_shape(tensors: Mapping[str, Tensor]) -> Shape:
-    """Read the sizes of a generator off the tensors of its state dict.
+    """Infer the sizes of a generator from the tensors of its state dict.
 
     Raises:
-        ValueError: they are not of an unconditional StyleGAN2 of skip architecture.
+        ValueError: it is not an unconditional StyleGAN2 with skip connections.
     """
     if "mapping.embed.weight" in tensors:
         raise ValueError(
             "the generator is class-conditional (it has mapping.embed); "
-            "only unconditional ones are priors here"
+            "a prior must be an unconditional generator"
         )
     dense = consecutive(tensors, (f"mapping.fc{i}.weight" for i in itertools.count()))
     colours = consecutive(
@@ -28,8 +28,8 @@ def infer_shape(tensors: Mapping[str, Tensor]) -> Shape:
     )
     if not dense or not colours:
         raise ValueError(
-            "no StyleGAN2 generator: mapping.fc0.weight and synthesis.b4.torgb.weight must be "
-            f"there, got {listed(tensors)}"
+            "not a StyleGAN2 generator: it must have mapping.fc0.weight and "
+            f"synthesis.b4.torgb.weight, got {join_names(tensors)}"
         )
     for name in (dense[0], *colours):
         if tensors[name].ndim < 2:
@@ -44,36 +44,36 @@ def infer_shape(tensors: Mapping[str, Tensor]) -> Shape:
 
 
 def consecutive(tensors: Mapping[str, Tensor], names: Iterable[str]) -> list[str]:
-    """List names until the first that there is no tensor of."""
+    """List names up to the first one without a tensor."""
     return list(itertools.takewhile(tensors.__contains__, names))
 
 
-def listed(names: Iterable[str]) -> str:
-    """List a few names, and how many more there are."""
+def join_names(names: Iterable[str]) -> str:
+    """Join the first names and the number of further ones."""
     known = sorted(names)
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return (", ".join(known[:SHOWN]) + more) or "nothing"
+    more = f" and {len(known) - NUM_SHOWN} more" if len(known) > NUM_SHOWN else ""
+    return (", ".join(known[:NUM_SHOWN]) + more) or "nothing"
 
 
 def build(tensors: Mapping[str, Tensor], clamp: float | None = None) -> Generator:
-    """Make a generator of these tensors, without copying float32 ones; nothing in it is trained.
+    """Build a generator from tensors; float32 tensors are not copied, and none requires gradients.
 
     Args:
-        tensors: by the names of the public checkpoints' G_ema.
+        tensors: tensors by their names in G_ema of the public checkpoints.
         clamp: largest magnitude of features, or None.
 
     Raises:
-        ValueError: a tensor is missing, too many, or of another shape than the others imply.
+        ValueError: a tensor is missing, unknown, or of another shape than the others imply.
     """
     shape = infer_shape(tensors)
-    with torch.device("meta"):  # shapes alone, no memory
+    with torch.device("meta"):  # shapes only, no memory
         generator = Generator(shape, clamp)
     expected = generator.state_dict()
     missing, extra = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     if missing or extra:
         raise ValueError(
-            f"no StyleGAN2 generator of skip architecture and {shape.resolution} pixels: "
-            f"missing {listed(missing)}; not known {listed(extra)}"
+            f"not a StyleGAN2 generator with skip connections and {shape.resolution} pixels: "
+            f"missing {join_names(missing)}; unknown {join_names(extra)}"
         )
     for name, tensor in expected.items():
         if tensors[name].shape != tensor.shape:

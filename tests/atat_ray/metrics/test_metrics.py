@@ -142,7 +142,7 @@ def test_frechet_distance_is_that_of_scipy(rows):
     expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * trace
     assert frechet_distance(real, fake) == pytest.approx(expected, rel=1e-5)
     assert frechet_distance(real, real) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(ValueError, match="of one width"):
+    with pytest.raises(ValueError, match="2 rows or more and the same width"):
         frechet_distance(real, fake[:, :3])
 
 

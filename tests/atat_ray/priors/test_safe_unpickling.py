@@ -160,7 +160,7 @@ ORDERED = b"ccollections\nOrderedDict\n"
         (b"N)\x81.", "calls what is no function"),
         (ORDERED + b"}}\x92.", "opcode NEWOBJ_EX"),
         (ORDERED + text("abc") + b"R.", "calls what is no function"),
-        (ORDERED + b"](K\x01K\x02e\x85R.", "makes a dict of something"),
+        (ORDERED + b"](K\x01K\x02e\x85R.", "makes a dict with content"),
         (b"Pos.system\n.", "opcode PERSID"),
         (text("x") + b"Q.", "opcode BINPERSID"),
         (b"I01\n.", "opcode INT"),
@@ -168,17 +168,17 @@ ORDERED = b"ccollections\nOrderedDict\n"
         (b"\x8f(N\x90.", "neither text nor int"),
         (b"}(NK\x01u.", "neither text nor int"),
         (b"}NK\x01s.", "neither text nor int"),
-        (b"N(K\x01e.", "no list"),
+        (b"N(K\x01e.", "not a list"),
         (b"cnumpy\ndtype\n" + text("O8") + b"\x85R.", "NumPy type 'O8'"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00K\x00K\x00t" + b"R.", "a tensor of NoneType"),
         (b"ctorch._utils\n_rebuild_parameter\nN\x85R.", "a parameter of NoneType"),
         (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n}\x85R.", "without class name"),
-        (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\nN\x85R.", "what it cannot take"),
+        (b"ctorch_utils.persistence\n_reconstruct_persistent_obj\nN\x85R.", "it does not accept"),
         (b"(((.", "not a whole pickle"),
         (b"(K\x01\x85\x85.", "not a whole pickle"),
         (b"(\x85.", "a mark where a value should be"),
         (b"K\x01\x93.", "not a whole pickle"),
-        (b"K\x01K\x02\x93.", "a name that is no text"),
+        (b"K\x01K\x02\x93.", "a name is not text"),
         (b"h\x05.", "not a whole pickle"),
         (b"\x8e" + b"\xff" * 7 + b"\x7f.", "not a whole pickle"),
         (b"", "not a whole pickle"),
@@ -240,30 +240,30 @@ FLOATS = b"ctorch\nFloatStorage\n"
 @pytest.mark.parametrize(
     ("place", "piece", "said"),
     [
-        (0, pickle.dumps(5, protocol=2), "no format of torch.save"),
-        (1, pickle.dumps(1000, protocol=2), "no format of torch.save"),
-        (2, pickle.dumps({"little_endian": False}, protocol=2), "no format of torch.save"),
+        (0, pickle.dumps(5, protocol=2), "an unknown format of torch.save"),
+        (1, pickle.dumps(1000, protocol=2), "an unknown format of torch.save"),
+        (2, pickle.dumps({"little_endian": False}, protocol=2), "an unknown format of torch.save"),
         (2, DEEP, "neither text nor int"),
         (3, DEEP, "neither text nor int"),
         (3, pickle.dumps(None, protocol=2), "holds NoneType, not numbers"),
         (3, pickle.dumps(torch.float32, protocol=2), "asks for torch.float32, which a tensor"),
-        (3, b"\x80\x02" + FLOATS + b")R.", "calls a class that a tensor only names"),
+        (3, b"\x80\x02" + FLOATS + b")R.", "calls a class that a tensor may only name"),
         (
             3,
             identity(text("module"), FLOATS, text("a"), text("cpu"), b"K\x03N"),
-            "no proper storage",
+            "no valid storage",
         ),
-        (3, identity(text("storage"), FLOATS, b")", text("cpu"), b"K\x03N"), "no proper storage"),
+        (3, identity(text("storage"), FLOATS, b")", text("cpu"), b"K\x03N"), "no valid storage"),
         (
             3,
             identity(text("storage"), FLOATS, text("a"), text("cpu"), b"K\x03N"),
-            "says two things",
+            "has no numbers, or contradicts itself",
         ),
-        (4, pickle.dumps([], protocol=2), "says two things"),
+        (4, pickle.dumps([], protocol=2), "has no numbers, or contradicts itself"),
         (5, NUMBERS[5][:-1], "11 bytes, 12 expected"),
         (5, NUMBERS[5] + b"x", "13 bytes, 12 expected"),
-        (5, b"\xff" * 8 + NUMBERS[5][8:], "says two things"),
-        (5, b"", "says two things"),
+        (5, b"\xff" * 8 + NUMBERS[5][8:], "has no numbers, or contradicts itself"),
+        (5, b"", "has no numbers, or contradicts itself"),
     ],
 )
 def test_what_stands_for_a_tensor_must_be_its_numbers(refused, place, piece, said):
@@ -303,7 +303,7 @@ def test_a_module_inside_itself_is_refused(refused):
     meta += text("state") + state + b"u"
     made = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n" + meta + b"\x85Rq\x01"
     loop = modules + text("b4") + record + b"s0"
-    assert "b4. is no module of its own" in refused(
+    assert "b4. is not a module, or occurs twice" in refused(
         b"}q\x000" + b"}" + text("G_ema") + made + b"s" + loop + b"."
     )
 

@@ -18,7 +18,7 @@ from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import build_target
 from atat_ray.priors import PRIORS, load_prior, prior_state
 from atat_ray.priors.stylegan2 import StyleGan2Options, StyleGan2Prior
-from atat_ray.priors.stylegan2.files import METADATA, file_hash, read_generator, write_generator
+from atat_ray.priors.stylegan2.files import METADATA_KEY, file_hash, read_generator, write_generator
 from atat_ray.priors.stylegan2.framing import Settings
 from atat_ray.priors.stylegan2.networks import Shape
 from atat_ray.priors.stylegan2.weights import build, infer_shape
@@ -93,10 +93,13 @@ def test_weights_are_not_copied():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.pop("mapping.fc0.weight"), "no StyleGAN2 generator: mapping.fc0.weight and"),
-        (lambda t: t.pop("synthesis.b4.torgb.weight"), "and synthesis.b4.torgb.weight must be"),
-        (lambda t: t.pop("mapping.w_avg"), "16 pixels: missing mapping.w_avg; not known nothing"),
-        (lambda t: t.pop("synthesis.b16.torgb.weight"), "8 pixels: missing nothing; not known"),
+        (
+            lambda t: t.pop("mapping.fc0.weight"),
+            "not a StyleGAN2 generator: it must have mapping",
+        ),
+        (lambda t: t.pop("synthesis.b4.torgb.weight"), "and synthesis.b4.torgb.weight, got"),
+        (lambda t: t.pop("mapping.w_avg"), "16 pixels: missing mapping.w_avg; unknown nothing"),
+        (lambda t: t.pop("synthesis.b16.torgb.weight"), "8 pixels: missing nothing; unknown"),
         (
             lambda t: t.update({"synthesis.b8.skip.weight": torch.ones(1)}),
             "known synthesis.b8.skip",
@@ -128,15 +131,15 @@ def test_plain_safetensors_of_the_public_names_are_read(tmp_path, weights):
 
 @pytest.mark.parametrize("clamp", ["[1]", "null", "{", '{"clamp": -1}', '{"clamp": "x"}'])
 def test_damaged_metadata_is_refused(tmp_path, weights, clamp):
-    save_file(load_file(weights), tmp_path / "a.safetensors", {METADATA: clamp})
+    save_file(load_file(weights), tmp_path / "a.safetensors", {METADATA_KEY: clamp})
     with pytest.raises(ValueError, match=r"a\.safetensors"):
         read_generator(tmp_path / "a.safetensors")
 
 
 def test_files_that_are_not_what_they_are_named_are_refused(tmp_path, weights):
     for name, content, said in (
-        ("a.safetensors", weights.read_bytes()[:-50], "no whole safetensors file"),
-        ("b.safetensors", b"", "no whole safetensors file"),
+        ("a.safetensors", weights.read_bytes()[:-50], "not a complete safetensors file"),
+        ("b.safetensors", b"", "not a complete safetensors file"),
         ("c.pkl", weights.read_bytes(), "not a whole pickle"),
         ("d.pt", b"", r"must end in .pkl or .safetensors"),
     ):
@@ -158,7 +161,7 @@ def test_different_clamps_in_one_file_are_refused(tmp_path):
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("mine")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         write_generator(small_generator(), path)
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
@@ -178,7 +181,7 @@ def test_images_have_the_size_and_the_colours_of_the_public_ones(options):
 def test_public_images_that_the_generator_cannot_make_are_refused(options):
     with pytest.raises(ValueError, match="square images, the public ones are 20x16"):
         options.fit(torch.rand(2, 3, 20, 16), generator(1))
-    with pytest.raises(ValueError, match="makes 3 colours, the public images have 2"):
+    with pytest.raises(ValueError, match="generates 3 colours, the public images have 2"):
         options.fit(torch.rand(2, 2, 16, 16), generator(1))
 
 
