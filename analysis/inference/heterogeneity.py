@@ -85,7 +85,7 @@ def class_heterogeneity(
         if inside["arm"].nunique() == 2
     ]
     if not parts or any(min(p.z.sum(), (1 - p.z).sum()) < 2 for p in parts):
-        raise NotEstimable("class effects need two finished units of each arm in a block")
+        raise NotEstimable("class effects need two finished units of each arm in every block")
     z = np.concatenate([p.z for p in parts])
     block = np.repeat(np.arange(len(parts)), [len(p.z) for p in parts])
     reallocation = Reallocation(z=z, block=block, seed=seed)

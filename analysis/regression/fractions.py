@@ -173,7 +173,9 @@ def fractional_logit_effect(
         except np.linalg.LinAlgError:
             step = np.full_like(coefficients, np.inf)
         if not np.all(np.abs(coefficients + step) < 30):
-            raise NotEstimable("an arm lies wholly at 0 or 1, so its log odds are infinite")
+            raise NotEstimable(
+                "all outcomes of an arm or block are 0 or all are 1: infinite log odds"
+            )
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-12:
             break

@@ -24,14 +24,14 @@ def lost(a: list[float], b: list[float]) -> pd.DataFrame:
     return table.assign(unit_id=[f"u{i}" for i in range(len(table))])
 
 
-def test_worst_case_is_the_extreme_over_all_fillings() -> None:
+def test_worst_case_is_the_extreme_over_all_imputations() -> None:
     nan = float("nan")
     units = lost([0.5, 0.7, nan, nan], [0.2, 0.4, 0.3, nan])
     found = attrition_bounds(units, OUTCOME, **PAIR)
     effects = []
-    for fill in product([0, 0.5, 1], repeat=3):
+    for imputed in product([0, 0.5, 1], repeat=3):
         y = units[OUTCOME].to_numpy().copy()
-        y[np.isnan(y)] = fill
+        y[np.isnan(y)] = imputed
         effects.append(100 * (y[:4].mean() - y[4:].mean()))
     assert (found.worst_low, found.worst_high) == pytest.approx((min(effects), max(effects)))
     assert found.fisher_p == pytest.approx(stats.fisher_exact([[2, 2], [1, 3]])[1])
@@ -87,7 +87,7 @@ def test_a_trial_that_ran_as_drawn_shows_no_imbalance() -> None:
     assert (found.nodes, found.node_p) == (1, None)
 
 
-def test_order_p_is_small_no_more_often_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_p_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_DRAWS", 999)
     options = {"per_arm": {"a": 4, "b": 4, "c": 4}, "seed": 1}
     drawn = [
@@ -96,7 +96,9 @@ def test_order_p_is_small_no_more_often_than_it_says(monkeypatch: pytest.MonkeyP
     assert np.mean(np.array(drawn, dtype=float) <= 0.1) < 0.2
 
 
-def test_arms_that_ran_apart_in_time_or_place_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_apart_in_time_or_on_other_machines_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(integrity, "_DRAWS", 1999)
     options = {"per_arm": {"a": 4, "b": 4, "c": 4}, "seed": 1}
     units = campaign(nodes=True, late=True)

@@ -24,7 +24,7 @@ def draw(effects: list[float], seed: int = 0, per_cell: int = 4, blocks: int = 2
         levels = rng.uniform(0.5, 0.7, len(effects))
         for arm in "ab":
             for i in range(per_cell):
-                shift = rng.normal(0, 0.05)  # of the run, shared by its classes
+                shift = rng.normal(0, 0.05)  # shared by all classes of a run
                 for c, effect in enumerate(effects):
                     mean = np.clip(levels[c] + shift - effect * (arm == "a"), 0, 1)
                     row = (f"b{b}/{arm}{i}", f"b{b}", arm, c, 40, rng.binomial(40, mean))
@@ -71,7 +71,7 @@ def test_shrunken_effects_lie_between_the_raw_one_and_the_blocks_mean() -> None:
     assert "6 classes" in str(found)
 
 
-def test_a_unit_without_a_class_is_not_compared() -> None:
+def test_units_with_different_classes_are_refused() -> None:
     classes = draw([0.1, 0.2])
     with pytest.raises(NotEstimable, match="not measured on the same classes"):
         class_heterogeneity(classes.iloc[1:], **PAIR)
