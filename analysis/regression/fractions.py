@@ -15,7 +15,8 @@ from scipy import optimize, special, stats
 from analysis.inference.difference import design_matrix, two_arm_table
 from analysis.inference.ols import robust_covariance
 from analysis.inference.table_checks import NotEstimable, check_columns, list_names
-from analysis.regression.beta import average_effect, beta_effect, link_of
+from analysis.regression.beta import beta_effect
+from analysis.regression.g_computation import average_effect, link_of
 from analysis.schema.columns import unit_of
 
 _MAX_SCORE = 1e-3
