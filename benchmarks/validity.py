@@ -1,11 +1,12 @@
-"""Size and coverage of the estimators at the numbers of runs that budgets allow.
+"""Size and coverage of the estimators with few runs.
 
     .venv/bin/python benchmarks/validity.py --trials 10000 --out docs/validity.md
 
-Draws two arms from Beta distributions of one mean (0.8) and analyses each draw with
-``difference_in_means``, ``randomisation_test`` plain and studentised, and ``fit_beta``, or with the
-same formulas over all draws at once; that both agree is checked on the first draws of every cell.
-Seeds are fixed. Beta regression is slow, so it has a tenth of the trials.
+Draw two arms from Beta distributions of one mean (0.8) and analyse each draw as
+``difference_in_means``, ``randomisation_test`` (plain and studentised) and ``beta_effect`` do. The
+first two are computed by vectorised formulas, which are checked against the package's functions on
+the first draws of every row. Seeds are fixed. Beta regression is slow, so it has a tenth of the
+trials.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from analysis.regression.beta import beta_effect
 
 MEAN, ALPHA = 0.8, 0.05
 CELLS = [(n, phis) for n in (5, 8, 10, 20) for phis in ((60.0, 60.0), (60.0, 6.0))]
-CHECKED = 5  # draws of a cell that go through the public functions too
-DRAWS = 1_999  # re-allocations of a draw where the design has more
+CHECKED = 5  # draws of a row that the public functions analyse too
+DRAWS = 1_999  # sampled reallocations where the design has too many
 
 
 def draw(
     n: int, phis: tuple[float, float], trials: int, seed: int, *, effect: float = 0.0
 ) -> np.ndarray:
-    """Draw outcomes, (trials, 2 n); the first n, in arm a, have a mean lower by ``effect``."""
+    """Draw outcomes (trials, 2 n); the first n are arm a, whose mean is lower by ``effect``."""
     rng = np.random.default_rng(seed)
     pairs = zip((MEAN - effect, MEAN), phis, strict=True)
     arms = [rng.beta(mean * phi, (1 - mean) * phi, (trials, n)) for mean, phi in pairs]
@@ -52,20 +53,20 @@ def table(y: np.ndarray) -> pd.DataFrame:
 
 
 def means_p(y: np.ndarray) -> np.ndarray:
-    """Return p of the difference in means, corrected for skewness, of all draws."""
+    """Return p of the difference in means, corrected for skewness, for each draw."""
     return difference_p(table(y[0]), y.T, arm="a")
 
 
 def welch_p(y: np.ndarray) -> np.ndarray:
-    """Return p of Welch's t of all draws."""
+    """Return p of Welch's t for each draw."""
     n = y.shape[1] // 2
     return stats.ttest_ind(y[:, :n], y[:, n:], axis=1, equal_var=False).pvalue
 
 
-def replayed_p(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return plain and studentised randomisation p of all draws.
+def randomisation_p(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the plain and the studentised randomisation p of each draw.
 
-    Sampled re-allocations are drawn anew for every 100 draws, as one set would favour its own side.
+    Sampled reallocations are drawn again for every 100 draws, as one set would bias all p alike.
     """
     n = y.shape[1] // 2
     exact, rng = comb(2 * n, n) <= 20_000, np.random.default_rng(seed)
@@ -91,13 +92,16 @@ def replayed_p(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beta(y: np.ndarray) -> tuple[list[float], list[bool], list[bool]]:
-    """Return Wald p, and whether Wald and small-sample intervals hold zero, of every draw."""
+    """Return Wald p, and whether the Wald and small-sample intervals contain 0, for each draw.
+
+    Draws whose fit does not converge are left out, so the lists may be shorter than ``y``.
+    """
     p, wald, small = [], [], []
     for row in y:
         try:
             fit = beta_effect(table(row), "y", arm="a", against="b")
         except NotEstimable:
-            continue  # not converged; counted by the caller from the lengths
+            continue
         p.append(fit.p)
         wald.append(fit.low <= 0 <= fit.high)
         small.append(fit.small_sample_low <= 0 <= fit.small_sample_high)
@@ -105,7 +109,7 @@ def beta(y: np.ndarray) -> tuple[list[float], list[bool], list[bool]]:
 
 
 def check(y: np.ndarray, means: np.ndarray, p: np.ndarray, studentised: np.ndarray) -> None:
-    """Stop unless the formulas above give what the package's functions give."""
+    """Raise AssertionError unless the formulas above agree with the package's functions."""
     n = y.shape[1] // 2
     exact = comb(2 * n, n) <= 20_000
     for i in range(CHECKED):
@@ -119,10 +123,10 @@ def check(y: np.ndarray, means: np.ndarray, p: np.ndarray, studentised: np.ndarr
 
 
 def cell(n: int, phis: tuple[float, float], trials: int, seed: int) -> tuple[str, ...]:
-    """Simulate one cell of the table; return its row."""
+    """Simulate one row of the first table and return its cells."""
     y = draw(n, phis, trials, seed)
     means = means_p(y)
-    p, studentised = replayed_p(y, seed)
+    p, studentised = randomisation_p(y, seed)
     check(y, means, p, studentised)
     beta_p, wald, small = beta(y[: trials // 10])
     shares = [
@@ -143,14 +147,14 @@ def cell(n: int, phis: tuple[float, float], trials: int, seed: int) -> tuple[str
     return (str(n), f"{phis[0]:g} / {phis[1]:g}", *cells, str(trials // 10 - len(beta_p)))
 
 
-GRID = special.expit(np.linspace(-1.0, 4.5, 221))  # means over which a likelihood is maximised
-PHIS = np.exp(np.linspace(-1.0, 9.0, 161))  # and precisions
+GRID = special.expit(np.linspace(-1.0, 4.5, 221))  # means at which a likelihood is evaluated
+PHIS = np.exp(np.linspace(-1.0, 9.0, 161))  # precisions at which a likelihood is evaluated
 
 
 def profile(y: np.ndarray) -> np.ndarray:
-    """Return the Beta log-likelihood of each draw (trials, n) at each mean, at its best precision.
+    """Return the profile log-likelihood of each draw (trials, n) at each mean of GRID.
 
-    It depends on the draws by the means of log y and log(1 - y) alone.
+    It is maximised over PHIS. It depends on a draw by the means of log y and log(1 - y) only.
     """
     first, second = np.log(y).mean(axis=1), np.log1p(-y).mean(axis=1)
     found = np.empty((len(y), len(GRID)))
@@ -162,7 +166,7 @@ def profile(y: np.ndarray) -> np.ndarray:
 
 
 def likelihood_ratio(y: np.ndarray) -> np.ndarray:
-    """Return the ratio statistic of equal means of all draws, each arm with its own precision."""
+    """Return the likelihood-ratio statistic of equal means, with one precision for each arm."""
     n, inside = y.shape[1] // 2, np.clip(y, 1e-12, 1 - 1e-12)
     a, b = profile(inside[:, :n]), profile(inside[:, n:])
     return 2 * (a.max(axis=1) + b.max(axis=1) - (a + b).max(axis=1))
@@ -197,54 +201,56 @@ CANDIDATES = (
 
 
 def candidates(y: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """Return p of every candidate for the primary test, in the order of CANDIDATES."""
+    """Return p of each candidate for the primary test, in the order of CANDIDATES."""
     n = y.shape[1] // 2
     t = stats.ttest_ind(y[:, :n], y[:, n:], axis=1, equal_var=False).statistic
-    exact, _ = replayed_p(y, seed)
+    exact, _ = randomisation_p(y, seed)
     ratio, welch, means, df = likelihood_ratio(y), welch_p(y), means_p(y), 2 * n - 2
     return (
         exact,
         welch,
         np.maximum(exact, welch),
-        2 * stats.t.sf(np.abs(t), df),  # in two equal arms the Satterthwaite df of CR2 are 2 n - 2
+        2 * stats.t.sf(np.abs(t), df),  # CR2 of two equal arms has 2 n - 2 df
         johnson_p(y),
         means,
         np.maximum(exact, means),
         stats.chi2.sf(ratio, 1),
-        2 * stats.t.sf(np.sqrt(df * np.expm1(ratio / (2 * n))), df),  # a t, were outcomes normal
+        2 * stats.t.sf(np.sqrt(df * np.expm1(ratio / (2 * n))), df),  # t for normal outcomes
     )
 
 
-def unequal(trials: int) -> str:
-    """Return the section that asks whether any test keeps its size at unequal precision."""
+def candidates_section(trials: int) -> str:
+    """Return the section on the size of the candidates for the primary test."""
     lines = ["| n an arm | precision | " + " | ".join(CANDIDATES) + " |"]
     lines.append("|" + " ---: |" * (2 + len(CANDIDATES)))
     for seed, (n, phis) in enumerate(CELLS):
         found = candidates(draw(n, phis, trials, seed), seed)
         sizes = [f"{100 * np.mean(p <= ALPHA):.1f}" for p in found]
         lines.append(f"| {n} | {phis[0]:g} / {phis[1]:g} | " + " | ".join(sizes) + " |")
-    return UNEQUAL.format(table=chr(10).join(lines), trials=trials)
+    return CANDIDATES_TEXT.format(table=chr(10).join(lines), trials=trials)
 
 
-UNEQUAL = """
+CANDIDATES_TEXT = """
 ## Which test holds where
 
-Size in percent of the tests that could decide, over draws of the same cells ({trials:,} each,
-Monte Carlo standard error 0.2 to 0.3). Under no effect the interval that inverts a test covers 100
-less its size.
+Size in percent of the candidates for the primary test, over draws of the same rows ({trials:,}
+each, Monte Carlo standard error 0.2 to 0.3). Without an effect, the coverage of the interval that
+inverts a test is 100 minus its size.
 
 {table}
 
-At equal precision every test but the plain Beta likelihood ratio keeps 5 % within Monte Carlo
-error. At 60 / 6 the randomisation test, Welch's t, the larger of their p-values and CR2 do not: the
-randomisation test is exact for the sharp null only, under which the spreads are equal too, and
-Welch's t assumes a difference that is uncorrelated with its error, while a Beta of mean 0.8 and
-precision 6 is skewed to the left. Johnson's correction for skewness (1978; for two samples Cressie
-and Whitford 1986) takes it from the third moment, which five outcomes do not show, keeps 5 % from 8
-runs an arm on and is not monotone in t, so that a large t can lose its significance. The corrected
-limits take it from mean and spread as a Beta has it. The likelihood ratio with a precision for each
-arm and a t reference (2 n - 2 df) does as well here, but only because the draws are Beta, and it
-has no value where an outcome is 0 or 1: it is a check, and no primary test.
+At equal precision every test except the plain Beta likelihood ratio keeps 5 % within Monte Carlo
+error. At 60 / 6 the randomisation test, Welch's t, the larger of their p-values and CR2 do not. The
+randomisation test is exact for the sharp null only, under which the spreads are equal too. Welch's
+t assumes that the difference is uncorrelated with its standard error, while a Beta of mean 0.8 and
+precision 6 is skewed to the left.
+
+Johnson's correction for skewness (1978; for two samples Cressie and Whitford 1986) estimates it by
+the third moment, which is unreliable with five outcomes. It keeps 5 % from 8 runs an arm on, and it
+is not monotone in t, so a large t can lose its significance. The corrected limits derive skewness
+from mean and spread, by the relation that holds for a Beta. The likelihood ratio with a precision
+for each arm and a t reference (2 n - 2 df) does as well here, but only because the draws are Beta.
+It is undefined where an outcome is 0 or 1, so it is a check and not a primary test.
 """
 
 
@@ -252,13 +258,13 @@ Shape = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
 def beta_shape(mean: float, precision: float) -> tuple[str, float, Shape]:
-    """Return a Beta's words, its mean and a function that draws from it."""
+    """Return the label and mean of a Beta, and a function that draws from it."""
     a, b = mean * precision, (1 - mean) * precision
     return f"Beta {mean:g}, {precision:g}", mean, lambda rng, shape: rng.beta(a, b, shape)
 
 
 def logit_normal_shape(mean: float, sd: float) -> tuple[str, float, Shape]:
-    """Return a logit-normal's words, its mean and a function that draws from it."""
+    """Return the label and mean of a logit-normal, and a function that draws from it."""
     x, w = np.polynomial.hermite_e.hermegauss(60)
     w = w / w.sum()
     centre = optimize.brentq(lambda k: special.expit(k + sd * x) @ w - mean, -20, 20)
@@ -270,7 +276,7 @@ def logit_normal_shape(mean: float, sd: float) -> tuple[str, float, Shape]:
 
 
 def collapsing_shape(mean: float, low: float, high: float) -> tuple[str, float, Shape]:
-    """Return what runs are that collapse now and then: near ``high``, and some near ``low``."""
+    """Return label, mean and draws of runs near ``high`` of which some collapse to ``low``."""
     share = (high - mean) / (high - low)
 
     def drawn(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -279,8 +285,8 @@ def collapsing_shape(mean: float, low: float, high: float) -> tuple[str, float, 
     return f"{share:.0%} near {low:g}, else {high:g}", mean, drawn
 
 
-def counted_shape(of: int, mean: float) -> tuple[str, float, Shape]:
-    """Return counts out of a number of images, whose runs are all alike."""
+def count_shape(of: int, mean: float) -> tuple[str, float, Shape]:
+    """Return label, mean and draws of hits among ``of`` images, one probability for all runs."""
     return f"k of {of}, {mean:g}", mean, lambda rng, shape: rng.binomial(of, mean, shape) / of
 
 
@@ -295,15 +301,15 @@ SHAPES = (
     (logit_normal_shape(0.8, 0.3), logit_normal_shape(0.8, 0.3)),
     (logit_normal_shape(0.8, 0.3), logit_normal_shape(0.8, 1.2)),
     (collapsing_shape(0.8, 0.3, 0.85), beta_shape(0.8, 60)),
-    (counted_shape(24, 0.02), counted_shape(24, 0.02)),
-    (counted_shape(24, 0.1), counted_shape(24, 0.1)),
-    (counted_shape(72, 0.985), counted_shape(72, 0.985)),
-    (counted_shape(168, 0.998), counted_shape(168, 0.998)),
+    (count_shape(24, 0.02), count_shape(24, 0.02)),
+    (count_shape(24, 0.1), count_shape(24, 0.1)),
+    (count_shape(72, 0.985), count_shape(72, 0.985)),
+    (count_shape(168, 0.998), count_shape(168, 0.998)),
 )
 
 
 def intervals(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the primary interval of all draws."""
+    """Return both ends of the primary interval of each draw."""
     n = y.shape[1] // 2
     (m1, s1), (m0, s0) = ((a.mean(axis=1), stats.sem(a, axis=1)) for a in (y[:, :n], y[:, n:]))
     error = np.hypot(s1, s0)
@@ -317,7 +323,7 @@ def intervals(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def elsewhere(trials: int) -> str:
+def shapes_section(trials: int) -> str:
     """Return the section on outcomes of other shapes and means, and of arms that differ."""
     lines = [
         "| arm a | arm b | n an arm | Welch | primary interval | misses below, above "
@@ -329,7 +335,8 @@ def elsewhere(trials: int) -> str:
         for n in (3, 5, 10):
             arms = [make(rng, (trials, n)) for make in (draw_1, draw_0)]
             y = np.concatenate(arms, axis=1)
-            y = y[np.ptp(y[:, :n], axis=1) + np.ptp(y[:, n:], axis=1) > 0]  # else there is no error
+            varies = np.ptp(y[:, :n], axis=1) + np.ptp(y[:, n:], axis=1) > 0
+            y = y[varies]
             found = [
                 difference_in_means(table(row), "y", arm="a", against="b") for row in y[:CHECKED]
             ]
@@ -346,52 +353,54 @@ def elsewhere(trials: int) -> str:
             lines.append(
                 f"| {one} | {other} | {n} | {covered} | {below:.1f}, {above:.1f} | {width} |"
             )
-    return ELSEWHERE.format(table=chr(10).join(lines), trials=trials)
+    return SHAPES_TEXT.format(table=chr(10).join(lines), trials=trials)
 
 
-ELSEWHERE = """
+SHAPES_TEXT = """
 ## Other shapes
 
-Coverage in percent of the 95 % intervals for the difference in means where outcomes have other
-means and shapes, and where the arms differ ({trials:,} draws a row, Monte Carlo standard error 0.1
-to 0.5); then how often the whole primary interval lies below and above the truth, and the median
-widths of both. Beta: mean and precision; logit-normal: mean, and standard deviation of the logit;
-k of N: hits among so many images, runs all alike, without the draws in which nothing varies.
+Coverage in percent of the 95 % intervals for the difference in means, where outcomes have other
+means and shapes and where the arms differ ({trials:,} draws a row, Monte Carlo standard error 0.1
+to 0.5). The next columns give the percentages of primary intervals that lie wholly below and wholly
+above the true difference, and the median widths of both intervals. "Beta" gives mean and precision,
+"logit-normal" the mean and the standard deviation of the logit. "k of N" are hits among N images
+with one probability for all runs; draws in which nothing varies are left out.
 
 {table}
 
-Close to the ceiling with much spread (46 % of outcomes of Beta 0.95, 6 are above 0.99) and where a
-run collapses now and then, few runs often show nothing of the tail that moves the mean. No interval
-made of what they show covers as it says then, and the report draws every unit for that reason.
-Where all outcomes of an arm are 0 or all are 1 the primary interval is Welch's; next to that it is
-wider than it need be, as a Beta so close to the end has a long tail and counts have not.
+Close to 1 with a large spread (46 % of outcomes of Beta 0.95, 6 are above 0.99), and where a run
+occasionally collapses, few runs often contain no value of the tail that moves the mean. No interval
+computed from such runs has its nominal coverage. For that reason the report plots every unit. Where
+all outcomes of an arm are 0 or all are 1 the primary interval is Welch's. Close to these bounds it
+is wider than necessary for counts, because it assumes the long tail of a Beta.
 """
 
 
-def price(trials: int) -> str:
-    """Return the section that says what the primary test loses where outcomes are Beta."""
+def power_section(trials: int) -> str:
+    """Return the section on the power of the primary test where outcomes are Beta."""
     lines = ["| n an arm | precision | effect, pp | randomisation | primary test |"]
     lines.append("| ---: | ---: | ---: | ---: | ---: |")
-    cost = 0.0  # of the second condition, at equal precision
+    cost = 0.0  # largest loss of power by the second condition, at equal precision
     for n in (4, 5, 8):
         for phis in ((60.0, 60.0), (60.0, 6.0)):
             for effect in (0.1, 0.2):
                 y = draw(n, phis, trials, n, effect=effect)
-                exact, _ = replayed_p(y, n)
+                exact, _ = randomisation_p(y, n)
                 found = [np.mean(p <= ALPHA) for p in (exact, np.maximum(exact, means_p(y)))]
                 if phis[0] == phis[1]:
                     cost = max(cost, 100 * (found[0] - found[1]))
                 cells = " | ".join(f"{100 * share:.1f}" for share in found)
                 lines.append(f"| {n} | {phis[0]:g} / {phis[1]:g} | {-100 * effect:g} | {cells} |")
-    return PRICE.format(table=chr(10).join(lines), trials=trials, cost=cost)
+    return POWER_TEXT.format(table=chr(10).join(lines), trials=trials, cost=cost)
 
 
-PRICE = """
-## What it costs
+POWER_TEXT = """
+## Power of the primary test
 
-Power in percent at a true effect, means 0.8 and 0.8 less the effect, {trials:,} trials a row. At
-equal precision the second condition costs up to {cost:.1f} points; at 60 / 6 the randomisation test
-alone has more because its size is too large. `atat plan` simulates the primary test.
+Power in percent where the means are 0.8 and 0.8 minus the effect, {trials:,} trials a row. At equal
+precision the second condition of the primary test costs up to {cost:.1f} points. At 60 / 6 the
+randomisation test alone has more power because its size is too large. `atat plan` simulates the
+primary test.
 
 {table}
 """
@@ -420,29 +429,31 @@ def page(rows: list[tuple[str, ...]], trials: int, seconds: float, command: str)
 Made by `{command}` in {seconds:.0f} s; do not edit by hand.
 
 Two arms of n runs whose outcomes come from Beta distributions of mean {MEAN:g} with the precisions
-shown, so that there is no effect. Percent, with the Monte Carlo standard error in parentheses;
-{trials:,} trials a cell, a tenth of them for the Beta regression. Nominal: size 5, coverage 95.
+shown, so that there is no effect. All numbers are in percent, with the Monte Carlo standard error
+in parentheses. A row has {trials:,} trials, a tenth of them for the Beta regression. Nominal size
+is 5, nominal coverage 95.
 
 {chr(10).join(lines)}
 
 The primary test shows an effect where the randomisation test and the difference in means both
-reject at 5 %. The first is exact for its null (no unit depends on its arm), whatever the
-distribution; with unequal precisions that null is false although the means are equal, so it finds
-the difference in spread. The second inverts the interval, which is made of limits of both arms
-(MOVER; Zou & Donner 2008) with Welch's degrees of freedom. The limits of an arm are those on the
-logit scale, shifted by what is left there of the skewness of a studentised mean of Beta outcomes
-(Hall 1992; derived in `analysis/inference/mover_interval.py`, nothing in it is fitted). In one
-block with equal numbers the studentised randomisation test is the plain one, as Welch's t then
-rises with the difference in every allocation.
+reject at 5 %. The randomisation test is exact for its null (no unit's outcome depends on its arm),
+whatever the distribution. With unequal precisions that null is false although the means are equal,
+so the test finds the difference in spread. The test of the difference in means inverts the
+interval, which combines limits of both arms (MOVER; Zou & Donner 2008) with Welch's degrees of
+freedom. The limits of an arm are computed on the logit scale and shifted by the skewness that
+remains there in a studentised mean of Beta outcomes (Hall 1992). The shift is derived in
+`analysis/inference/mover_interval.py`; nothing in it is fitted. In one block with equal numbers the
+studentised randomisation test equals the plain one, as Welch's t then increases with the difference
+over the reallocations.
 
-The Wald test of the Beta regression is shown for contrast only: with few runs the precision by
-maximum likelihood is biased up, so it rejects too often and its interval is too narrow; with
+The Wald test of the Beta regression is shown for contrast only. With few runs the precision by
+maximum likelihood is biased up, so the test rejects too often and its interval is too narrow. With
 unequal precisions its model is wrong as well, and the small-sample correction does not repair that.
 """
 
 
 def main() -> None:
-    """Simulate every cell and write the document."""
+    """Simulate all rows and write the document."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -455,7 +466,11 @@ def main() -> None:
         print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     command = f"python benchmarks/validity.py --trials {options.trials} --out {options.out}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    section = unequal(options.trials) + elsewhere(options.trials) + price(options.trials // 2)
+    section = (
+        candidates_section(options.trials)
+        + shapes_section(options.trials)
+        + power_section(options.trials // 2)
+    )
     text = page(rows, options.trials, time.monotonic() - start, command) + section
     options.out.write_text(text, encoding="utf-8")
 

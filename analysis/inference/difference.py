@@ -175,18 +175,14 @@ def difference_in_means(
 
     The interval of a fraction combines limits of both arms that are corrected for skewness
     (:mod:`analysis.inference.mover_interval`), and p inverts it. Where all outcomes of an arm are 0
-    or all are 1 the interval is symmetric, as limits of the other arm never reach 0 or 1.
+    or all are 1 the interval is symmetric: limits of the other arm never reach 0 or 1, so they
+    would exclude an effect of 0 for any outcomes.
 
     A cell with a single unit has no s. The same estimate then has the HC2 error of OLS on arm and
     block indicators, t(n - k), and a symmetric interval.
 
-    Args:
-        units: one row a unit: ``unit_id``, ``block``, ``arm`` and the outcome.
-        outcome: column that is compared.
-        arm, against: the two arms; the estimate is ``arm`` minus ``against``.
-        level: of the interval.
-        received: column of the arm that each unit received. If given, units count in that arm
-            (as treated) and not in the allocated one, and the comparison is not randomised.
+    ``received`` names the column of the arm that each unit received. If given, units count in that
+    arm (as treated) and not in the allocated one, and the comparison is not randomised.
 
     Raises:
         NotEstimable: an arm has fewer than two units, an outcome is missing, nothing varies within

@@ -6,6 +6,7 @@ between blocks, so a class is always a class of its block.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +86,7 @@ def class_heterogeneity(
         if inside["arm"].nunique() == 2
     ]
     if not parts or any(min(p.z.sum(), (1 - p.z).sum()) < 2 for p in parts):
-        raise NotEstimable("class effects need two finished units of each arm in a block")
+        raise NotEstimable("class effects need two finished units of each arm in every block")
     z = np.concatenate([p.z for p in parts])
     block = np.repeat(np.arange(len(parts)), [len(p.z) for p in parts])
     reallocation = Reallocation(z=z, block=block, seed=seed)
@@ -93,24 +94,8 @@ def class_heterogeneity(
     wide = np.concatenate([np.pad(p.y, ((0, 0), (0, widest - p.y.shape[1]))) for p in parts])
     sums = reallocation.treated_sums(np.column_stack([z, wide]))
     own, scatter, effects, p_values = _reference(reallocation, parts, sums)
-    raw = np.concatenate([e - e.mean() for e in effects])
-    noise2 = float(np.mean(np.concatenate([p.noise for p in parts])))
-    spread2 = max(0.0, float(np.sum(raw**2)) / (len(raw) - len(parts)) - noise2)
+    spread2, noise2 = _variances(parts, effects)
     factor = spread2 / (spread2 + noise2) if spread2 + noise2 > 0 else 0.0
-    adjusted = benjamini_hochberg(np.concatenate(p_values))
-    next_adjusted = iter(adjusted)
-    found = [
-        ClassEffect(
-            block=part.name,
-            name=name,
-            raw=float(raw_effect),
-            shrunken=float(effect.mean() + factor * (raw_effect - effect.mean())),
-            p=float(class_p),
-            adjusted_p=float(next(next_adjusted)),
-        )
-        for part, effect, p in zip(parts, effects, p_values, strict=True)
-        for name, raw_effect, class_p in zip(part.names, effect, p, strict=True)
-    ]
     return Heterogeneity(
         arm=arm,
         against=against,
@@ -118,8 +103,33 @@ def class_heterogeneity(
         spread=float(np.sqrt(spread2)),
         noise=float(np.sqrt(noise2)),
         exact=reallocation.exact,
-        classes=tuple(found),
+        classes=tuple(_class_effects(parts, effects, p_values, factor)),
     )
+
+
+def _class_effects(
+    parts: list[_Block], effects: list[np.ndarray], p_values: list[np.ndarray], factor: float
+) -> Iterator[ClassEffect]:
+    """Shrink effects by ``factor`` towards their block's mean and adjust all p-values together."""
+    adjusted = iter(benjamini_hochberg(np.concatenate(p_values)))
+    for part, effect, p in zip(parts, effects, p_values, strict=True):
+        mean = effect.mean()
+        for name, raw, class_p in zip(part.names, effect, p, strict=True):
+            yield ClassEffect(
+                block=part.name,
+                name=name,
+                raw=float(raw),
+                shrunken=float(mean + factor * (raw - mean)),
+                p=float(class_p),
+                adjusted_p=float(next(adjusted)),
+            )
+
+
+def _variances(parts: list[_Block], effects: list[np.ndarray]) -> tuple[float, float]:
+    """Return the variance of true class effects and that of the noise of one class effect."""
+    raw = np.concatenate([e - e.mean() for e in effects])
+    noise2 = float(np.mean(np.concatenate([p.noise for p in parts])))
+    return max(0.0, float(np.sum(raw**2)) / (len(raw) - len(parts)) - noise2), noise2
 
 
 @dataclass(frozen=True, slots=True)

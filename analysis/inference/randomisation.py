@@ -122,25 +122,33 @@ def randomisation_tests(
             totals=[columns[block == b][:, picked].sum(axis=0) for b in range(len(weights))],
             tolerance=_tolerance(y[:, j]),
         )
-        test = reference.studentised if studentised else reference.plain
-        p, low, high = test(1 - level)
-        found[outcome] = Randomisation(
-            arm=arm,
-            against=against,
-            outcome=outcome,
-            statistic=reference.observed,
-            p=p,
-            allocations=reallocation.allocations,
-            exact=reallocation.exact,
-            draws=reallocation.draws,
-            smallest_p=reallocation.smallest_p,
-            low=low,
-            high=high,
-            level=level,
-            unit=unit_of(outcome).name,
-            studentised=studentised,
-        )
+        found[outcome] = _test(reference, outcome, arm, against, level, studentised)
     return found
+
+
+def _test(
+    reference: _Reference, outcome: str, arm: str, against: str, level: float, studentised: bool
+) -> Randomisation:
+    """Return the test of one outcome from its reference distribution."""
+    test = reference.studentised if studentised else reference.plain
+    p, low, high = test(1 - level)
+    reallocation = reference.reallocation
+    return Randomisation(
+        arm=arm,
+        against=against,
+        outcome=outcome,
+        statistic=reference.observed,
+        p=p,
+        allocations=reallocation.allocations,
+        exact=reallocation.exact,
+        draws=reallocation.draws,
+        smallest_p=reallocation.smallest_p,
+        low=low,
+        high=high,
+        level=level,
+        unit=unit_of(outcome).name,
+        studentised=studentised,
+    )
 
 
 def randomisation_p(units: pd.DataFrame, y: np.ndarray, *, arm: str, seed: int) -> np.ndarray:
@@ -215,11 +223,8 @@ class _Reference:
     def plain(self, alpha: float) -> tuple[float, float, float]:
         """Return p and the interval by the difference itself."""
         reference, overlap = self._difference(1), self._difference(0)
-        observed = float(reference[np.argmax(overlap)])
-        return (
-            self.plain_p(),
-            *_invert(reference, overlap, observed, alpha, self.tolerance),
-        )
+        ends = _invert(reference, overlap, self.observed, alpha, self.tolerance)
+        return self.plain_p(), *ends
 
     def studentised(self, alpha: float) -> tuple[float, float, float]:
         """Return p and the interval by difference over Neyman error; ends by bisection."""

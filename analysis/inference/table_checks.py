@@ -97,6 +97,6 @@ def check_clusters(table: pd.DataFrame, cluster: str) -> None:
         across = sorted(set(pairs[pairs.duplicated()]), key=str)
         if across:
             raise ValueError(
-                f"{cluster} {list_names(across)} lies in more than one {column}; a cluster is "
-                f"randomised as a whole and has one {column}"
+                f"{cluster} {list_names(across)} has rows in more than one {column}; a cluster "
+                f"is randomised as a whole and has one {column}"
             )

@@ -85,11 +85,9 @@ def simulate(
 
     Args:
         blocks: number of blocks.
-        per_arm: units of each arm in every block, or a pair: those of the treatment and of the
-            control.
+        per_arm: units of each arm in every block, or those of the treatment and of the control.
         control, treatment: expected outcomes, in (0, 1).
-        precision: Beta precision of the units of the control, and of the treatment unless
-            ``treatment_precision`` is given.
+        precision: Beta precision, of the treatment too unless ``treatment_precision`` is given.
         block_sd: standard deviation of block shifts on the logit scale, shared by both arms.
         reconstructions: if given, outcomes are counts out of this number (beta-binomial).
         failure_rate: probability that a unit has no outcome, the same in both arms.
@@ -97,8 +95,7 @@ def simulate(
             block means are resampled around the expected outcomes, in place of Beta draws.
         outcome: column of the pilot, and the unit of the results.
         alpha: two-sided level of the test; intervals have the level 1 - alpha.
-        trials: number of simulated campaigns.
-        seed: of the draws and of the reallocations.
+        trials, seed: number of simulated campaigns, and seed of all draws.
 
     Raises:
         ValueError: an expected outcome is outside (0, 1), the design has fewer than two units an

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +16,10 @@ from scipy import stats
 
 from analysis.inference.difference import design_matrix, two_arm_table
 from analysis.inference.table_checks import NotEstimable, list_names
+from analysis.regression.g_computation import average_effect, link_of
 from analysis.schema.columns import unit_of
 
 _MAX_SCORE = 1e-4  # largest absolute score of a fit that counts as converged
-LINKS = {  # name here: class of statsmodels
-    "logit": "Logit",
-    "probit": "Probit",
-    "cloglog": "CLogLog",
-    "loglog": "LogLog",
-    "cauchit": "Cauchy",
-}
 _INFORMATION = {"expected": "eim", "observed": "nonrobust"}  # name here: statsmodels' cov_type
 
 
@@ -123,15 +116,6 @@ class BetaEffect:
         )
 
 
-def link_of(name: str) -> Any:
-    """Return statsmodels' link object, whose ``inverse`` gives the mean of a linear predictor."""
-    if name not in LINKS:
-        raise ValueError(f"unknown link {name!r}; known: {', '.join(sorted(LINKS))}")
-    from statsmodels.genmod.families import links
-
-    return getattr(links, LINKS[name])()
-
-
 def fit_beta(
     y: np.ndarray,
     x: np.ndarray,
@@ -150,7 +134,7 @@ def fit_beta(
         x: covariates of the mean, (n, k).
         precision: covariates of log(phi), (n, q); phi is constant unless given (Smithson &
             Verkuilen 2006).
-        link: one of LINKS.
+        link: one of :data:`analysis.regression.g_computation.LINKS`.
         information: of the standard errors: expected, as R's betareg reports, or observed. Robust
             errors are not offered, as statsmodels gives HC0 under each robust name.
 
@@ -289,21 +273,3 @@ def _precision_by_arm(y: np.ndarray, x: np.ndarray, link: str) -> LikelihoodRati
         return precision_test(y, x, np.column_stack([np.ones(len(y)), x[:, 0]]), link=link)
     except (NotEstimable, np.linalg.LinAlgError):
         return None
-
-
-def average_effect(
-    link: Any, coefficients: np.ndarray, covariance: np.ndarray, x: np.ndarray
-) -> tuple[float, float]:
-    """Return the mean difference of fitted means with column 0 set to 1 and to 0, and its SE.
-
-    This is g-computation. The SE is by the delta method with the gradient mean(X1 mu1') -
-    mean(X0 mu0'), where mu' is the derivative of the mean by its linear predictor: mu (1 - mu) for
-    the logit.
-    """
-    with_arm, without = x.copy(), x.copy()
-    with_arm[:, 0], without[:, 0] = 1.0, 0.0
-    eta1, eta0 = with_arm @ coefficients, without @ coefficients
-    slope1, slope0 = link.inverse_deriv(eta1), link.inverse_deriv(eta0)
-    gradient = (slope1 @ with_arm - slope0 @ without) / len(x)
-    difference = float((link.inverse(eta1) - link.inverse(eta0)).mean())
-    return difference, float(np.sqrt(gradient @ covariance @ gradient))

@@ -15,7 +15,8 @@ from scipy import optimize, special, stats
 from analysis.inference.difference import design_matrix, two_arm_table
 from analysis.inference.ols import robust_covariance
 from analysis.inference.table_checks import NotEstimable, check_columns, list_names
-from analysis.regression.beta import average_effect, beta_effect, link_of
+from analysis.regression.beta import beta_effect
+from analysis.regression.g_computation import average_effect, link_of
 from analysis.schema.columns import unit_of
 
 _MAX_SCORE = 1e-3
@@ -173,7 +174,9 @@ def fractional_logit_effect(
         except np.linalg.LinAlgError:
             step = np.full_like(coefficients, np.inf)
         if not np.all(np.abs(coefficients + step) < 30):
-            raise NotEstimable("an arm lies wholly at 0 or 1, so its log odds are infinite")
+            raise NotEstimable(
+                "all outcomes of an arm or block are 0 or all are 1: infinite log odds"
+            )
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-12:
             break

@@ -1,4 +1,4 @@
-"""A small recorded campaign, written straight into MLflow as ``analysis.schema`` says."""
+"""Fixtures: a small recorded campaign, written to MLflow as ``analysis.schema`` defines it."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ def test_repeating_every_row_changes_neither_estimate_nor_error(table: MakeTable
 def test_clusters_across_arms_or_blocks_are_refused_by_name(table: MakeTable) -> None:
     rows = repeated(table(3, 1), 3)
     rows.loc[0, "arm"] = "b"
-    with pytest.raises(ValueError, match="unit_id b0/a0 lies in more than one arm"):
+    with pytest.raises(ValueError, match="unit_id b0/a0 has rows in more than one arm"):
         clustered_difference(rows, OUTCOME, **PAIR)
     rows = repeated(table(3, 1), 3)
     rows.loc[0, "block"] = "elsewhere"
-    with pytest.raises(ValueError, match="lies in more than one block"):
+    with pytest.raises(ValueError, match="has rows in more than one block"):
         clustered_difference(rows, OUTCOME, **PAIR)
 
 

@@ -22,7 +22,7 @@ PAIR = {"arm": "a", "against": "b"}
 MakeTable = Callable[..., pd.DataFrame]
 
 
-def test_one_block_of_what_is_no_fraction_gives_welchs_test_and_interval(
+def test_one_block_of_a_distance_gives_welchs_test_and_interval(
     table: MakeTable,
 ) -> None:
     units = table(per_cell=6, blocks=1).rename(columns={OUTCOME: DISTANCE})
@@ -37,7 +37,7 @@ def test_one_block_of_what_is_no_fraction_gives_welchs_test_and_interval(
     )
 
 
-def test_the_interval_of_a_fraction_is_made_of_those_of_the_arms_by_hand(table: MakeTable) -> None:
+def test_the_interval_of_a_fraction_combines_the_limits_of_the_arms(table: MakeTable) -> None:
     units = table(per_cell=6, blocks=1)
     found, ends = difference_in_means(units, OUTCOME, **PAIR), []
     for arm in "ab":
@@ -55,7 +55,7 @@ def test_the_interval_of_a_fraction_is_made_of_those_of_the_arms_by_hand(table: 
     assert found.estimate == pytest.approx(100 * (m1 - m0))
 
 
-def test_no_interval_of_fractions_leaves_what_is_possible() -> None:
+def test_intervals_of_fractions_stay_within_100_points() -> None:
     y = [0.0, 0.0, 0.9, 1.0, 1.0, 1.0, 0.95, 1.0]
     frame = pd.DataFrame({"unit_id": range(8), "arm": [*"aaaabbbb"], OUTCOME: y, "block": "x"})
     found = difference_in_means(frame, OUTCOME, **PAIR)
@@ -64,7 +64,7 @@ def test_no_interval_of_fractions_leaves_what_is_possible() -> None:
 
 @pytest.mark.parametrize("end", [0.0, 1.0])
 def test_an_arm_whose_outcomes_are_all_0_or_all_1_gets_a_symmetric_interval(end: float) -> None:
-    """Limits of the other arm never reach 0 or 1, so no difference at all would be excluded."""
+    """Limits of the other arm never reach 0 or 1, so they would exclude 0 for any outcomes."""
     flat, other = [end] * 8, [*[end] * 7, abs(end - 1 / 24)]
     frame = pd.DataFrame({"arm": [*"aaaaaaaabbbbbbbb"], OUTCOME: flat + other, "block": "x"})
     found = difference_in_means(frame.assign(unit_id=range(16)), OUTCOME, **PAIR)
@@ -81,9 +81,7 @@ def test_an_arm_whose_outcomes_are_all_0_or_all_1_gets_a_symmetric_interval(end:
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7])
 @pytest.mark.parametrize("value", [23 / 24, 1 / 3, 0.1])
-def test_outcomes_that_are_all_the_same_have_no_error_whatever_rounding_says(
-    n: int, value: float
-) -> None:
+def test_equal_outcomes_have_no_error_in_spite_of_rounding(n: int, value: float) -> None:
     frame = pd.DataFrame({"arm": ["a"] * n + ["b"] * n, OUTCOME: value, "block": "x"})
     with pytest.raises(NotEstimable, match="does not vary"):
         difference_in_means(frame.assign(unit_id=range(2 * n)), OUTCOME, **PAIR)
@@ -92,7 +90,7 @@ def test_outcomes_that_are_all_the_same_have_no_error_whatever_rounding_says(
         difference_in_means(pairs, OUTCOME, **PAIR)
 
 
-def test_p_and_interval_are_one_test(table: MakeTable) -> None:
+def test_p_inverts_the_interval(table: MakeTable) -> None:
     units = table(per_cell=4, blocks=2, seed=5)
     found = difference_in_means(units, OUTCOME, **PAIR)
     ends = found.bounds(1 - found.p)
@@ -101,7 +99,7 @@ def test_p_and_interval_are_one_test(table: MakeTable) -> None:
     assert found.p_above(found.bounds(0.9)[1]) == pytest.approx(0.95)
 
 
-def test_many_outcomes_at_once_have_the_p_of_each(table: MakeTable) -> None:
+def test_p_of_many_columns_are_those_of_each(table: MakeTable) -> None:
     units = table(per_cell=4, blocks=2)
     y = np.random.default_rng(1).beta(8, 2, (len(units), 5))
     tables = [units.assign(**{OUTCOME: column}) for column in y.T]
@@ -225,7 +223,9 @@ def test_matched_pairs_give_the_paired_t_interval(table: MakeTable) -> None:
     assert (found.df, found.low, found.high) == pytest.approx((6, bounds.low, bounds.high))
 
 
-def test_units_count_in_their_allocated_arm_unless_a_column_is_named(table: MakeTable) -> None:
+def test_units_count_in_their_allocated_arm_unless_told_otherwise(
+    table: MakeTable,
+) -> None:
     units = table().assign(received=lambda t: t["arm"])
     units.loc[0, "received"] = "b"
     intended = difference_in_means(units, OUTCOME, **PAIR)

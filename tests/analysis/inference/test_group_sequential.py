@@ -23,16 +23,14 @@ from analysis.inference.group_sequential import (
         ("pocock", 5, [2.438, 2.427, 2.410, 2.397, 2.386]),
     ],
 )
-def test_boundaries_are_the_published_ones(
-    spending: str, looks: int, published: list[float]
-) -> None:
+def test_boundaries_equal_published_ones(spending: str, looks: int, published: list[float]) -> None:
     fractions = [(k + 1) / looks for k in range(looks)]
     total = [spent_error(f, 0.05, spending) for f in fractions]
     found = normal_boundaries(fractions, list(np.diff([0.0, *total])))
     assert found == pytest.approx(published, abs=1.5e-3)
 
 
-def test_thresholds_spend_alpha_in_all_and_the_first_is_obrien_flemings() -> None:
+def test_thresholds_add_up_to_alpha_and_the_first_is_obrien_flemings() -> None:
     plan = plan_looks([2, 4, 6], blocks=6, per_arm=(5, 5), alpha=0.05, spending="obrien_fleming")
     assert sum(look.threshold for look in plan) == pytest.approx(0.05)
     assert plan[0].threshold == pytest.approx(0.000207, abs=5e-7)
@@ -40,7 +38,7 @@ def test_thresholds_spend_alpha_in_all_and_the_first_is_obrien_flemings() -> Non
     assert all(look.normal_p >= look.threshold - 1e-9 for look in plan)
 
 
-def test_a_look_that_can_never_stop_is_refused_with_the_look_that_could() -> None:
+def test_a_look_that_can_never_stop_is_refused_and_the_first_that_can_is_named() -> None:
     with pytest.raises(ValueError, match="look after 1 blocks can never stop.*after 3 blocks or"):
         plan_looks([1, 2, 3], blocks=3, per_arm=(4, 4), alpha=0.05, spending="obrien_fleming")
     with pytest.raises(ValueError, match="must increase and end with all 4 blocks"):
@@ -49,7 +47,7 @@ def test_a_look_that_can_never_stop_is_refused_with_the_look_that_could() -> Non
         spent_error(0.5, 0.05, "uniform")
 
 
-def test_exact_rule_keeps_alpha_over_looks_and_unspent_looking_does_not() -> None:
+def test_the_rule_keeps_alpha_over_looks_and_uncorrected_looks_do_not() -> None:
     rng = np.random.default_rng(0)
     plan = plan_looks([2, 4, 6], blocks=6, per_arm=(3, 3), alpha=0.05, spending="pocock")
     signs = np.array(np.meshgrid(*[[0, 1]] * 6)).reshape(6, -1).T
@@ -61,7 +59,7 @@ def test_exact_rule_keeps_alpha_over_looks_and_unspent_looking_does_not() -> Non
             part = chosen @ rng.normal(size=6)
             own = part[rng.integers(len(part))]
             reference = np.add.outer(reference, part).ravel()
-            if len(reference) > 4000:  # sample the replay, as the package does
+            if len(reference) > 4000:  # sample reallocations, as the package does
                 reference = rng.choice(reference, 4000)
             observed += own
             hits.append(np.mean(np.abs(reference) >= abs(observed) - 1e-12))
@@ -72,7 +70,7 @@ def test_exact_rule_keeps_alpha_over_looks_and_unspent_looking_does_not() -> Non
 
 
 @pytest.mark.parametrize("effect", [0.0, 2.5])
-def test_stagewise_interval_misses_as_often_on_either_side_after_a_stop(effect: float) -> None:
+def test_stagewise_interval_misses_equally_often_on_both_sides_after_a_stop(effect: float) -> None:
     """A score process of drift ``effect`` is stopped as planned; 20,000 trials, exact to 0.2 %."""
     plan = plan_looks([2, 4, 6], blocks=6, per_arm=(5, 5), alpha=0.05, spending="pocock")
     rng, trials = np.random.default_rng(3), 20_000
@@ -93,7 +91,7 @@ def test_stagewise_interval_misses_as_often_on_either_side_after_a_stop(effect: 
         look = plan[k]
         estimate, se = scores / look.fraction, 1 / np.sqrt(look.fraction)
         plain += np.array([np.sum(s * (estimate - effect) > 1.96 * se) for s in (1, -1)])
-        # an interval moves with its estimate, so the estimates that cover lie between two of them
+        # limits increase with the estimate, so the estimates that cover are an interval
         ends = []
         for side in (0, 1):
             options = {"se": se, "level": 0.95}
@@ -101,8 +99,10 @@ def test_stagewise_interval_misses_as_often_on_either_side_after_a_stop(effect: 
             def miss(e: float, look=look, side=side, options=options) -> float:
                 return stagewise_interval(plan, look, estimate=e, **options)[side] - effect
 
-            around = (effect - 9, effect + 9)  # late looks leave a side open: effects so far off
-            never, always = miss(around[1]) < 0, miss(around[0]) > 0  # would have stopped it before
+            # a limit that stays on one side of the effect within 9 gives an open end: trials with
+            # estimates farther away would have stopped at an earlier look
+            around = (effect - 9, effect + 9)
+            never, always = miss(around[1]) < 0, miss(around[0]) > 0
             open_end = np.inf if never else -np.inf
             ends.append(open_end if never or always else root_scalar(miss, bracket=around).root)
         missed += np.array([np.sum(estimate > ends[0]), np.sum(estimate < ends[1])])

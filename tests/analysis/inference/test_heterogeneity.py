@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.inference.heterogeneity import ClassEffect, Heterogeneity, class_heterogeneity
+from analysis.inference.heterogeneity import class_heterogeneity
 from analysis.inference.multiplicity import benjamini_hochberg
 from analysis.inference.table_checks import NotEstimable
-from analysis.report.figures import class_figure
 
 PAIR = {"arm": "a", "against": "b", "seed": 1}
 
@@ -24,7 +22,7 @@ def draw(effects: list[float], seed: int = 0, per_cell: int = 4, blocks: int = 2
         levels = rng.uniform(0.5, 0.7, len(effects))
         for arm in "ab":
             for i in range(per_cell):
-                shift = rng.normal(0, 0.05)  # of the run, shared by its classes
+                shift = rng.normal(0, 0.05)  # shared by all classes of a run
                 for c, effect in enumerate(effects):
                     mean = np.clip(levels[c] + shift - effect * (arm == "a"), 0, 1)
                     row = (f"b{b}/{arm}{i}", f"b{b}", arm, c, 40, rng.binomial(40, mean))
@@ -71,29 +69,9 @@ def test_shrunken_effects_lie_between_the_raw_one_and_the_blocks_mean() -> None:
     assert "6 classes" in str(found)
 
 
-def test_a_unit_without_a_class_is_not_compared() -> None:
+def test_units_with_different_classes_are_refused() -> None:
     classes = draw([0.1, 0.2])
     with pytest.raises(NotEstimable, match="not measured on the same classes"):
         class_heterogeneity(classes.iloc[1:], **PAIR)
     with pytest.raises(NotEstimable, match="two finished units of each arm"):
         class_heterogeneity(draw([0.1, 0.2], per_cell=1), **PAIR)
-
-
-def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
-    effects = [
-        ClassEffect(block=b, name=n, raw=r, shrunken=r / 2, p=0.5, adjusted_p=0.9)
-        for b, names in (("x", "123"), ("y", "12"))
-        for n, r in zip(names, (-4.0, 2.0, 8.0), strict=False)
-    ]
-    found = Heterogeneity(
-        arm="a", against="b", omnibus_p=0.5, spread=1.0, noise=2.0, exact=True,
-        classes=tuple(effects),
-    )  # fmt: skip
-    svg = class_figure(found)
-    assert [svg.count(f"block {b}<") for b in "xy"] == [1, 1]
-    filled = re.findall(r'y="([\d.]+)" style="fill: var', svg)[:5]  # the last is in the legend
-    hollow = re.findall(r'y="([\d.]+)" style="fill-opacity: 0', svg)[:5]
-    assert (len(filled), len(hollow)) == (5, 5)
-    shrunken, raw = np.diff(np.array(filled[:3], float)), np.diff(np.array(hollow[:3], float))
-    assert raw == pytest.approx(2 * shrunken, rel=1e-4)  # drawn to one scale
-    assert (raw < 0).all()  # larger effects are higher

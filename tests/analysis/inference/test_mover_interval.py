@@ -1,4 +1,4 @@
-"""Limits of a difference from limits of its parts: against t and Newcombe's published intervals."""
+"""MOVER intervals, against t intervals and Newcombe's published example."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def test_limits_recover_newcombes_example() -> None:
 def test_the_scale_removes_the_skewness_of_studentised_beta_means(
     mean: float, precision: float
 ) -> None:
-    """Hall (1992): what is left of the term in T^2, with the third moment of scipy's Beta."""
+    """Hall (1992): the remaining term in T^2, with the third moment of scipy's Beta."""
     beta = stats.beta(mean * precision, (1 - mean) * precision)
     skewness, sd, c = float(beta.stats(moments="s")), float(beta.std()), 1e-3
     low, high = mover.mean_limits(mean, sd, c, fraction=True)  # of one outcome: n = 1, s = sd
     # m - u = T s with T = c + skewness T^2 / 3 at first order, so the limits bend by this much
     bend = ((high - mean) - (mean - low)) / (c**2 * sd)
-    asked = 2 * skewness / 3
-    assert bend == pytest.approx(asked * (precision + 2) / (precision + 1), rel=1e-3)
+    expected = 2 * skewness / 3
+    assert bend == pytest.approx(expected * (precision + 2) / (precision + 1), rel=1e-3)
 
 
 @given(MEANS, ERRORS, MEANS, ERRORS, st.floats(-0.9, 0.9))
-def test_the_critical_value_puts_an_end_where_it_was_asked(
+def test_the_critical_value_puts_an_end_at_the_value(
     m1: float, s1: float, m0: float, s0: float, value: float
 ) -> None:
     c = float(mover.critical_value((m1, s1), (m0, s0), value, fraction=True))
@@ -63,7 +63,7 @@ def test_the_critical_value_puts_an_end_where_it_was_asked(
 
 
 @given(MEANS, ERRORS, MEANS, ERRORS, st.floats(0.1, 50))
-def test_ends_are_differences_of_fractions_and_mirror(
+def test_limits_stay_within_2_and_mirror_and_widen_with_c(
     m1: float, s1: float, m0: float, s0: float, c: float
 ) -> None:
     low, high = mover.difference_limits((m1, s1), (m0, s0), c, fraction=True)

@@ -29,7 +29,7 @@ def test_benjamini_hochberg_equals_statsmodels() -> None:
 
 
 def test_max_t_equals_brute_force_step_down() -> None:
-    """Westfall & Young (1993), Algorithm 4.1, one allocation at a time."""
+    """Westfall & Young (1993), Algorithm 4.1, each reallocation by itself."""
     rng = np.random.default_rng(4)
     y = rng.uniform(size=(8, 3))
     y[:4, 0] -= 0.4
@@ -54,7 +54,7 @@ def test_max_t_equals_brute_force_step_down() -> None:
     assert found.p["o1"] == pytest.approx(single.p)
 
 
-def test_max_t_of_one_outcome_adjusts_nothing_and_copies_cost_nothing(table: MakeTable) -> None:
+def test_max_t_adjusts_neither_one_outcome_nor_copies_of_it(table: MakeTable) -> None:
     units = table(3, 2, means=(0.74, 0.8)).assign(copy=lambda t: 0.5 * t[OUTCOME])
     one = max_t(units, [OUTCOME], arm="a", against="b", seed=1)
     two = max_t(units, [OUTCOME, "copy"], arm="a", against="b", seed=1)
@@ -85,7 +85,7 @@ def test_dunnett_in_one_block_equals_scipy() -> None:
     assert found.df == 15
 
 
-def test_dunnett_critical_value_is_the_published_one() -> None:
+def test_dunnett_critical_values_equal_published_ones() -> None:
     """Dunnett (1964), Table II: two-sided 5 % points for 10 and 20 degrees of freedom."""
     from analysis.inference.multiplicity import _dunnett_critical
 
@@ -93,7 +93,7 @@ def test_dunnett_critical_value_is_the_published_one() -> None:
         assert _dunnett_critical(0.95, m, 0.5, df) == pytest.approx(value, abs=0.006)
 
 
-def test_dunnett_takes_out_blocks_and_needs_every_arm_in_them() -> None:
+def test_dunnett_ignores_block_levels_and_needs_every_arm_in_every_block() -> None:
     units = three_arms(4, blocks=2)
     moved = units.assign(**{OUTCOME: units[OUTCOME] - 0.2 * (units["block"] == "b1")})
     first, second = (dunnett(u, OUTCOME, arms=["x", "y"], against="c") for u in (units, moved))

@@ -15,7 +15,7 @@ PAIR = {"arm": "a", "against": "b"}
 
 
 def test_two_one_sided_tests_equal_statsmodels(table: Callable[..., pd.DataFrame]) -> None:
-    distance = "standard/delta_eval"  # no fraction, so that limits are those of t
+    distance = "standard/delta_eval"  # not a fraction, so its limits are those of t
     units = table(6, 1, means=(0.79, 0.8), seed=3).rename(columns={"standard/att_acc_1": distance})
     found = margin_test(units, distance, **PAIR, margin=0.08)
     groups = [units.loc[units["arm"] == a, distance] for a in "ab"]
@@ -26,7 +26,7 @@ def test_two_one_sided_tests_equal_statsmodels(table: Callable[..., pd.DataFrame
     assert found.equivalent == (found.low > -0.08 and found.high < 0.08)
 
 
-def test_margins_of_a_fraction_go_with_its_bounds(table: Callable[..., pd.DataFrame]) -> None:
+def test_verdicts_on_a_fraction_agree_with_its_bounds(table: Callable[..., pd.DataFrame]) -> None:
     units = table(6, 1, means=(0.79, 0.8), seed=3).rename(columns={"standard/att_acc_1": OUTCOME})
     for margin in (0.01, 0.04, 0.08, 0.3):
         found = margin_test(units, OUTCOME, **PAIR, margin=margin)
@@ -34,7 +34,7 @@ def test_margins_of_a_fraction_go_with_its_bounds(table: Callable[..., pd.DataFr
         assert found.equivalent == (found.low > -100 * margin and found.high < 100 * margin)
 
 
-def test_a_loss_beyond_the_margin_is_not_shown_to_be_harmless(
+def test_a_loss_beyond_the_margin_is_not_noninferior(
     table: Callable[..., pd.DataFrame],
 ) -> None:
     units = table(6, 1, means=(0.6, 0.9)).rename(columns={"standard/att_acc_1": OUTCOME})

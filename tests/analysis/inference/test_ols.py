@@ -69,7 +69,7 @@ def test_a_unit_of_leverage_one_has_coefficients_but_no_robust_errors(kind: str)
 
 
 def lone_unit(per_arm: int = 3) -> pd.DataFrame:
-    """Three arms; one unit of the first arm alone differs in accuracy."""
+    """Draw three arms of which one unit alone differs in accuracy."""
     rng = np.random.default_rng(3)
     rows = [(f"{a}{i}", "x", a, rng.uniform(0.4, 0.6), 0.5) for a in "abc" for i in range(per_arm)]
     table = pd.DataFrame(rows, columns=["unit_id", "block", "arm", OUTCOME, "clean_acc"])
@@ -139,7 +139,7 @@ def test_cr2_of_single_rows_is_hc2() -> None:
 
 
 def clusters(blocks: dict[str, str]) -> pd.DataFrame:
-    """Two rows a cluster; ``blocks`` gives the arms of the clusters of each block."""
+    """Draw two rows a cluster; ``blocks`` gives the arms of the clusters of each block."""
     rng = np.random.default_rng(4)
     rows = [
         (f"{b}{i}", b, arm, rng.uniform(0.4, 0.6))

@@ -90,7 +90,7 @@ def test_p_ignores_block_levels_row_order_and_scale(table: MakeTable) -> None:
     assert swapped.p == pytest.approx(p)
 
 
-def test_ties_on_a_coarse_grid_count_in_spite_of_rounding(table: MakeTable) -> None:
+def test_ties_count_in_spite_of_rounding(table: MakeTable) -> None:
     units = table(4, 2, means=(0.8, 0.8), seed=2)
     units[OUTCOME] = np.round(units[OUTCOME] * 12) / 12
     p, _ = brute_force(units)

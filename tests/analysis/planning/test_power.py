@@ -31,7 +31,7 @@ def test_a_design_that_no_data_can_decide_is_marked() -> None:
     assert "no data can be significant, the smallest p is 0.1" in str(found)
 
 
-def test_p_of_many_outcomes_are_those_of_the_report() -> None:
+def test_p_of_many_columns_are_those_of_each() -> None:
     rng = np.random.default_rng(5)
     rows = [(f"{b}{i}", b, "ab"[i % 3 > 0]) for b in "xy" for i in range(6)]
     units = pd.DataFrame(rows, columns=["unit_id", "block", "arm"])

@@ -1,4 +1,4 @@
-"""The Beta regression, against published fits of R's betareg and against its own algebra."""
+"""Beta regression, against published fits of R's betareg and against its own algebra."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_precision_submodels_match_betareg() -> None:
         _ = fit.phi
 
 
-def test_links_change_the_scale_and_hardly_the_effect(table: MakeTable) -> None:
+def test_links_change_the_coefficient_and_hardly_the_effect(table: MakeTable) -> None:
     units = table(8, 2)
     logit = beta_effect(units, OUTCOME, **PAIR)
     for link in ("probit", "cloglog", "loglog", "cauchit"):
@@ -117,7 +117,7 @@ def test_quantile_residuals_are_standard_normal_under_the_model() -> None:
     assert stats.kstest(quantile_residuals(fit_beta(y, x), y, x), "norm").pvalue > 0.05
 
 
-def test_the_unit_that_fits_worst_is_named(table: MakeTable) -> None:
+def test_the_unit_with_the_largest_residual_is_named(table: MakeTable) -> None:
     units = table(8, 2)
     units.loc[units["unit_id"] == "b1/a3", OUTCOME] = 0.05
     found = beta_effect(units, OUTCOME, **PAIR)

@@ -1,4 +1,4 @@
-"""Correlations of leakage with accuracy: what clusters do to them, and the slope's errors."""
+"""Correlations of leakage with accuracy, over clusters and within; slopes by statsmodels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.regression.correlation import associate, explained_variance
 
 @pytest.fixture
 def clusters() -> pd.DataFrame:
-    """Two arms far apart; inside an arm leakage and accuracy are unrelated."""
+    """Return two arms far apart; within an arm leakage and accuracy are unrelated."""
     rng = np.random.default_rng(0)
     arm = np.repeat(["a", "b"], 40)
     shift = np.where(arm == "a", 0.0, 0.6)
@@ -26,7 +26,7 @@ def clusters() -> pd.DataFrame:
     )
 
 
-def test_clusters_make_a_pooled_correlation_that_is_absent_within_arms(
+def test_distant_arms_correlate_over_all_units_and_not_within_arms(
     clusters: pd.DataFrame,
 ) -> None:
     found = associate(clusters, "leakage", "robust")

@@ -52,7 +52,7 @@ def test_both_trend_tests_keep_their_size() -> None:
         assert np.mean(np.array(p) <= 0.1) < 0.17
 
 
-def test_two_doses_are_no_trend() -> None:
+def test_fewer_than_three_doses_are_refused() -> None:
     with pytest.raises(NotEstimable, match="three doses or more, got .0.0, 1.0."):
         fit_dose_response(doses_table(0.0), OUTCOME, {"none": 0.0, "low": 1.0}, seed=1)
     units = doses_table(0.0)

@@ -80,14 +80,14 @@ def test_counts_of_zero_and_n_are_fitted(table: MakeTable) -> None:
     assert "beta-binomial" in str(found)
 
 
-def test_counts_that_cannot_be_are_named(table: MakeTable) -> None:
+def test_impossible_counts_are_refused_by_name(table: MakeTable) -> None:
     units = with_counts(table())
     units.loc[2, "k"] = 97
     with pytest.raises(ValueError, match="0 <= k <= n and n > 0, not so for b0/a2"):
         beta_binomial_effect(units, "k", "n", **PAIR)
 
 
-def test_binomial_counts_have_no_precision_to_estimate() -> None:
+def test_binomial_counts_have_no_estimable_precision() -> None:
     k = np.array([5.0, 5, 5, 5, 8, 8, 8, 8])
     x = np.column_stack([np.repeat([1.0, 0.0], 4), np.ones(8)])
     with pytest.raises(NotEstimable, match="no more than binomial"):
@@ -95,7 +95,7 @@ def test_binomial_counts_have_no_precision_to_estimate() -> None:
 
 
 def test_saturated_fractional_logit_is_the_difference_in_means(table: MakeTable) -> None:
-    """And its HC2 error is Welch's."""
+    """Its HC2 error is Welch's."""
     units = table(5, 1)
     found = fractional_logit_effect(units, OUTCOME, **PAIR)
     plain = difference_in_means(units, OUTCOME, **PAIR)
@@ -112,14 +112,14 @@ def test_blocked_fractional_logit_has_the_coefficients_of_statsmodels_glm(table:
     assert fractional_logit_effect(units, OUTCOME, **PAIR).estimate == pytest.approx(effect)
 
 
-def test_fractional_logit_takes_zeros_but_not_an_arm_of_them(table: MakeTable) -> None:
+def test_fractional_logit_fits_zeros_but_not_an_arm_of_zeros(table: MakeTable) -> None:
     units = table(4, 1)
     units.loc[0, OUTCOME] = 0.0
     assert fractional_logit_effect(units, OUTCOME, **PAIR).estimate == pytest.approx(
         difference_in_means(units, OUTCOME, **PAIR).estimate
     )
     units.loc[units["arm"] == "a", OUTCOME] = 0.0
-    with pytest.raises(NotEstimable, match="wholly at 0 or 1"):
+    with pytest.raises(NotEstimable, match="of an arm or block are 0 or all are 1"):
         fractional_logit_effect(units, OUTCOME, **PAIR)
 
 

@@ -16,7 +16,7 @@ ROBUST = ["robust_acc/0.0025", "robust_acc/0.005"]
 
 
 def defenses(n: int = 5, per: int = 4, seed: int = 0) -> pd.DataFrame:
-    """Defenses along one axis: leakage, clean and robust accuracies fall together."""
+    """Draw defenses along one axis: leakage, clean and robust accuracies fall together."""
     rng = np.random.default_rng(seed)
     rows = []
     for d in range(n):
@@ -79,7 +79,7 @@ def test_collinear_accuracies_show_in_the_vif_and_unbounded_partial_costs() -> N
         assert "partial" in str(cost)
 
 
-def test_simple_reverse_and_partial_slopes_differ_and_are_what_they_say() -> None:
+def test_simple_and_reverse_slopes_equal_polyfit_and_partial_ones_differ() -> None:
     units = defenses()
     cost = cost_table(units, LEAKAGE, CLEAN, ROBUST)[0]
     x, y = units[ROBUST[0]].to_numpy(), units[LEAKAGE].to_numpy()
@@ -90,7 +90,7 @@ def test_simple_reverse_and_partial_slopes_differ_and_are_what_they_say() -> Non
     assert abs(cost.partial / cost.simple) > 1.5
 
 
-def test_too_few_units_or_constant_leakage_are_not_a_model() -> None:
+def test_too_few_units_and_constant_columns_are_refused() -> None:
     units = defenses(n=2, per=2)
     with pytest.raises(NotEstimable, match="4 units leave no degree of freedom for 4"):
         fit_leakage_model(units, LEAKAGE, CLEAN, ROBUST)

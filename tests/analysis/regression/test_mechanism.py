@@ -20,7 +20,7 @@ PAIR = {"arm": "t", "against": "c"}
 def trial(
     per_cell: int = 6, strength: float = 0.4, seed: int = 0, arms: str = "ctp", beta: float = 0.5
 ) -> pd.DataFrame:
-    """Leakage follows robust accuracy by ``beta`` and both have a common cause of error."""
+    """Draw leakage as ``beta`` times robust accuracy, both with one common error."""
     rng = np.random.default_rng(seed)
     rows = []
     for b in range(2):
@@ -53,7 +53,7 @@ def test_wald_ratio_is_the_ratio_of_effects_and_2sls() -> None:
     assert "exclusion" in str(found)
 
 
-def test_anderson_rubin_ends_are_where_the_effect_just_vanishes() -> None:
+def test_at_an_end_of_the_anderson_rubin_set_the_effect_is_just_significant() -> None:
     units = trial(arms="ct", per_cell=5)
     found = wald_ratio(units, LEAKAGE, ROBUST, **PAIR)
     (ends,) = found.anderson_rubin.pieces
@@ -110,7 +110,7 @@ def test_fewer_instruments_than_mediators_are_refused() -> None:
         two_stage(trial(), LEAKAGE, [ROBUST, CLEAN], arms=["c", "t"])
 
 
-def test_a_mediator_of_the_same_mean_in_both_arms_divides_nothing() -> None:
+def test_a_mediator_with_equal_means_has_no_ratio() -> None:
     units = trial(arms="ct")
     by_rank = units.groupby(["block", "arm"]).cumcount()
     same = units.assign(**{ROBUST: np.where(by_rank == 0, 1 / 72, 0.0)})  # one hit in each cell
@@ -120,13 +120,13 @@ def test_a_mediator_of_the_same_mean_in_both_arms_divides_nothing() -> None:
         two_stage(same, LEAKAGE, [ROBUST], arms=["c", "t"])
 
 
-def test_leakage_of_nothing_says_nothing_of_exclusion() -> None:
+def test_constant_leakage_is_refused() -> None:
     units = trial().assign(**{LEAKAGE: 0.0})
     with pytest.raises(NotEstimable, match="does not vary within blocks"):
         two_stage(units, LEAKAGE, [ROBUST], arms=["c", "t", "p"])
 
 
-def test_mediation_adds_up_and_prints_what_it_assumes() -> None:
+def test_mediation_adds_up_and_prints_its_assumptions() -> None:
     units = trial(arms="ct", seed=3)
     found = mediation(units, LEAKAGE, ROBUST, **PAIR)
     assert found.indirect + found.direct == pytest.approx(found.total)

@@ -1,0 +1,31 @@
+"""Figures of the report: what each mark of a figure stands for."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from analysis.inference.heterogeneity import ClassEffect, Heterogeneity
+from analysis.report.figures import class_figure
+
+
+def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
+    effects = [
+        ClassEffect(block=b, name=n, raw=r, shrunken=r / 2, p=0.5, adjusted_p=0.9)
+        for b, names in (("x", "123"), ("y", "12"))
+        for n, r in zip(names, (-4.0, 2.0, 8.0), strict=False)
+    ]
+    found = Heterogeneity(
+        arm="a", against="b", omnibus_p=0.5, spread=1.0, noise=2.0, exact=True,
+        classes=tuple(effects),
+    )  # fmt: skip
+    svg = class_figure(found)
+    assert [svg.count(f"block {b}<") for b in "xy"] == [1, 1]
+    filled = re.findall(r'y="([\d.]+)" style="fill: var', svg)[:5]  # the last is in the legend
+    hollow = re.findall(r'y="([\d.]+)" style="fill-opacity: 0', svg)[:5]
+    assert (len(filled), len(hollow)) == (5, 5)
+    shrunken, raw = np.diff(np.array(filled[:3], float)), np.diff(np.array(hollow[:3], float))
+    assert raw == pytest.approx(2 * shrunken, rel=1e-4)  # drawn to one scale
+    assert (raw < 0).all()  # larger effects are higher
