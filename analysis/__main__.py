@@ -1,4 +1,7 @@
-"""Conclude a recorded campaign: ``python -m analysis CAMPAIGN --tracking-uri URI [--out DIR]``."""
+"""Write the report of a recorded campaign.
+
+Usage: ``python -m analysis CAMPAIGN --tracking-uri URI [--out FOLDER] [--no-log]``.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,26 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the verdict and where the page is; return 2 and one line where there is none."""
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    """Print the verdict and the path of the page; return 2 after one line on an error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis", description="Write the report of a recorded campaign."
+    )
     parser.add_argument("campaign", help="name of the MLflow experiment")
     parser.add_argument("--tracking-uri", required=True, help="sqlite:///FILE or http://HOST:PORT")
     parser.add_argument("--out", type=Path, help="folder of the report (default: report/CAMPAIGN)")
     parser.add_argument(
-        "--no-log", action="store_true", help="leave the record as it is: no artifacts, no look"
+        "--no-log",
+        action="store_true",
+        help="do not write the look and the report to the record",
     )
     options = parser.parse_args(arguments)
-
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
     from analysis.report.page import conclude
 
     folder = options.out or Path("report") / options.campaign
     try:
         report = conclude(options.tracking_uri, options.campaign, folder, log=not options.no_log)
-    except (ValueError, OSError, ImportError, MlflowException, SQLAlchemyError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{report.verdict}\n{report.page}")

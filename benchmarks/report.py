@@ -94,6 +94,7 @@ def fill(folder: Path, units: int) -> str:
     client.log_text(parent, table, schema.ALLOCATION_FILE)
     tags = {
         schema.KIND_TAG: schema.KIND_CAMPAIGN,
+        schema.RECORD_VERSION_TAG: schema.RECORD_VERSION,
         "campaign": "benchmark",
         "protocol_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "allocation_sha256": hashlib.sha256(table.encode()).hexdigest(),

@@ -131,7 +131,7 @@ def table_of() -> Callable[..., str]:
         found = client.search_runs([experiment.experiment_id], query)
         ids = [run.data.tags["unit_id"] for run in found]
         assert sorted(ids) == sorted(row.unit_id for row in campaign.table)  # none stands twice
-        record = runs.load(uri, campaign.protocol.name)
+        record = runs.load_record(uri, campaign.protocol.name)
         assert set(record.units["status"]) == {schema.FINISHED}
         times = record.units.filter(regex=f"^{schema.SECONDS_PREFIX}").columns
         units = record.units.drop(columns=[*OF_THE_RUN, *times])

@@ -64,12 +64,9 @@ ALONE = {
     },
     "pyautoattack": {"atat_ray/robustness/autoattack.py"},
     "mlflow": {
-        "analysis/__main__.py",
         "analysis/record/address.py",
         "analysis/record/reader.py",
-        "analysis/report/looks.py",
-        "analysis/report/page.py",
-        "analysis/report/sweep.py",
+        "analysis/record/store.py",
         "trials/cli/doctor.py",
         "trials/tracking/connection.py",
         "trials/tracking/record.py",

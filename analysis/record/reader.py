@@ -1,74 +1,74 @@
-"""Read a campaign from MLflow into tables; nothing is written, not even a missing database."""
+"""Read the record of a campaign from MLflow into tables; nothing is written."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
 from analysis import schema
-from analysis.record.address import check_address, check_place
+from analysis.record.store import COMPLETE, Store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
-
-_PAGE = 1000
-_PARENT_TAG = "mlflow.parentRunId"
-_WHOLE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a campaign left behind. ``units`` has one row a unit of the allocation, in its order."""
+    """Record of one campaign.
+
+    ``units`` has one row for each unit of the allocation, in the order of the allocation.
+    """
 
     campaign: str
     protocol: dict[str, Any]
     allocation: pd.DataFrame  # schema.ALLOCATION_COLUMNS
-    units: pd.DataFrame  # allocation + status, reason, start_order, node, hashes + outcomes
-    classes: pd.DataFrame  # unit_id, block, arm + schema.CLASS_COLUMNS
+    units: pd.DataFrame  # allocation, status, reason, start_order, node, hashes, outcomes
+    classes: pd.DataFrame  # unit_id, block, arm, schema.CLASS_COLUMNS
     assets: list[dict[str, Any]]
-    tags: dict[str, str]  # schema.CAMPAIGN_TAGS of the parent run, and its looks
+    tags: dict[str, str]  # of the parent run: schema.CAMPAIGN_TAGS and looks
     read_artifact: Callable[[str, str], bytes]  # (unit_id, path in the unit's run) -> content
-    parent_run: str = ""  # MLflow id of the campaign's run
+    parent_run: str = ""  # MLflow id
 
     def picture(self, unit_id: str, inversion: str) -> bytes:
         """Return the PNG of a unit's reconstructions over their nearest training images."""
         return self.read_artifact(unit_id, f"{schema.PICTURES_FOLDER}/{inversion}.png")
 
 
-def load(tracking_uri: str, campaign: str) -> Record:
-    """Read the campaign's runs, tables and artifacts from the MLflow at ``tracking_uri``."""
-    check_address(tracking_uri)
-    from mlflow import MlflowClient
+def load_record(store: Store | str, campaign: str) -> Record:
+    """Read the protocol, tables and artifacts of a campaign.
 
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    client = MlflowClient(tracking_uri)
-    experiment_id = find_experiment(client, tracking_uri, campaign)
-    parent = _parent_run(client, experiment_id, campaign)
-    check_place(tracking_uri, parent, campaign)
-    allocation_csv = artifact(client, parent.info.run_id, schema.ALLOCATION_FILE)
-    protocol_json = artifact(client, parent.info.run_id, schema.PROTOCOL_FILE)
+    Args:
+        store: MLflow store, or its address: ``sqlite:///FILE`` or ``http://HOST:PORT``.
+        campaign: name of the MLflow experiment.
+
+    Raises:
+        ValueError: the store cannot be reached, holds no such campaign, or the record has another
+            version, was altered, or contradicts its allocation.
+    """
+    store = Store(store) if isinstance(store, str) else store
+    parent = store.parent(campaign, schema.KIND_CAMPAIGN)
+    run_id = parent.info.run_id
+    allocation_csv = store.read_bytes(run_id, schema.ALLOCATION_FILE)
+    protocol_json = store.read_bytes(run_id, schema.PROTOCOL_FILE)
     tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
     tags |= {k: v for k, v in parent.data.tags.items() if k.startswith(schema.LOOK_PREFIX)}
     _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
     _check_hash(schema.PROTOCOL_FILE, protocol_json, tags["protocol_sha256"])
 
     allocation = pd.read_csv(io.BytesIO(allocation_csv), dtype=str)
-    runs = _runs_by_unit(client, experiment_id, parent.info.run_id, allocation)
+    children = store.children(parent.info.experiment_id, run_id, schema.KIND_UNIT)
+    runs = _runs_by_unit(children, allocation)
     units = _unit_table(allocation, runs)
 
     def read_artifact(unit_id: str, path: str) -> bytes:
-        return _run_artifact(client, runs[unit_id], path)
+        run = runs[unit_id].info
+        return store.read_bytes(run.run_id, path, artifact_uri=run.artifact_uri)
 
     return Record(
         campaign=campaign,
@@ -76,77 +76,18 @@ def load(tracking_uri: str, campaign: str) -> Record:
         allocation=allocation,
         units=units,
         classes=_class_table(units, read_artifact),
-        assets=_assets(client, parent.info.run_id),
+        assets=_assets(store, run_id),
         tags=tags,
         read_artifact=read_artifact,
-        parent_run=parent.info.run_id,
+        parent_run=run_id,
     )
 
 
-def find_experiment(client: MlflowClient, uri: str, campaign: str) -> str:
-    experiment = client.get_experiment_by_name(campaign)
-    if experiment is not None and experiment.lifecycle_stage == "active":
-        return experiment.experiment_id
-    known = sorted(e.name for e in client.search_experiments() if e.name != "Default")
-    raise ValueError(
-        f"no campaign {campaign!r} at {uri!r}; "
-        + (f"known: {', '.join(known)}" if known else "no campaign is recorded there")
-    )
-
-
-def search(client: MlflowClient, experiment_id: str, kind: str) -> list[Run]:
-    """Return the experiment's runs of one kind, page by page."""
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            filter_string=f"tags.`{schema.KIND_TAG}` = '{kind}'",
-            max_results=_PAGE,
-            page_token=token,
-        )
-        runs.extend(page)
-        token = page.token
-        if not token:
-            return runs
-
-
-def _parent_run(client: MlflowClient, experiment_id: str, campaign: str) -> Run:
-    parents = search(client, experiment_id, schema.KIND_CAMPAIGN)
-    if len(parents) != 1:
-        raise ValueError(
-            f"experiment {campaign!r} must hold exactly one run tagged "
-            f"{schema.KIND_TAG}={schema.KIND_CAMPAIGN}, found {len(parents)}; "
-            "it is not a campaign of this platform, or two were recorded under one name"
-        )
-    return parents[0]
-
-
-def _run_artifact(client: MlflowClient, run: Run, path: str) -> bytes:
-    """Read an artifact; straight from the disk where the store keeps it there."""
-    place = urlsplit(run.info.artifact_uri or "")
-    if place.scheme in ("", "file"):
-        local = Path(unquote(place.path)) / path
-        if local.is_file():
-            return local.read_bytes()
-    return artifact(client, run.info.run_id, path)
-
-
-def artifact(client: MlflowClient, run_id: str, path: str) -> bytes:
-    from mlflow.exceptions import MlflowException
-
-    with TemporaryDirectory() as folder:
-        try:
-            return Path(client.download_artifacts(run_id, path, folder)).read_bytes()
-        except (MlflowException, OSError) as error:
-            raise ValueError(f"run {run_id} has no readable artifact {path!r}: {error}") from error
-
-
-def _assets(client: MlflowClient, run_id: str) -> list[dict[str, Any]]:
+def _assets(store: Store, run_id: str) -> list[dict[str, Any]]:
     """Read the evaluation models and priors; a campaign that has just begun has none yet."""
-    if schema.ASSETS_FILE not in [f.path for f in client.list_artifacts(run_id)]:
+    if not store.has_artifact(run_id, schema.ASSETS_FILE):
         return []
-    return json.loads(artifact(client, run_id, schema.ASSETS_FILE))
+    return json.loads(store.read_bytes(run_id, schema.ASSETS_FILE))
 
 
 def _check_hash(name: str, content: bytes, registered: str) -> None:
@@ -158,19 +99,15 @@ def _check_hash(name: str, content: bytes, registered: str) -> None:
         )
 
 
-def _runs_by_unit(
-    client: MlflowClient, experiment_id: str, parent_id: str, allocation: pd.DataFrame
-) -> dict[str, Run]:
-    """Map unit_id to its run, once that is whole; refuse second runs and units never allocated."""
+def _runs_by_unit(children: list[Run], allocation: pd.DataFrame) -> dict[str, Run]:
+    """Map unit_id to its complete run; refuse a second run, and one that was not allocated."""
     allocated = {u: (b, a) for u, b, a in allocation.itertuples(index=False, name=None)}
     if len(allocated) != len(allocation):
         twice = allocation["unit_id"][allocation["unit_id"].duplicated()]
         raise ValueError(f"{schema.ALLOCATION_FILE} names units twice: {', '.join(twice)}")
     runs: dict[str, Run] = {}
-    for run in search(client, experiment_id, schema.KIND_UNIT):
+    for run in children:
         tags = run.data.tags
-        if tags.get(_PARENT_TAG) != parent_id:
-            continue
         unit_id = tags.get("unit_id", "")
         if unit_id not in allocated:
             raise ValueError(
@@ -188,11 +125,11 @@ def _runs_by_unit(
                 f"{tags.get('arm')!r}; the allocation says {allocated[unit_id]}"
             )
         runs[unit_id] = run
-    return {unit_id: run for unit_id, run in runs.items() if run.info.status in _WHOLE}
+    return {unit_id: run for unit_id, run in runs.items() if run.info.status in COMPLETE}
 
 
 def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
-    """Lay out one row a unit of the allocation; units without a run are pending."""
+    """Build one row for each allocated unit; a unit without a complete run is pending."""
     tag_names = [t for t in schema.UNIT_TAGS if t not in ("campaign", *schema.ALLOCATION_COLUMNS)]
     rows: list[dict[str, Any]] = []
     for row in allocation.to_dict("records"):
@@ -213,10 +150,10 @@ def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
 
 
 def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.DataFrame:
-    """Stack the class tables of the finished units under the columns unit_id, block, arm."""
+    """Stack the class tables of finished units; add the columns unit_id, block and arm."""
     columns = [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
     finished = units.loc[units["status"] == schema.FINISHED]
-    texts: dict[str, list[str]] = {}  # rows by header; one parser call for each, not for each unit
+    texts: dict[str, list[str]] = {}  # rows by header: one parser call a header, not a unit
     for i, unit_id in enumerate(finished["unit_id"]):
         header, _, body = read(unit_id, schema.CLASSES_FILE).decode("utf-8").partition("\n")
         rows = (f"{i},{row}" for row in body.splitlines() if row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from analysis import schema
 from analysis.pipeline.primary import Results
 from analysis.record.reader import Record
+from analysis.record.store import Store, Unreachable
 
 
 def looks_noted(record: Record) -> dict[int, dict[str, Any]]:
@@ -73,53 +73,46 @@ def looks_taken(record: Record, results: Results) -> list[dict[str, Any]]:
     return taken if now in taken else [*taken, now]
 
 
-def note_look(tracking_uri: str, record: Record, results: Results) -> None:
-    """Note the present look, before its report is written: no page is read that leaves no look.
+def note_look(store: Store, record: Record, results: Results) -> None:
+    """Record the present look before its report is written, so that every page has its look.
 
     Raises:
         ValueError: the record cannot be written.
     """
-    from mlflow import MlflowClient
-
     noted, taken = looks_noted(record), looks_taken(record, results)
     if len(taken) == len(noted):
         return
     name = schema.look_tag(max(noted, default=0) + 1)
-    with _writing(
-        f"the look at {record.campaign} cannot be noted, so there is no report: the record takes "
-        "no writing; make it writable, or leave it as it is with "
+    with _refusing(
+        f"the look at {record.campaign} cannot be recorded, so no report is written: the record "
+        "is read-only; make it writable, or leave it unchanged with "
         f"`python -m analysis {shlex.quote(record.campaign)} --tracking-uri "
-        f"{shlex.quote(tracking_uri)} --no-log`"
+        f"{shlex.quote(store.uri)} --no-log`"
     ):
-        MlflowClient(tracking_uri).set_tag(record.parent_run, name, json.dumps(taken[-1]))
+        store.set_tag(record.parent_run, name, json.dumps(taken[-1]))
 
 
-def log_report(tracking_uri: str, record: Record, files: list[Path]) -> None:
+def log_report(store: Store, record: Record, files: list[Path]) -> None:
     """Store the report's files as artifacts of the campaign's run.
 
     Raises:
-        ValueError: the record cannot be written; the report itself stands in its folder.
+        ValueError: the record cannot be written; the report itself is in its folder.
     """
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
-    with _writing(
-        f"the report is in {str(files[0].parent)!r} and its look is noted, but the record takes "
-        "none of its files; make its artifacts writable, or add --no-log to `python -m analysis`"
+    with _refusing(
+        f"the report is in {str(files[0].parent)!r} and its look is recorded, but the record "
+        "cannot store its files; make its artifacts writable, or add --no-log to "
+        "`python -m analysis`"
     ):
         for path in files:
             inside = f"{schema.REPORT_FOLDER}/tables" if path.parent.name == "tables" else None
-            client.log_artifact(record.parent_run, str(path), inside or schema.REPORT_FOLDER)
+            store.log_file(record.parent_run, path, inside or schema.REPORT_FOLDER)
 
 
 @contextmanager
-def _writing(refusal: str) -> Iterator[None]:
-    """Say ``refusal``, and the kind of error, where the record cannot be written."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of its own
+def _refusing(refusal: str) -> Iterator[None]:
+    """Raise ValueError with ``refusal`` and the kind of error if the record cannot be written."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise ValueError(f"{refusal} ({type(error).__name__})") from error
+    except (Unreachable, OSError) as error:
+        kind = type(error.__cause__ or error).__name__
+        raise ValueError(f"{refusal} ({kind})") from error

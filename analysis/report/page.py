@@ -13,7 +13,8 @@ import pandas as pd
 from analysis import schema
 from analysis.pipeline.primary import Results, analyse
 from analysis.pipeline.secondary import Examination, examine
-from analysis.record.reader import Record, load
+from analysis.record.reader import Record, load_record
+from analysis.record.store import Store
 from analysis.report import figures
 from analysis.report import primary_tables as tables
 from analysis.report import secondary_tables as detail
@@ -55,14 +56,15 @@ def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool 
     Raises:
         ValueError: there is no such campaign, or its record was altered or takes no writing.
     """
-    record = load(tracking_uri, campaign)
+    store = Store(tracking_uri)
+    record = load_record(store, campaign)
     results = analyse(record)
     exam = examine(record, results)
     if log:
-        note_look(tracking_uri, record, results)
+        note_look(store, record, results)
     report = _write_all(record, results, exam, Path(folder))
     if log:
-        log_report(tracking_uri, record, [report.page, *report.files])
+        log_report(store, record, [report.page, *report.files])
     return report
 
 

@@ -8,7 +8,6 @@ here, and table, file and picture say so.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
-from analysis.record.address import check_address, check_place
-from analysis.record.reader import artifact, find_experiment, search
+from analysis.record.store import COMPLETE, Store
 
 CAUTION = "exploratory: not randomised"
-_WHOLE = ("FINISHED", "FAILED")
 _TABLE = ("unit_id", "status")
 
 
@@ -56,24 +53,12 @@ def load(tracking_uri: str, name: str) -> Sweep:
     Raises:
         ValueError: there is no such sweep, or it is not marked as not randomised.
     """
-    check_address(tracking_uri)
-    from mlflow import MlflowClient
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    client = MlflowClient(tracking_uri)
-    experiment = find_experiment(client, tracking_uri, name)
-    parents = search(client, experiment, schema.KIND_SWEEP)
-    if len(parents) != 1:
-        raise ValueError(f"experiment {name!r} must hold one sweep, found {len(parents)}")
-    check_place(tracking_uri, parents[0], name)
-    parent = parents[0].info.run_id
-    settings = json.loads(artifact(client, parent, schema.PROTOCOL_FILE))
-    runs = [
-        run
-        for run in search(client, experiment, schema.KIND_POINT)
-        if run.data.tags.get("mlflow.parentRunId") == parent and run.info.status in _WHOLE
-    ]
-    for run in (*parents, *runs):
+    store = Store(tracking_uri)
+    parent = store.parent(name, schema.KIND_SWEEP)
+    settings = json.loads(store.read_bytes(parent.info.run_id, schema.PROTOCOL_FILE))
+    children = store.children(parent.info.experiment_id, parent.info.run_id, schema.KIND_POINT)
+    runs = [run for run in children if run.info.status in COMPLETE]
+    for run in (parent, *runs):
         if run.data.tags.get(schema.RANDOMISED_TAG) != schema.NOT_RANDOMISED:
             raise ValueError(
                 f"run {run.info.run_id} of {name} is not marked "

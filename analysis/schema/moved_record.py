@@ -1,4 +1,4 @@
-"""Find the artifacts of a record whose folder was moved."""
+"""Location of a record's artifacts after its folder was moved."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,36 +7,36 @@ from analysis.schema.names import ARTIFACTS_FOLDER
 
 
 def database_of(uri: str) -> Path:
-    """Tell which file a sqlite address names."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).absolute()
+    """Return the absolute path of the file that a sqlite address names."""
+    return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
 
 
 def moved_from(uri: str, artifact_uri: str) -> Path | None:
-    """Tell where the artifacts lay when a campaign's folder had its former place, or was no copy.
+    """Return the former folder of the artifacts if the campaign's folder was moved or copied.
 
-    MLflow keeps whole paths, which do not follow a folder that is moved or copied.
+    MLflow stores absolute paths, which do not change when a folder is moved or copied.
 
     Args:
-        uri: of the tracking store.
+        uri: address of the tracking store.
         artifact_uri: of the campaign's run.
 
     Returns:
-        The folder of the artifacts as the record has it; None if that is right.
+        The folder of the artifacts as the record names it; None if that is correct.
 
     Raises:
         ValueError: the artifacts are neither there nor beside the database.
     """
     place = urlsplit(artifact_uri)
-    if not uri.startswith("sqlite:///") or place.scheme != "file":
+    if not uri.startswith(("sqlite:///", "sqlite+")) or place.scheme != "file":
         return None
-    said = Path(unquote(place.path))  # .../artifacts/RUN/artifacts
+    recorded = Path(unquote(place.path))  # .../artifacts/RUN/artifacts
     database = database_of(uri)
-    here = database.with_name(ARTIFACTS_FOLDER).joinpath(*said.parts[-2:])
-    if said.is_dir():
-        return said.parents[1] if here.is_dir() and not here.samefile(said) else None
+    here = database.with_name(ARTIFACTS_FOLDER).joinpath(*recorded.parts[-2:])
+    if recorded.is_dir():
+        return recorded.parents[1] if here.is_dir() and not here.samefile(recorded) else None
     if here.is_dir():
-        return said.parents[1]
+        return recorded.parents[1]
     raise ValueError(
-        f"the artifacts of the record in {database} are neither in {said.parents[1]}, as it says, "
-        f"nor in {here.parents[1]}; put them beside the record, in {here.parents[1]}"
+        f"the artifacts of the record in {database} are neither in {recorded.parents[1]}, as it "
+        f"says, nor in {here.parents[1]}; put them beside the record, in {here.parents[1]}"
     )

@@ -17,7 +17,7 @@ from mlflow.entities import Metric
 from PIL import Image
 
 from analysis import schema
-from analysis.record.reader import Record, load
+from analysis.record.reader import Record, load_record
 
 INVERSIONS = ("standard", "strong")
 EPSILONS = (0.0025, 0.005, 0.01, 0.02)
@@ -130,6 +130,7 @@ class Writer:
         text = json.dumps(protocol, sort_keys=True, separators=(",", ":"))
         tags = {
             schema.KIND_TAG: schema.KIND_CAMPAIGN,
+            schema.RECORD_VERSION_TAG: schema.RECORD_VERSION,
             "campaign": name,
             "protocol_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "allocation_sha256": hashlib.sha256(table.encode()).hexdigest(),
@@ -237,7 +238,7 @@ def finished(writer: Writer, make_protocol: Callable[..., dict[str, Any]]) -> Ca
 @pytest.fixture(scope="session")
 def record(finished: Campaign) -> Record:
     """Load the finished campaign; copy it before changing it."""
-    return load(*finished)
+    return load_record(*finished)
 
 
 @pytest.fixture

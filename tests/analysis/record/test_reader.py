@@ -6,15 +6,15 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from analysis import schema
-from analysis.record import reader as runs
-from analysis.record.reader import Record, load
+from analysis.record import store
+from analysis.record.address import Unreachable
+from analysis.record.reader import Record, load_record
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]
@@ -56,8 +56,8 @@ def test_protocol_tags_and_assets_are_read(record: Record) -> None:
 def test_runs_are_paged_through(
     record: Record, finished: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_PAGE", 5)
-    pd.testing.assert_frame_equal(load(*finished).units, record.units)
+    monkeypatch.setattr(store, "PAGE", 5)
+    pd.testing.assert_frame_equal(load_record(*finished).units, record.units)
 
 
 def test_a_unit_whose_run_is_not_written_to_its_end_is_pending(
@@ -67,18 +67,18 @@ def test_a_unit_whose_run_is_not_written_to_its_end_is_pending(
     row = allocation.to_dict("records")[0]
     run_id = writer.unit(experiment, parent, row, start_order="1")
     writer.client.update_run(run_id, status="RUNNING")
-    assert load(writer.uri, "being-written").units["status"][0] == schema.PENDING
+    assert load_record(writer.uri, "being-written").units["status"][0] == schema.PENDING
 
 
 def test_assets_may_be_missing_before_they_are_made(
     writer: Any, make_protocol: MakeProtocol
 ) -> None:
     writer.start(make_protocol("no-assets"), with_assets=False)
-    assert load(writer.uri, "no-assets").assets == []
+    assert load_record(writer.uri, "no-assets").assets == []
 
 
 def test_units_without_a_run_are_pending(writer: Any, make_protocol: MakeProtocol) -> None:
-    record = load(*writer.campaign(make_protocol("unfinished"), failed=(1,), pending=(0, 5)))
+    record = load_record(*writer.campaign(make_protocol("unfinished"), failed=(1,), pending=(0, 5)))
     assert list(record.units["status"][:2]) == [schema.PENDING, schema.FAILED]
     assert record.units["reason"][1] == "out of memory"
     assert record.units["start_order"].isna().sum() == 2
@@ -88,20 +88,20 @@ def test_units_without_a_run_are_pending(writer: Any, make_protocol: MakeProtoco
 def test_a_campaign_without_any_run_loads(writer: Any, make_protocol: MakeProtocol) -> None:
     protocol = make_protocol("nothing-yet")
     writer.start(protocol)
-    record = load(writer.uri, "nothing-yet")
+    record = load_record(writer.uri, "nothing-yet")
     assert set(record.units["status"]) == {schema.PENDING}
     assert record.classes.empty
 
 
 def test_unknown_campaign_lists_the_known_ones(finished: Campaign) -> None:
     with pytest.raises(ValueError, match="no campaign 'orl-rtc' at .* known: .*orl-rct"):
-        load(finished[0], "orl-rtc")
+        load_record(finished[0], "orl-rtc")
 
 
 def test_an_experiment_that_is_no_campaign_is_refused(writer: Any) -> None:
     writer.client.create_experiment("scratch")
     with pytest.raises(ValueError, match="exactly one run tagged atat.kind=campaign, found 0"):
-        load(writer.uri, "scratch")
+        load_record(writer.uri, "scratch")
 
 
 def test_a_second_run_of_a_unit_is_refused(writer: Any, make_protocol: MakeProtocol) -> None:
@@ -109,7 +109,7 @@ def test_a_second_run_of_a_unit_is_refused(writer: Any, make_protocol: MakeProto
     row = allocation.to_dict("records")[0]
     first, second = (writer.unit(experiment, parent, row, status="failed") for _ in range(2))
     with pytest.raises(ValueError, match=f"unit '{row['unit_id']}' has two runs") as error:
-        load(writer.uri, "twice")
+        load_record(writer.uri, "twice")
     assert first in str(error.value)
     assert second in str(error.value)
 
@@ -119,7 +119,7 @@ def test_a_unit_outside_the_allocation_is_refused(writer: Any, make_protocol: Ma
     row = {"unit_id": "split-99/00", "block": "split-99", "arm": "control"}
     writer.unit(experiment, parent, row)
     with pytest.raises(ValueError, match="'split-99/00', which is not in the allocation of 24"):
-        load(writer.uri, "stranger")
+        load_record(writer.uri, "stranger")
 
 
 def test_a_run_in_another_arm_than_allocated_is_refused(
@@ -129,14 +129,14 @@ def test_a_run_in_another_arm_than_allocated_is_refused(
     row = allocation.to_dict("records")[0]
     writer.unit(experiment, parent, {**row, "arm": "another"})
     with pytest.raises(ValueError, match="arm 'another'; the allocation says"):
-        load(writer.uri, "crossed")
+        load_record(writer.uri, "crossed")
 
 
 def test_an_unknown_status_is_refused(writer: Any, make_protocol: MakeProtocol) -> None:
     experiment, parent, allocation = writer.start(make_protocol("lost"))
     writer.unit(experiment, parent, allocation.to_dict("records")[0], status="lost")
     with pytest.raises(ValueError, match="status must be one of"):
-        load(writer.uri, "lost")
+        load_record(writer.uri, "lost")
 
 
 @pytest.mark.parametrize("name", [schema.ALLOCATION_FILE, schema.PROTOCOL_FILE])
@@ -145,7 +145,7 @@ def test_an_altered_record_is_refused(writer: Any, make_protocol: MakeProtocol, 
     _, parent, _ = writer.start(make_protocol(campaign))
     writer.client.log_text(parent, "unit_id,block,arm\nsplit-10/00,split-10,control\n", name)
     with pytest.raises(ValueError, match=f"{name} is not the one that was registered"):
-        load(writer.uri, campaign)
+        load_record(writer.uri, campaign)
 
 
 def test_a_record_that_was_copied_with_its_artifacts_is_refused(
@@ -156,7 +156,7 @@ def test_a_record_that_was_copied_with_its_artifacts_is_refused(
     (writer.artifacts / parent / "artifacts").mkdir(parents=True)
     former = f"its artifacts in {writer.artifacts / 'copied'}; `atat verify copied --out "
     with pytest.raises(ValueError, match=f"was moved or copied, .* {former}.*` corrects that$"):
-        load(writer.uri, "copied")
+        load_record(writer.uri, "copied")
 
 
 def test_a_record_without_its_artifacts_is_refused(
@@ -166,41 +166,33 @@ def test_a_record_without_its_artifacts_is_refused(
     shutil.rmtree(writer.artifacts / "left-behind")
     places = f"neither in {writer.artifacts / 'left-behind'}, as it says, nor in {writer.artifacts}"
     with pytest.raises(ValueError, match=f"{places}; put them beside the record"):
-        load(writer.uri, "left-behind")
+        load_record(writer.uri, "left-behind")
 
 
-def test_a_missing_sqlite_file_is_refused_and_not_created(tmp_path: Path) -> None:
-    path = tmp_path / "absent.db"
-    with pytest.raises(ValueError, match="no such file"):
-        load(f"sqlite:///{path}", "orl-rct")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database, but long enough to be looked at" * 9])
-def test_a_file_that_is_no_mlflow_database_is_refused_and_left_alone(
-    tmp_path: Path, content: bytes
+@pytest.mark.parametrize("version", [None, "0", "2"])
+def test_a_record_of_another_version_is_refused_in_one_line(
+    writer: Any, make_protocol: MakeProtocol, version: str | None
 ) -> None:
-    path = tmp_path / "other.db"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not an MLflow database"):
-        load(f"sqlite:///{path}", "orl-rct")
-    assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("uri", ["", "foo://bar", "mlruns", "file:///tmp"])
-def test_what_is_no_address_of_a_record_is_refused_and_nothing_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"'{uri}' is no address of an MLflow record: a tracking"):
-        load(uri, "orl-rct")
-    assert not list(tmp_path.iterdir())
+    name = f"version-{version}"
+    _, parent, _ = writer.start(make_protocol(name))
+    if version is None:
+        writer.client.delete_tag(parent, schema.RECORD_VERSION_TAG)
+    else:
+        writer.client.set_tag(parent, schema.RECORD_VERSION_TAG, version)
+    with pytest.raises(ValueError, match="the record of campaign") as caught:
+        load_record(writer.uri, name)
+    assert str(caught.value) == (
+        f"the record of campaign '{name}' has version {version or 'none'}, this program reads "
+        f"version {schema.RECORD_VERSION}; run the campaign again with this program, or read the "
+        "record with the program that made it"
+    )
 
 
 def test_an_unreachable_server_fails_within_seconds() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        uri = f"http://127.0.0.1:{held.getsockname()[1]}"
         start = time.monotonic()
-        with pytest.raises(ValueError, match="no answer from 'http://127.0.0.1"):
-            load(f"http://127.0.0.1:{held.getsockname()[1]}", "orl-rct")
+        with pytest.raises(Unreachable, match=f"{uri} does not answer.*or correct the address$"):
+            load_record(uri, "orl-rct")
     assert time.monotonic() - start < 10

@@ -22,7 +22,7 @@ from mlflow.entities import RunTag
 from analysis import schema
 from analysis.__main__ import main
 from analysis.pipeline.primary import analyse
-from analysis.record.reader import Record, load
+from analysis.record.reader import Record, load_record
 from analysis.report.image_strips import strips
 from analysis.report.looks import looks_lost, looks_noted
 from analysis.report.page import Report, conclude, write_report
@@ -38,7 +38,7 @@ def report(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def page_of(campaign: Campaign, folder: Path) -> tuple[str, str]:
-    report = write_report(load(*campaign), folder)
+    report = write_report(load_record(*campaign), folder)
     return report.verdict, report.page.read_text(encoding="utf-8")
 
 
@@ -107,7 +107,7 @@ def test_no_missing_value_shows_through(report: Report) -> None:
 def test_same_record_gives_the_same_bytes(
     report: Report, finished: Campaign, tmp_path: Path
 ) -> None:
-    again = write_report(load(*finished), tmp_path)
+    again = write_report(load_record(*finished), tmp_path)
     for name in ("page", "units", "classes", "effects"):
         assert getattr(again, name).read_bytes() == getattr(report, name).read_bytes()
     assert again.files
@@ -156,14 +156,14 @@ def test_logging_stores_the_page_and_notes_one_look_for_the_same_data(
 ) -> None:
     uri, name = writer.campaign(make_protocol("logged"), seed=4)
     first = conclude(uri, name, tmp_path / "a").page.read_bytes()
-    record = load(uri, name)
+    record = load_record(uri, name)
     look = json.loads(record.tags["look/0001"])
     assert (look["finished"], look["analysed"]) == (24, 24)
     paths = [f.path for f in writer.client.list_artifacts(record.parent_run, "report")]
     assert "report/report.html" in paths
     assert "report/tables" in paths
     assert conclude(uri, name, tmp_path / "b").page.read_bytes() == first
-    assert load(uri, name).tags == record.tags
+    assert load_record(uri, name).tags == record.tags
     conclude(uri, name, tmp_path / "c", log=False)
 
 
@@ -172,7 +172,7 @@ def test_looks_are_kept_however_many_there_are(
 ) -> None:
     """In one tag, which MLflow cuts off at 8000 characters, they were half a JSON after 160."""
     uri, name = writer.campaign(make_protocol("often"))
-    run = load(uri, name).parent_run
+    run = load_record(uri, name).parent_run
     numbers = [*range(1, 200), 10_000]
     tags = [
         RunTag(
@@ -184,7 +184,7 @@ def test_looks_are_kept_however_many_there_are(
     writer.client.log_batch(run, tags=tags[100:])
     page = conclude(uri, name, tmp_path).page.read_text(encoding="utf-8")
     assert page.count(" units finished, ") == 201
-    assert list(looks_noted(load(uri, name))) == [*numbers, 10_001]
+    assert list(looks_noted(load_record(uri, name))) == [*numbers, 10_001]
 
 
 def test_the_look_is_noted_before_the_page_is_written(
@@ -199,7 +199,7 @@ def test_the_look_is_noted_before_the_page_is_written(
     monkeypatch.setattr("analysis.report.page.write", killed)
     with pytest.raises(KeyboardInterrupt):
         conclude(uri, name, tmp_path)
-    assert list(looks_noted(load(uri, name))) == [1]
+    assert list(looks_noted(load_record(uri, name))) == [1]
 
 
 def test_a_record_that_takes_no_look_gives_no_page(
@@ -215,7 +215,7 @@ def test_a_record_that_takes_no_look_gives_no_page(
     assert main(words) == 2
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
-    assert "the record takes no writing; make it writable, or leave it as it is with" in shown.err
+    assert "the record is read-only; make it writable, or leave it unchanged with" in shown.err
     assert f"`python -m analysis read-only --tracking-uri sqlite:///{database} --no-log`" in (
         shown.err
     )
@@ -226,9 +226,9 @@ def test_a_record_that_takes_no_look_gives_no_page(
 
 def test_a_look_that_was_altered_is_said(writer: Any, make_protocol: MakeProtocol) -> None:
     uri, name = writer.campaign(make_protocol("half-a-look"), pending=tuple(range(24)))
-    writer.client.set_tag(load(uri, name).parent_run, "look/0001", '{"finished": 3')
+    writer.client.set_tag(load_record(uri, name).parent_run, "look/0001", '{"finished": 3')
     with pytest.raises(ValueError, match="look/0001 of run .* is no look.*record was altered"):
-        looks_noted(load(uri, name))
+        looks_noted(load_record(uri, name))
 
 
 def test_a_record_that_was_made_again_says_that_looks_are_missing(

@@ -49,7 +49,7 @@ def test_a_campaign_is_recorded_whole(enrolled, finish, start):
     run_all(writer, campaign, finish)
     summary = writer.close()
     assert (summary.finished, summary.total, summary.owed) == (8, 8, 0)
-    found = runs.load(campaign.tracking_uri, "tiny")
+    found = runs.load_record(campaign.tracking_uri, "tiny")
     assert set(found.units["status"]) == {schema.FINISHED}
     assert list(found.units["start_order"]) == list(range(1, 9))
     assert found.assets == [{"block": "split-0"}]
@@ -92,13 +92,13 @@ def test_the_nonce_stays_secret_while_a_unit_is_pending(enrolled, finish, start)
         finish(campaign, row)
         writer.ended(row.unit_id)
     writer.close()
-    assert runs.load(campaign.tracking_uri, "tiny").tags["nonce"] == ""
+    assert runs.load_record(campaign.tracking_uri, "tiny").tags["nonce"] == ""
     writer, _ = start(campaign)
     writer.open()
     finish(campaign, campaign.table[0])
     writer.ended(campaign.table[0].unit_id)
     writer.close()
-    assert runs.load(campaign.tracking_uri, "tiny").tags["nonce"] == campaign.nonce
+    assert runs.load_record(campaign.tracking_uri, "tiny").tags["nonce"] == campaign.nonce
 
 
 def test_a_unit_that_is_lost_runs_again_as_often_as_the_protocol_says(enrolled, start):
@@ -117,7 +117,7 @@ def test_a_unit_that_is_lost_runs_again_as_often_as_the_protocol_says(enrolled, 
     summary = writer.close()
     assert summary.failed == {unit_id: "lost 3 times, last by RuntimeError: the node went away"}
     assert summary.lost == {}
-    found = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+    found = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
     assert found.loc[unit_id, "status"] == schema.FAILED
     assert found.loc[unit_id, "times_lost"] == "3"
 
@@ -193,7 +193,7 @@ def test_a_record_that_is_away_for_a_while_gets_every_unit_once(enrolled, finish
     assert (summary.finished, summary.owed) == (4, 0)
     assert said.getvalue().count("the record is away") == 1
     assert said.getvalue().count("the record is back") == 1
-    assert set(runs.load(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
+    assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
 
 
 def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, start, away):
@@ -204,12 +204,12 @@ def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, star
     run_all(writer, campaign, finish)
     summary = writer.close()
     assert (summary.finished, summary.owed) == (4, 4)
-    assert set(runs.load(campaign.tracking_uri, "tiny").units["status"]) == {schema.PENDING}
+    assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.PENDING}
     writer, _ = start(campaign)
     writer.open()
     writer.write_assets([])
     assert writer.close().owed == 0
-    assert set(runs.load(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
+    assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
 
 
 def test_what_goes_wrong_in_writing_is_raised(enrolled, finish, start, monkeypatch):
@@ -279,7 +279,7 @@ def test_a_finished_campaign_whose_failure_is_retried_is_recorded_as_it_ended(
         writer.open()
         writer.write_assets([])
         writer.close()
-        units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+        units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
         assert units.loc[failing.unit_id, "status"] == expected
         campaign.retry_failures()
         finish(campaign, failing)
@@ -313,7 +313,7 @@ def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, f
     writer, _ = start(campaign)
     writer.open()
     writer.write([row])
-    units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+    units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
     found = units.loc[row.unit_id, ["status", "failed_before", "times_lost"]]
     assert found.tolist() == [schema.FINISHED, "lost 1 times", "1"]
 
@@ -329,7 +329,7 @@ def test_a_unit_whose_pictures_are_gone_is_recorded_without(enrolled, finish, st
     writer.open()
     writer.write([row])
     assert f"{row.unit_id} is recorded without pictures" in said.getvalue()
-    units = runs.load(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+    units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
     assert units.loc[row.unit_id, "status"] == schema.FINISHED
     assert campaign.status(other) == schema.PENDING
 
@@ -359,5 +359,5 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled
     units = writer.record.units().values()
     tags = [unit.tags[schema.SELECTED_TAG] for unit in units]
     assert [json.loads(tag) for tag in tags] == [kept] * len(campaign.table)
-    found = runs.load(campaign.tracking_uri, "tiny")
+    found = runs.load_record(campaign.tracking_uri, "tiny")
     assert not [name for name in found.units if "select" in name or "kept" in name]

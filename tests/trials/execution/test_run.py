@@ -62,7 +62,7 @@ def ran(kept, content, tmp_path_factory):
 
 
 def table_of(folder):
-    return runs.load(load(folder).tracking_uri, "tiny").units
+    return runs.load_record(load(folder).tracking_uri, "tiny").units
 
 
 def files(folder):
@@ -115,7 +115,7 @@ def test_no_outcome_is_printed_while_a_campaign_runs(ran):
 
 @pytest.mark.ray
 def test_evaluation_models_priors_and_pictures_are_recorded(ran):
-    record = runs.load(load(ran.folder).tracking_uri, "tiny")
+    record = runs.load_record(load(ran.folder).tracking_uri, "tiny")
     assert [(asset["block"], asset["asset"]) for asset in record.assets] == [
         (block, asset)
         for block in ("split-0", "split-1")

@@ -124,7 +124,7 @@ def test_a_unit_whose_process_was_killed_runs_again_by_itself(
     assert one.wait() == 0, one.said()
     assert "was lost and will run again (1 of 2 times)" in one.said()
     assert table_of(folder) == expected
-    units = runs.load(load(folder).tracking_uri, "tiny").units
+    units = runs.load_record(load(folder).tracking_uri, "tiny").units
     assert sorted(units["times_lost"]) == [*7 * ["0"], "1"]
 
 

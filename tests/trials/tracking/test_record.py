@@ -77,7 +77,7 @@ def tags_of(row, **changes):
 
 
 def loaded(record):
-    return runs.load(record.uri, record.campaign)
+    return runs.load_record(record.uri, record.campaign)
 
 
 def all_runs(record, view="ALL"):
@@ -314,7 +314,7 @@ def test_a_campaign_goes_on_where_its_folder_was_moved(kept, tmp_path, outcome, 
     folder = (tmp_path / "two words").rename(tmp_path / name)
     command = f"`atat verify tiny --out {shlex.quote(str(folder))}` corrects that"
     with pytest.raises(ValueError, match=re.escape(command)):
-        runs.load(local_uri(folder), "tiny")
+        runs.load_record(local_uri(folder), "tiny")
     again, _ = kept(folder)
     assert again.parent_id == record.parent_id
     again.write_unit(tags_of(table[1]), outcome, {})
