@@ -123,9 +123,14 @@ class Results:
         return self.interim and self.look is None
 
     @property
-    def shared(self) -> bool:
-        """Whether this is a planned look that may spend a part of alpha only."""
-        return 0 < self.needed < self.alpha * (1 - 1e-9)
+    def look_threshold(self) -> float | None:
+        """P needed at a planned look that may spend only a part of alpha; else None."""
+        return self.needed if 0 < self.needed < self.alpha * (1 - 1e-9) else None
+
+    @property
+    def on_primary(self) -> list[Comparison]:
+        """Every contrast on the primary outcome."""
+        return [self.on(c, self.outcome) for c in self.contrasts]
 
     def on(self, contrast: Contrast, outcome: str) -> Comparison:
         """Return the comparison of one contrast on one outcome."""

@@ -8,14 +8,29 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
+from analysis.formatting.numbers import interval, number, p_text
+from analysis.formatting.table import Table
 from analysis.inference.difference import ArmMean
 from analysis.inference.reallocation import counted
 from analysis.pipeline.primary import Comparison, Contrast, Results
-from analysis.report.formatting import interval, number, p_text
-from analysis.report.table import Table
 from analysis.schema.columns import inversions_of, label, robust_columns_of, unit_of
 
 _OPEN = "not estimable"
+
+
+def all_tables(results: Results) -> dict[str, Table]:
+    """Return the tables of the registered comparisons that have rows, by file name."""
+    found = {
+        "flow": flow_table(results),
+        "means": means_table(results, results.outcome),
+        "contrasts": contrasts_table(results.on_primary, results.level),
+        "associations": association_table(results),
+        "slopes": slope_table(results),
+    }
+    for contrast in results.contrasts:
+        found[f"secondary_{contrast.name}"] = secondary_table(results, contrast)
+        found[f"robust_{contrast.name}"] = robust_table(results, contrast)
+    return {name: table for name, table in found.items() if table.rows}
 
 
 def flow_table(results: Results) -> Table:
@@ -77,35 +92,6 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         p_text(test.smallest_p),
         counted(test.allocations) + ("" if test.exact else ", sampled"),
     )
-
-
-def beta_table(comparisons: list[Comparison], level: float) -> Table:
-    """Show the Beta regression of each contrast that could be fitted."""
-    head = (
-        "contrast",
-        "log odds (SE)",
-        "odds ratio",
-        "effect (pp)",
-        f"{level:.0%} interval (Wald)",
-        f"{level:.0%} interval (small-sample)",
-        "Wald p",
-        "phi",
-    )
-    rows = [
-        (
-            str(c.contrast),
-            f"{number(b.coefficient, 3, signed=True)} ({number(b.se, 3)})",
-            "" if b.odds_ratio is None else number(b.odds_ratio, 3),
-            number(b.estimate, 1, signed=True),
-            interval(b.low, b.high, 1),
-            interval(b.small_sample_low, b.small_sample_high, 1),
-            p_text(b.p) if b.p >= 1e-4 else "< 0.0001",
-            number(b.phi, 1),
-        )
-        for c in comparisons
-        if (b := c.beta) is not None
-    ]
-    return Table(head=head, rows=tuple(rows))
 
 
 def secondary_table(results: Results, contrast: Contrast) -> Table:

@@ -8,9 +8,9 @@ tables. Clean accuracy is a secondary outcome, said with its own p.
 from __future__ import annotations
 
 from analysis import schema
+from analysis.formatting.numbers import interval, needed_p, number, p_relation, p_text
 from analysis.inference.table_checks import named
 from analysis.pipeline.primary import Comparison, Results
-from analysis.report.formatting import interval, number, p_relation, p_text
 from analysis.schema.columns import label, unit_of
 
 
@@ -184,23 +184,7 @@ def evidence(results: Results, comparison: Comparison, *, estimate: bool = True)
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
     if test.p <= comparison.alpha < difference.p:
         parts.append(f"p of equal means {p_relation(difference.p)}")
-    return ", ".join(parts) + needs(results)
-
-
-def needs(results: Results, share: float = 1.0) -> str:
-    """Return ``, this look needs p <= 0.019`` at a planned look, of which a test takes a share."""
-    return f", this look needs p <= {p_text(share * results.needed)}" if results.shared else ""
-
-
-def measured(outcome: str) -> dict[str, str]:
-    """Name the unit of the outcome: many of it, one of it, and that of a simple slope."""
-    unit = unit_of(outcome).name
-    if unit == "pp":
-        many, one, per = "points of leakage", "one point of leakage", "a point of accuracy"
-    else:  # a simple slope is one of fractions, so that of a distance is for all of accuracy
-        many, one = f"units of the outcome ({unit})", f"one unit of the outcome ({unit})"
-        per = "for 100 points of accuracy"
-    return {"many": many, "one": one, "slope": f"{many} {per}"}
+    return ", ".join(parts) + needed_p(results.look_threshold)
 
 
 def limits(results: Results) -> list[str]:

@@ -243,7 +243,7 @@ def randomised(kept: "Kept") -> "Campaign":
 
 def report(options: Namespace) -> int:
     """Conclude from the record."""
-    from analysis.report.page import conclude
+    from analysis.report import conclude
     from trials.search.sweep import Sweep
 
     kept = kept_in(folder_of(options))

@@ -23,9 +23,9 @@ from analysis import schema
 from analysis.__main__ import main
 from analysis.pipeline.primary import analyse
 from analysis.record.reader import Record, load_record
+from analysis.report import Report, conclude, write_report
 from analysis.report.image_strips import strips
 from analysis.report.looks import looks_lost, looks_noted
-from analysis.report.page import Report, conclude, write_report
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]
@@ -196,7 +196,7 @@ def test_the_look_is_noted_before_the_page_is_written(
         raise KeyboardInterrupt
 
     uri, name = writer.campaign(make_protocol("killed"))
-    monkeypatch.setattr("analysis.report.page.write", killed)
+    monkeypatch.setattr("analysis.report.files.write", killed)
     with pytest.raises(KeyboardInterrupt):
         conclude(uri, name, tmp_path)
     assert list(looks_noted(load_record(uri, name))) == [1]
