@@ -45,39 +45,52 @@ def record_from_units(
     """
     units = units.reset_index(drop=True)
     allocation = units.loc[:, list(schema.ALLOCATION_COLUMNS)].astype(str)
-    cells = Counter(zip(allocation["block"], allocation["arm"], strict=True))
-    blocks, arms = (list(dict.fromkeys(allocation[key])) for key in ("block", "arm"))
+    contrasts = {"primary": {"arm": arm, "against": against}}
     complete = {
         "name": campaign,
         "seed": 0,
-        "blocks": {block: {} for block in blocks},
-        "units_per_arm": {a: max(cells[b, a] for b in blocks) for a in arms},
-        "arms": {a: {"defense": a} for a in arms},
         "outcome": outcome,
         "alpha": 0.05,
-        "contrasts": {"primary": {"arm": arm, "against": against}},
-    } | protocol
-    defaults: dict[str, Any] = dict.fromkeys(_TEXT_TAGS, "") | {
-        "status": schema.FINISHED,
-        "start_order": pd.array(range(1, len(units) + 1), dtype="Int64"),
+        "contrasts": contrasts,
+        **_design(allocation),
+        **protocol,
     }
-    missing = {name: value for name, value in defaults.items() if name not in units}
     columns = [*schema.ALLOCATION_COLUMNS, *schema.CLASS_COLUMNS]
+    tags = dict.fromkeys(schema.CAMPAIGN_TAGS, "") | {
+        "campaign": campaign,
+        "protocol_sha256": sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest(),
+        "allocation_sha256": sha256(allocation.to_csv(index=False).encode()).hexdigest(),
+    }
     return Record(
         campaign=campaign,
         protocol=complete,
         allocation=allocation,
-        units=units.assign(**missing),
+        units=_fill_in(units),
         classes=pd.DataFrame(columns=columns) if classes is None else classes,
         assets=[],
-        tags=dict.fromkeys(schema.CAMPAIGN_TAGS, "")
-        | {
-            "campaign": campaign,
-            "protocol_sha256": sha256(json.dumps(complete, sort_keys=True).encode()).hexdigest(),
-            "allocation_sha256": sha256(allocation.to_csv(index=False).encode()).hexdigest(),
-        },
+        tags=tags,
         read_artifact=_no_artifact,
     )
+
+
+def _design(allocation: pd.DataFrame) -> dict[str, Any]:
+    """Return the blocks, arms and numbers of units that the allocation shows."""
+    cells = Counter(zip(allocation["block"], allocation["arm"], strict=True))
+    blocks, arms = (list(dict.fromkeys(allocation[key])) for key in ("block", "arm"))
+    return {
+        "blocks": {block: {} for block in blocks},
+        "units_per_arm": {arm: max(cells[block, arm] for block in blocks) for arm in arms},
+        "arms": {arm: {"defense": arm} for arm in arms},
+    }
+
+
+def _fill_in(units: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of a record that are missing, as for units that have finished."""
+    defaults: dict[str, Any] = dict.fromkeys(_TEXT_TAGS, "") | {
+        "status": schema.FINISHED,
+        "start_order": pd.array(range(1, len(units) + 1), dtype="Int64"),
+    }
+    return units.assign(**{name: v for name, v in defaults.items() if name not in units})
 
 
 def _no_artifact(unit_id: str, path: str) -> bytes:

@@ -13,7 +13,7 @@ from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
 from analysis.record.store import Store
 from analysis.report import primary_tables
-from analysis.report.looks import log_report, note_look
+from analysis.report.looks import log_report, record_look
 from analysis.report.page import render
 from analysis.report.sections import section_tables
 from analysis.report.verdict import verdict
@@ -57,7 +57,7 @@ def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool 
     results = analyse(record)
     secondary = analyse_secondary(record, results)
     if log:
-        note_look(store, record, results)
+        record_look(store, record, results)
     report = _write_all(record, results, secondary, Path(folder))
     if log:
         log_report(store, record, [report.page, *report.files])

@@ -16,7 +16,7 @@ from analysis.record.reader import Record
 from analysis.report import primary_tables as tables
 from analysis.report import verdict as wording
 from analysis.report.image_strips import CLASSES_SHOWN, Strip, strips
-from analysis.report.looks import looks_lost, looks_taken
+from analysis.report.looks import all_looks, lost_looks
 from analysis.report.sections import Place, lay_out
 from analysis.schema.columns import inversions_of, label, robust_columns_of
 from analysis.secondary.context import SecondaryResults
@@ -71,7 +71,7 @@ class PageContext:
     assets: Table
     looks: list[dict[str, Any]]
     looks_planned: bool
-    looks_lost: str
+    lost_looks: str
     unit_rows: Table
     unit_count: int
     units_shown: int
@@ -179,9 +179,9 @@ def _provenance(record: Record, results: Results) -> dict[str, Any]:
         "tags": record.tags,
         "versions": [(str(name), str(value)) for name, value in versions.items()],
         "assets": tables.assets_table(record.assets),
-        "looks": looks_taken(record, results),
+        "looks": all_looks(record, results),
         "looks_planned": bool(results.looks),
-        "looks_lost": looks_lost(record),
+        "lost_looks": lost_looks(record),
         "unit_rows": tables.units_table(record.units.head(UNITS_SHOWN), results),
         "unit_count": len(record.units),
         "units_shown": UNITS_SHOWN,

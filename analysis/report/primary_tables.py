@@ -1,4 +1,4 @@
-"""Lay out the results as the tables of the report and as the rows of ``effects.csv``."""
+"""Tables of the registered comparisons, and the rows of ``effects.csv``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def all_tables(results: Results) -> dict[str, Table]:
 
 
 def flow_table(results: Results) -> Table:
-    """Count units by arm and by what became of them."""
+    """Count units by arm and status."""
     names = ("allocated", "started", "finished", "failed", "pending", "analysed")
     rows = [(r.arm, *(str(getattr(r, n)) for n in names)) for r in results.flow.rows]
     total = tuple(str(getattr(results.flow.total, n)) for n in names)
@@ -57,7 +57,7 @@ def means_table(results: Results, outcome: str) -> Table:
 
 
 def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
-    """Show estimate, both intervals, p and the smallest p that the design allows."""
+    """Show the estimate, both intervals, both p and the smallest p that the design allows."""
     head = (
         "contrast",
         "difference",
@@ -162,7 +162,7 @@ def slope_table(results: Results) -> Table:
 
 
 def assets_table(assets: list[dict[str, Any]]) -> Table:
-    """List the evaluation models and priors with whatever the record says of them."""
+    """List the evaluation models and priors with every recorded key."""
     head = tuple(dict.fromkeys(key for asset in assets for key in asset))
     rows = [tuple(_plain(asset.get(key, "")) for key in head) for asset in assets]
     return Table(head=tuple(key.replace("_", " ") for key in head), rows=tuple(rows))

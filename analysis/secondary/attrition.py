@@ -29,22 +29,22 @@ def _ended_units(record: Record, outcome: str) -> pd.DataFrame:
 
 
 def sentence(results: Results, found: Attrition) -> str:
-    """Say how much the missing outcomes could change; nothing where none is missing."""
+    """State how much missing outcomes could change; return nothing where none is missing."""
     a = found
     if not a.missing_arm + a.missing_against:
         return ""
     worst = interval(a.worst_low, a.worst_high, unit_of(results.outcome).digits)
     same = a.worst_low > 0 or a.worst_high < 0
-    rest = ", so they alone could reverse the direction"
+    rest = ", so they could reverse the direction"
     if results.undecided:
         rest = ""
     elif same:
-        rest = ", so the direction does not hang on them"
+        rest = ", so the direction does not depend on them"
     units = "units that have ended" if results.interim else "units"
     return (
         f"{a.missing_arm} of {a.n_arm} {units} of {a.arm} and {a.missing_against} of {a.n_against} "
-        f"of {a.against} have no outcome (Fisher p {p_relation(a.fisher_p)}); whatever it would "
-        f"have been, the difference lies in {worst} {a.unit}{rest}."
+        f"of {a.against} have no outcome (Fisher p {p_relation(a.fisher_p)}); whatever the "
+        f"missing values are, the difference lies in {worst} {a.unit}{rest}."
     )
 
 

@@ -49,10 +49,10 @@ def note(results: Results, found: list[Comparison]) -> list[str]:
     """Describe the model, and how well it fits the primary contrast."""
     model = (
         "Logit mean, one precision, block indicators, standard errors from the expected "
-        "information; effect by averaging fitted differences. With few runs the Wald interval and "
-        "p are too optimistic: the small-sample interval uses SE\N{THIN SPACE}\N{MIDDLE DOT}"
-        "\N{THIN SPACE}\N{SQUARE ROOT}(n/(n\N{MINUS SIGN}k)) and t(n\N{MINUS SIGN}k), and the "
-        "p-values above decide."
+        "information; the effect is the average of fitted differences. With few runs the Wald "
+        "interval and p are too optimistic. The small-sample interval uses SE\N{THIN SPACE}"
+        "\N{MIDDLE DOT}\N{THIN SPACE}\N{SQUARE ROOT}(n/(n\N{MINUS SIGN}k)) and "
+        "t(n\N{MINUS SIGN}k). The p-values of the contrasts decide."
     )
     fit = diagnostics(results)
     return [model, " ".join(fit)] if fit else [model]

@@ -18,8 +18,8 @@ def estimate(context: Context) -> Heterogeneity:
 
 
 def sentence(results: Results, found: Heterogeneity) -> str:
-    """Say whether classes were shown to differ in their effect."""
-    what = "a difference of the effect between classes was not shown"
+    """State whether classes were shown to differ in their effect."""
+    what = "a difference in the effect between classes was not shown"
     if results.undecided:
         what = "whether the effect differs between classes is not decided"
     elif found.omnibus_p <= results.needed:
@@ -54,8 +54,8 @@ SECTION = Section(
     table=table,
     title="Effects by class, shrunken",
     note=(
-        "Exploratory. Shrunken towards the block's mean effect by empirical Bayes; in the order of "
-        "classes, not ranked. p re-allocates the units of the block."
+        "Exploratory. Effects are shrunken towards the block's mean effect by empirical Bayes and "
+        "stand in the order of classes, not ranked. p comes from re-allocating the block's units."
     ),
     absent="Effects by class are not estimable.",
     table_name="classes_shrunken",

@@ -50,11 +50,11 @@ def table(results: Results, found: list[Cost]) -> Table:
 
 
 def note(results: Results, found: list[Cost]) -> str:
-    """Say how to read the three columns."""
+    """Explain the three columns."""
     return (
-        f"Points of accuracy for {unit_names(results.outcome)['one']}, three readings that differ: "
-        "none is what a defense would cost. Sets of 1/slope are Fieller's, HC3; unbounded means "
-        "that the slope may be zero."
+        f"Points of accuracy for {unit_names(results.outcome)['one']}, by three readings that "
+        "differ. No reading is the cost of a particular defense. Sets of 1/slope are Fieller's, "
+        "HC3; unbounded means that the slope may be zero."
     )
 
 

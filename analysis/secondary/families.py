@@ -36,7 +36,7 @@ def sentence(results: Results, found: dict[str, LeakageModel]) -> list[str]:
 
 
 def note(results: Results, found: dict[str, LeakageModel]) -> str:
-    """Say that there are no families."""
+    """State that no families are declared."""
     if found:
         return ""
     return "The protocol declares no families of defenses, so all arms are in one model."

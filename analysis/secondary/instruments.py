@@ -1,4 +1,4 @@
-"""Does the effect on leakage act through robust accuracy? Instruments and mediation."""
+"""Instruments and mediation: whether the effect on leakage acts through robust accuracy."""
 
 from __future__ import annotations
 
@@ -67,15 +67,15 @@ def _two_stage(context: Context) -> TwoStage | None:
 
 
 def sentence(results: Results, found: Instruments) -> list[str]:
-    """Say what instruments and mediation support and what they assume."""
+    """State what instruments and mediation support and what they assume."""
     if not found.wald:
         return []
     bounded = [w for w in found.wald if w.anderson_rubin.bounded]
     weak = [w for w in found.wald if w.first_stage_f < 10]
     text = [
         "If an arm acted on leakage only through robust accuracy at one radius, the Wald ratio "
-        "would be its effect a point. One randomised contrast cannot test that: "
-        f"it takes on trust that {found.wald[0].assumes[2].partition(': ')[2]}."
+        "would be its effect for one point. One randomised contrast cannot test that: "
+        f"it assumes that {found.wald[0].assumes[2].partition(': ')[2]}."
     ]
     if weak:
         names = ", ".join(w.mediator.outcome.partition("/")[2] for w in weak)
@@ -92,19 +92,20 @@ def sentence(results: Results, found: Instruments) -> list[str]:
 
 
 def _exclusion(results: Results, sargan: float, p: float) -> str:
-    """Say what Sargan's test found of the arms acting through one robust accuracy only."""
+    """State the result of Sargan's test that all arms act through one robust accuracy only."""
     threshold = needed_p(results.look_threshold)
-    found = f"Sargan J {number(sargan, 1)}, p {p_relation(p)}{threshold}"
+    test = f"Sargan J {number(sargan, 1)}, p {p_relation(p)}{threshold}"
+    arms = "With all arms as instruments,"
     if results.undecided:
-        return f"With all arms as instruments, whether exclusion fails is not decided ({found})."
+        return f"{arms} whether the exclusion restriction fails is not decided ({test})."
     if p <= results.needed:
         return (
-            f"With all arms as instruments, exclusion is rejected ({found}): leakage does not "
-            "follow this robust accuracy alone."
+            f"{arms} the exclusion restriction is rejected ({test}): leakage does not follow this "
+            "robust accuracy alone."
         )
     return (
-        f"With all arms as instruments, a violation of exclusion was not shown ({found}), which "
-        "does not establish it."
+        f"{arms} a violation of the exclusion restriction was not shown ({test}), which does not "
+        "establish the restriction."
     )
 
 
@@ -147,10 +148,10 @@ def note(results: Results, found: Instruments) -> str:
     """State the assumptions of each column."""
     assumed = next(iter(found.mediation.values())).assumes if found.mediation else ()
     return (
-        f"Primary contrast. Wald ratio: {unit_names(results.outcome)['many']} a point of robust "
-        "accuracy; the Anderson-Rubin set keeps its level however weak the first stage. Indirect "
-        f"effect by the product of coefficients, assuming {'; '.join(assumed)}; rho at zero is the "
-        "correlation of unmeasured causes at which it vanishes."
+        f"Primary contrast. Wald ratio: {unit_names(results.outcome)['many']} for one point of "
+        "robust accuracy; the Anderson-Rubin set keeps its level with a weak first stage as well. "
+        f"Indirect effect by the product of coefficients, assuming {'; '.join(assumed)}; rho at "
+        "zero is the correlation of unmeasured causes at which it vanishes."
     )
 
 

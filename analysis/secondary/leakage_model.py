@@ -21,16 +21,16 @@ def estimate(context: Context) -> LeakageModel | None:
 
 
 def sentence(results: Results, found: LeakageModel) -> str:
-    """Say how well accuracies describe leakage, with the numbers that temper R2."""
+    """State how well accuracies describe leakage, with the numbers that put R2 in proportion."""
     m = found
     chance = len(m.columns) / (m.n - 1)
     left = "not estimable" if m.lodo_r2 is None else number(m.lodo_r2, 2)
     return (
-        f"Over {m.n} units of {m.defenses} arms, {len(m.columns)} accuracies give R2 "
+        f"Over {m.n} units of {m.defenses} arms, {len(m.columns)} accuracies give an R2 of "
         f"{number(m.r2, 2)} ({number(chance, 2)} expected by chance), adjusted "
         f"{number(m.adjusted_r2, 2)}, leaving one unit out {number(m.loo_r2, 2)}, leaving one arm "
         f"out {left}. Clean accuracy given the others: F {number(m.partial_f, 2)}, p "
-        f"{p_relation(m.partial_p)}; a failure to reject does not mean that it adds nothing."
+        f"{p_relation(m.partial_p)}; not rejecting does not mean that it adds nothing."
     )
 
 
@@ -55,11 +55,12 @@ def title(results: Results) -> str:
 
 
 def note(results: Results, found: LeakageModel) -> str:
-    """Say what a partial slope and VIF mean."""
+    """Explain partial slope and VIF."""
     return (
-        f"Leakage on all accuracies at once, in {unit_names(results.outcome)['many']} a point; a "
-        "partial slope holds the other accuracies fixed, which hardly any defense does. VIF above "
-        "10: the data cannot tell the accuracies apart."
+        "Leakage on all accuracies at once, in "
+        f"{unit_names(results.outcome)['many']} for one point. A partial slope holds the other "
+        "accuracies fixed, which few defenses do. With a VIF above 10 the data cannot separate "
+        "the accuracies."
     )
 
 

@@ -35,7 +35,7 @@ def estimate(context: Context) -> list[MarginTest] | None:
 
 
 def sentence(results: Results, found: list[MarginTest]) -> list[str]:
-    """Say for each declared margin whether non-inferiority was shown."""
+    """State for each declared margin whether non-inferiority was shown."""
     return [_sentence(results, test) for test in found]
 
 
@@ -45,8 +45,8 @@ def _sentence(results: Results, m: MarginTest) -> str:
     bound = f"one-sided {1 - m.alpha:.1%} lower bound {number(m.low, 1, signed=True)} {d.unit}"
     if results.undecided:
         return (
-            f"So far {what} of {d.arm} less that of {d.against} is "
-            f"{number(d.estimate, 1, signed=True)} {d.unit} ({bound}), and whether a loss of "
+            f"So far {what} of {d.arm} minus that of {d.against} is "
+            f"{number(d.estimate, 1, signed=True)} {d.unit} ({bound}). Whether a loss of "
             f"{margin} is excluded is not decided."
         )
     if m.noninferior:
@@ -82,7 +82,7 @@ def table(results: Results, found: list[MarginTest]) -> Table:
 
 
 def absent(results: Results) -> str:
-    """Say that no margin is declared; an A/A check needs none."""
+    """State that no margin is declared; an A/A check needs none."""
     if results.same_training:
         return ""
     return "The protocol declares no margin, so non-inferiority of accuracy is not tested."

@@ -30,8 +30,8 @@ def estimate(context: Context) -> Matched | None:
 def matching_line(protocol: dict[str, Any], results: Results) -> tuple[str, list[str]] | None:
     """Return the arm and the line of the matching: as declared, or the placebo's doses.
 
-    Undeclared, the line is all other arms with the defense of the mechanism's reference, if they
-    are two doses or more.
+    Where none is declared, the line is all other arms with the defense of the mechanism's
+    reference, if there are two or more.
     """
     declared = protocol.get("matching")
     if declared:
@@ -46,10 +46,10 @@ def matching_line(protocol: dict[str, Any], results: Results) -> tuple[str, list
 
 
 def sentence(results: Results, found: Matched) -> str:
-    """Say how the outcome compares at equal clean accuracy."""
+    """State how the outcome compares at equal clean accuracy."""
     m, unit = found, unit_of(results.outcome)
     where = (
-        ", which lies outside the accuracies of that line, so it is extrapolated"
+        ", which is outside the accuracies of the line, so the line is extrapolated"
         if m.extrapolated
         else ""
     )

@@ -1,4 +1,4 @@
-"""Primary effect by other methods: does another estimator or model change the answer?"""
+"""Primary effect by other methods, to see whether the choice of method matters."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def _clustered(context: Context) -> ClusteredDifference:
 
 
 def sentence(results: Results, found: Sensitivity) -> str:
-    """Say whether the other methods agree with the registered one on sign and on zero."""
+    """State how many other methods exclude zero and agree with the registered estimate."""
     primary = results.primary.difference
     if primary is None:
-        return "The primary effect is not estimable, so there is nothing to vary."
+        return "The primary effect is not estimable, so no other method was applied."
     bounds = [(m.low, m.high) for m in found.models]
     for other in (found.studentised, found.clustered):
         if other is not None:
@@ -103,13 +103,13 @@ def sentence(results: Results, found: Sensitivity) -> str:
     if not bounds:
         return "No other method could be fitted."
     digits = unit_of(results.outcome).digits
-    apart = sum(1 for low, high in bounds if low > 0 or high < 0)
-    holds = [low <= primary.estimate <= high for low, high in bounds]
-    zero = f"{apart} exclude a zero effect at the {results.level:.0%} level and "
+    excluding = sum(1 for low, high in bounds if low > 0 or high < 0)
+    containing = [low <= primary.estimate <= high for low, high in bounds]
+    zero = f"{excluding} exclude a zero effect at the {results.level:.0%} level and "
+    registered = f"{number(primary.estimate, digits, signed=True)} {primary.unit}"
     return (
-        f"Of {len(bounds)} other methods, {'' if results.undecided else zero}{sum(holds)} hold the "
-        f"registered estimate of {number(primary.estimate, digits, signed=True)} {primary.unit} "
-        "in their interval."
+        f"Of {len(bounds)} other methods, {'' if results.undecided else zero}{sum(containing)} "
+        f"have an interval that contains the registered estimate of {registered}."
     )
 
 
@@ -185,9 +185,10 @@ SECTION = Section(
     sentence=sentence,
     table=table,
     note=(
-        "The registered rows decide. A squeeze is (y(N\N{THIN SPACE}\N{MINUS SIGN}\N{THIN SPACE}1)"
-        "\N{THIN SPACE}+\N{THIN SPACE}\N{VULGAR FRACTION ONE HALF})/N; its answer depends on N "
-        "where outcomes are 0 or 1. Models of counts and logits are averaged over units to "
-        "percentage points."
+        "The registered rows decide. A squeeze replaces an outcome y by (y(N\N{THIN SPACE}"
+        "\N{MINUS SIGN}\N{THIN SPACE}1)\N{THIN SPACE}+\N{THIN SPACE}"
+        "\N{VULGAR FRACTION ONE HALF})/N; its result depends on N where outcomes are 0 or 1. "
+        "Effects of models of counts and logits are averaged over units and given in percentage "
+        "points."
     ),
 )

@@ -157,10 +157,10 @@ def again_words(kept: "Kept", options: Namespace) -> str:
 
 def show_sweep(sweep: "Kept") -> None:
     """Show what a sweep found, from its record."""
-    from analysis.report.sweep import conclude
+    from analysis.report.sweep import conclude_sweep
 
-    found = conclude(sweep.tracking_uri, sweep.protocol.name, sweep.folder / "report")
-    print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
+    found = conclude_sweep(sweep.tracking_uri, sweep.protocol.name, sweep.folder / "report")
+    print(f"\n{found.text}\n\npicture    {found.picture}\ntable      {found.table}")
 
 
 def stop(options: Namespace) -> int:

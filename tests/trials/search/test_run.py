@@ -63,7 +63,7 @@ def points_of(folder):
 def recorded(folder):
     """Map every point of the record, which is marked as not randomised, to its status."""
     sweep = load(folder)
-    points = sweeps.load(sweep.tracking_uri, sweep.protocol.name).points
+    points = sweeps.load_sweep(sweep.tracking_uri, sweep.protocol.name).points
     assert points["unit_id"].is_unique
     return dict(zip(points["unit_id"], points["status"], strict=True))
 
