@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from analysis.report.page import conclude
+    from analysis.report import conclude
 
     folder = options.out or Path("report") / options.campaign
     try:

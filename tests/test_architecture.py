@@ -30,7 +30,9 @@ ANALYSIS = {
     "regression": "inference schema",
     "planning": "inference schema",
     "pipeline": "record inference regression schema",
-    "report": "pipeline record inference schema",
+    "formatting": "schema",
+    "secondary": "pipeline record regression inference formatting schema",
+    "report": "secondary pipeline record inference formatting schema",
     "__main__": "report",
 }
 TRIALS = {

@@ -1,4 +1,4 @@
-"""Count what became of every allocated unit, after the CONSORT flow diagram."""
+"""Flow of units: how many were allocated, started, finished, failed and analysed (CONSORT)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis import schema
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowRow:
-    """Counts of one arm; ``pending`` holds units not yet started and those still running."""
+    """Counts of one arm; ``pending`` counts units that have not started or are still running."""
 
     arm: str
     allocated: int
@@ -31,7 +31,7 @@ class FlowRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flow:
-    """One row an arm in the order of the protocol, their total, and why each failed unit failed."""
+    """Counts by arm in the order of the protocol, their total, and the reason of each failure."""
 
     rows: tuple[FlowRow, ...]
     total: FlowRow
@@ -42,17 +42,21 @@ class Flow:
 
 
 def count_flow(units: pd.DataFrame, outcome: str, arms: list[str]) -> Flow:
-    """Count units by arm and status; raise ValueError where the counts do not add up."""
+    """Count units by arm and status.
+
+    Raises:
+        ValueError: the counts do not add up, or a unit is of an arm outside the protocol.
+    """
     rows = tuple(_row(arm, units.loc[units["arm"] == arm], outcome) for arm in arms)
     total = _row("total", units, outcome)
     for row in (*rows, total):
         _check_row(row)
     for name in ("allocated", "started", "finished", "failed", "pending", "analysed"):
         if sum(getattr(row, name) for row in rows) != getattr(total, name):
-            strangers = sorted(set(units["arm"]) - set(arms))
+            unknown = sorted(set(units["arm"]) - set(arms))
             raise ValueError(
                 f"{name} units of the arms {arms} do not add up to the total "
-                f"{getattr(total, name)}; arms not in the protocol: {strangers}"
+                f"{getattr(total, name)}; arms not in the protocol: {unknown}"
             )
     failed = units.loc[units["status"] == schema.FAILED]
     failures = tuple(

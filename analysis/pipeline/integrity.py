@@ -1,4 +1,4 @@
-"""Check that the trial ran as it was drawn: numbers by arm, order, machines, deviations."""
+"""Integrity of a trial: numbers by arm, start order, machines and deviations as registered."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DRAWS = 9_999
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Integrity:
-    """Balance of an allocation as carried out; a p is None where there is nothing to compare."""
+    """Balance of the allocation as it was run; a p is None where there is nothing to compare."""
 
     allocated_as_registered: bool  # units_per_arm of each arm in every block
-    analysed_p: float | None  # that analysed units are as many in each arm (exact multinomial)
-    order_p: float | None  # that mean start order within blocks does not depend on the arm
-    node_p: float | None  # that machines do not depend on the arm
+    analysed_p: float | None  # of analysed numbers in the registered ratio
+    order_p: float | None  # of mean start order within blocks independent of the arm
+    node_p: float | None  # of machines independent of the arm
     nodes: int
     deviations: tuple[str, ...]
 
@@ -39,11 +39,15 @@ class Integrity:
 def check_integrity(
     units: pd.DataFrame, analysed: pd.DataFrame, *, per_arm: dict[str, int], seed: int
 ) -> Integrity:
-    """Compare what was registered with what was run; ``units`` has every allocated unit.
-
-    ``per_arm`` is the registered number of units of each arm in every block.
+    """Compare the trial as it was run with the registered one.
 
     Order and machines are tested by permuting arms within blocks, 9,999 draws, p = (1+b)/(1+B).
+
+    Args:
+        units: every allocated unit.
+        analysed: units with the primary outcome.
+        per_arm: registered number of units of each arm in every block.
+        seed: of the permutations.
     """
     check_columns(units, ["unit_id", "block", "arm", "start_order", "node"])
     registered = [
@@ -70,8 +74,8 @@ def check_integrity(
 def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
     """Test that counts are in the registered ratio; None without units.
 
-    Exact binomial for two arms, chi-squared for more. Complete randomisation fixes what is
-    allocated, so on analysed units this is a test of losing them evenly, and conservative.
+    Exact binomial for two arms, chi-squared for more. Complete randomisation fixes the allocated
+    numbers, so on analysed units this tests whether losses are even, and is conservative.
     """
     if sum(counts) == 0 or len(counts) < 2:
         return None
@@ -82,7 +86,7 @@ def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
 
 
 def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
-    """Return arm numbers as run and permuted within blocks, (1 + draws, n)."""
+    """Return arm numbers as run, then permuted within blocks, (1 + draws, n)."""
     arm = pd.factorize(units["arm"])[0].astype(np.int16)
     block = pd.factorize(units["block"])[0]
     draws = min(_DRAWS, max(999, 10_000_000 // max(len(arm), 1)))
@@ -122,18 +126,18 @@ def _node_p(units: pd.DataFrame, drawn: np.ndarray) -> float:
 
 
 def _deviations(units: pd.DataFrame) -> list[str]:
-    """List in words what did not go as registered."""
+    """Describe each deviation from the registered protocol."""
     found: list[str] = []
-    for status, words in ((schema.FAILED, "failed"), (schema.PENDING, "are not finished")):
+    for status, text in ((schema.FAILED, "failed"), (schema.PENDING, "are not finished")):
         n = int(np.count_nonzero(units["status"] == status))
         if n:
-            found.append(f"{n} of {len(units)} units {words}")
+            found.append(f"{n} of {len(units)} units {text}")
     if "failed_before" in units:
         again = units.loc[units["failed_before"].fillna("") != ""]
         for row in again.to_dict("records"):
             found.append(
-                f"{row['unit_id']} ({row['arm']}) failed and was run again on request, which was "
-                f"known to whoever asked for it: {row['failed_before']}"
+                f"{row['unit_id']} ({row['arm']}) failed and was run again on request, after its "
+                f"failure was known: {row['failed_before']}"
             )
     for column, what in (
         ("evaluation_sha256", "evaluation models"),

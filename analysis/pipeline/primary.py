@@ -1,4 +1,4 @@
-"""Compute what the report says: a comparison for each registered contrast and outcome."""
+"""Registered analysis of a record: one comparison for each contrast and outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from analysis.regression.correlation import Association, Explained, associate, e
 from analysis.schema.columns import inversions_of, robust_columns_of, unit_of
 
 PRIMARY = "primary"  # name of the contrast that decides
-MECHANISM = "mechanism"  # name of the one that asks what of its effect another arm has as well
+MECHANISM = "mechanism"  # name of the one against an arm that shares part of the treatment
 
 _Result = TypeVar("_Result")
 
@@ -44,22 +44,22 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One contrast on one outcome; what could not be estimated is None and ``notes`` say why."""
+    """One contrast on one outcome; an estimate is None if ``notes`` say why it is missing."""
 
     contrast: Contrast
     outcome: str
     difference: Difference | None
     randomisation: Randomisation | None
     beta: BetaEffect | None  # of the primary outcome only, where it is a fraction
-    alpha: float  # p needed; 0 at a look that was not planned, so that nothing is decided
+    alpha: float  # p needed; 0 at an unplanned look, so that nothing is decided
     notes: tuple[str, ...]
 
     @property
     def p(self) -> float:
-        """The larger p of the randomisation test and of the interval; 1 where one of them lacks.
+        """The larger p of randomisation test and difference in means; 1 if one is missing.
 
-        The first tests that no unit depends on its arm, which is false as well where only spreads
-        differ; the second tests equal means. A difference in means needs both.
+        The first tests that no outcome depends on the arm, which is false also where only spreads
+        differ. The second tests equal means. To show a difference in means needs both.
         """
         if self.randomisation is None or self.difference is None:
             return 1.0
@@ -67,17 +67,17 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether randomisation test and interval both reject no effect at ``alpha``."""
+        """Whether both tests reject at ``alpha``."""
         return self.p <= self.alpha
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The analysis of a record, in the order of its report."""
+    """Registered analysis of a record."""
 
     outcome: str  # the primary outcome
     alpha: float  # of the protocol; intervals have the level 1 - alpha
-    needed: float  # p needed at this look; 0 at one that was not planned
+    needed: float  # p needed at this look; 0 if no look was planned here
     arms: tuple[str, ...]
     contrasts: tuple[Contrast, ...]  # the primary one first, then by name
     flow: Flow
@@ -87,8 +87,8 @@ class Results:
     associations: tuple[Association, ...]  # of the primary outcome with each accuracy
     explained: dict[str, Explained]  # by robust-accuracy column
     same_training: bool  # the arms of the primary contrast are trained alike (A/A)
-    looks: tuple[Look, ...]  # that the protocol planned; none if it planned none
-    look: Look | None  # the planned one that these data are at
+    looks: tuple[Look, ...]  # planned by the protocol
+    look: Look | None  # the planned look at which these data are
 
     @property
     def primary(self) -> Comparison:
@@ -97,9 +97,9 @@ class Results:
 
     @property
     def mechanism(self) -> Comparison | None:
-        """The contrast named ``mechanism`` on the primary outcome, if it takes the effect apart.
+        """The contrast named ``mechanism`` on the primary outcome.
 
-        It does where it sets the arm of the primary contrast against another reference.
+        None unless it compares the arm of the primary contrast with a second reference.
         """
         primary = self.contrasts[0]
         found = next((c for c in self.contrasts if c.name == MECHANISM), None)
@@ -119,20 +119,25 @@ class Results:
 
     @property
     def undecided(self) -> bool:
-        """Whether the data are looked at between the planned looks, where nothing is decided."""
+        """Whether units are pending and no look was planned here, so that nothing is decided."""
         return self.interim and self.look is None
 
     @property
-    def shared(self) -> bool:
-        """Whether this is a planned look that may spend a part of alpha only."""
-        return 0 < self.needed < self.alpha * (1 - 1e-9)
+    def look_threshold(self) -> float | None:
+        """P needed at a planned look that may spend only a part of alpha; else None."""
+        return self.needed if 0 < self.needed < self.alpha * (1 - 1e-9) else None
+
+    @property
+    def on_primary(self) -> list[Comparison]:
+        """Every contrast on the primary outcome."""
+        return [self.on(c, self.outcome) for c in self.contrasts]
 
     def on(self, contrast: Contrast, outcome: str) -> Comparison:
         """Return the comparison of one contrast on one outcome."""
         return self.comparisons[contrast.name, outcome]
 
     def unpaired(self, contrast: Contrast) -> list[str]:
-        """List the analysed units of a contrast whose block holds none of its other arm."""
+        """List the analysed units of a contrast whose block has no unit of its other arm."""
         mine = self.analysed.loc[self.analysed["arm"].isin([contrast.arm, contrast.against])]
         alone = mine.groupby("block")["arm"].transform("nunique") == 1
         return [str(unit) for unit in mine["unit_id"][alone]]
@@ -150,7 +155,7 @@ def analyse(record: Record) -> Results:
     outcomes = [outcome, *(c for c in _outcomes(list(units.columns)) if c != outcome)]
     flow = count_flow(units, outcome, arms)
     looks = planned_looks(protocol)
-    look = _this_look(looks, units)
+    look = _present_look(looks, units)
     needed = look.threshold if look else (0.0 if flow.total.pending else alpha)
     return Results(
         outcome=outcome,
@@ -172,20 +177,20 @@ def analyse(record: Record) -> Results:
         },
         associations=_associations(analysed, outcome),
         explained=_explained(analysed, outcome),
-        same_training=_trained_alike(protocol["arms"], contrasts[0]),
+        same_training=_same_recipe(protocol["arms"], contrasts[0]),
         looks=looks,
         look=look,
     )
 
 
-def _this_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:
-    """Return the planned look whose blocks are whole while no unit of another has ended."""
+def _present_look(looks: tuple[Look, ...], units: pd.DataFrame) -> Look | None:
+    """Return the planned look whose blocks have ended while all other blocks are pending."""
     pending = units["status"] == schema.PENDING
     states = [set(pending[units["block"] == b]) for b in units["block"].unique()]
-    whole, untouched = [s == {False} for s in states], [s == {True} for s in states]
-    if not all(w or u for w, u in zip(whole, untouched, strict=True)):
-        return None
-    return next((look for look in looks if look.blocks == sum(whole)), None)
+    if any(len(state) > 1 for state in states):
+        return None  # a block is unfinished
+    ended = states.count({False})
+    return next((look for look in looks if look.blocks == ended), None)
 
 
 def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ...]:
@@ -198,7 +203,7 @@ def order_contrasts(registered: dict[str, dict[str, str]]) -> tuple[Contrast, ..
 
 
 def order_arms(arms: list[str], contrasts: tuple[Contrast, ...]) -> list[str]:
-    """Order arms as the contrasts name them: reference and arm of the primary, then the others."""
+    """Order arms as the contrasts name them, reference first; then the remaining arms."""
     named = [arm for c in contrasts for arm in (c.against, c.arm)]
     return list(dict.fromkeys([*named, *arms]))
 
@@ -223,45 +228,48 @@ def _compare(
     alpha: float,
     seed: int,
 ) -> dict[str, Comparison]:
-    """Run each estimator that the data allow on each outcome; keep the reasons of the others.
+    """Compare two arms on every outcome by each estimator that the data allow.
 
-    ``outcomes`` starts with the primary one. Outcomes without a gap share one replay.
+    ``outcomes`` starts with the primary one. Outcomes without missing values share one
+    enumeration of the allocations.
     """
     pair = {"arm": contrast.arm, "against": contrast.against, "level": level}
     mine = units.loc[units["arm"].isin([contrast.arm, contrast.against])]
-    fraction = unit_of(outcomes[0]).name == "pp"
-    whole = [o for o in outcomes if np.isfinite(np.asarray(mine[o], dtype=float)).all()]
+    complete = [o for o in outcomes if np.isfinite(np.asarray(mine[o], dtype=float)).all()]
     try:
-        replayed = randomisation_tests(mine, whole, **pair, seed=seed) if whole else {}
+        tests = randomisation_tests(mine, complete, **pair, seed=seed) if complete else {}
     except NotEstimable:
-        replayed = {}
+        tests = {}
     found: dict[str, Comparison] = {}
     for outcome in outcomes:
-        notes: list[str] = []
-
-        def attempt(
-            estimator: Callable[..., _Result],
-            outcome: str = outcome,
-            notes: list[str] = notes,
-            **options: Any,
-        ) -> _Result | None:
-            try:
-                return estimator(mine, outcome, **pair, **options)
-            except NotEstimable as reason:
-                if str(reason) not in notes:
-                    notes.append(str(reason))
-                return None
-
+        attempt = _Attempt(mine, outcome, pair)
+        fraction = outcome == outcomes[0] and unit_of(outcome).name == "pp"
         found[outcome] = Comparison(
             contrast=contrast,
             outcome=outcome,
             difference=attempt(difference_in_means),
-            randomisation=replayed.get(outcome) or attempt(randomisation_test, seed=seed),
-            beta=attempt(beta_effect) if outcome == outcomes[0] and fraction else None,
+            randomisation=tests.get(outcome) or attempt(randomisation_test, seed=seed),
+            beta=attempt(beta_effect) if fraction else None,
             alpha=alpha,
-            notes=tuple(notes),
+            notes=tuple(attempt.notes),
         )
     return found
+
+
+class _Attempt:
+    """Call estimators on one outcome and note why one is not estimable."""
+
+    def __init__(self, units: pd.DataFrame, outcome: str, pair: dict[str, Any]) -> None:
+        self.units, self.outcome, self.pair = units, outcome, pair
+        self.notes: list[str] = []
+
+    def __call__(self, estimator: Callable[..., _Result], **options: Any) -> _Result | None:
+        try:
+            return estimator(self.units, self.outcome, **self.pair, **options)
+        except NotEstimable as reason:
+            if str(reason) not in self.notes:
+                self.notes.append(str(reason))
+            return None
 
 
 def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
@@ -271,7 +279,7 @@ def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
 
 
 def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
-    """Explain leakage at each epsilon where robust accuracy varies; needs more units than terms."""
+    """Explain leakage at each epsilon where robust accuracy varies; empty with under 5 units."""
     robust = robust_columns_of(list(units.columns))
     if schema.CLEAN_ACC not in units:
         return {}
@@ -282,5 +290,5 @@ def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
     return {c: explained_variance(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
 
 
-def _trained_alike(arms: dict[str, Any], contrast: Contrast) -> bool:
+def _same_recipe(arms: dict[str, Any], contrast: Contrast) -> bool:
     return arms[contrast.arm] == arms[contrast.against]

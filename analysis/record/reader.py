@@ -56,8 +56,7 @@ def load_record(store: Store | str, campaign: str) -> Record:
     run_id = parent.info.run_id
     allocation_csv = store.read_bytes(run_id, schema.ALLOCATION_FILE)
     protocol_json = store.read_bytes(run_id, schema.PROTOCOL_FILE)
-    tags = {name: parent.data.tags.get(name, "") for name in schema.CAMPAIGN_TAGS}
-    tags |= {k: v for k, v in parent.data.tags.items() if k.startswith(schema.LOOK_PREFIX)}
+    tags = _campaign_tags(parent.data.tags)
     _check_hash(schema.ALLOCATION_FILE, allocation_csv, tags["allocation_sha256"])
     _check_hash(schema.PROTOCOL_FILE, protocol_json, tags["protocol_sha256"])
 
@@ -81,6 +80,11 @@ def load_record(store: Store | str, campaign: str) -> Record:
         read_artifact=read_artifact,
         parent_run=run_id,
     )
+
+
+def _campaign_tags(tags: dict[str, str]) -> dict[str, str]:
+    looks = {k: v for k, v in tags.items() if k.startswith(schema.LOOK_PREFIX)}
+    return {name: tags.get(name, "") for name in schema.CAMPAIGN_TAGS} | looks
 
 
 def _assets(store: Store, run_id: str) -> list[dict[str, Any]]:

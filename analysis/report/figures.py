@@ -1,7 +1,7 @@
-"""Draw the figures of the report as inline SVG that takes the page's text colour and scales.
+"""Figures of the report, as inline SVG in the text colour of the page.
 
-Arms differ by marker as well as by colour (Okabe & Ito), so the figures survive gray printing.
-Colours are CSS variables with the printed colour as fallback, and ink is ``currentColor``.
+Arms differ by marker as well as by colour (Okabe & Ito), so a figure can be read in gray. Colours
+are CSS variables with the printed colour as fallback, and the ink is ``currentColor``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from analysis.schema.columns import label, short_label, unit_of
 _INK = "#010203"  # replaced by currentColor
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_MANY = 2_000  # points above which a figure holds them as a picture
+_MANY = 2_000  # above this number, points are drawn as a bitmap
 _WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -54,7 +54,7 @@ _STYLE: dict[Any, Any] = {
 def outcome_figure(
     units: pd.DataFrame, outcome: str, means: list[ArmMean], arms: tuple[str, ...]
 ) -> str:
-    """Draw every unit on a line of its arm and block, and each arm's mean and interval."""
+    """Draw every unit on the line of its arm and block, and the mean and interval of each arm."""
     scale = unit_of(outcome).scale
     blocks = list(dict.fromkeys(units["block"]))
     summary = {m.arm: m for m in means}
@@ -70,28 +70,7 @@ def outcome_figure(
             for j, block in enumerate(blocks):
                 inside = units.loc[(units["arm"] == arm) & (units["block"] == block)]
                 values = scale * inside[outcome].to_numpy(dtype=float)
-                height = [top - 1 - j] * len(values)
-                axes.plot(
-                    values,
-                    height,
-                    linestyle="",
-                    ms=4.5,
-                    mew=0.6,
-                    mec=_INK,
-                    alpha=0.8,
-                    rasterized=len(units) > _MANY,
-                    **mark,
-                )
-                axes.annotate(
-                    str(block),
-                    (1, top - 1 - j),
-                    xycoords=axes.get_yaxis_transform(),
-                    fontsize=8,
-                    alpha=0.7,
-                    va="center",
-                    ha="left",
-                    annotation_clip=False,
-                )
+                _draw_line(axes, values, top - 1 - j, str(block), len(units) > _MANY, mark)
             ticks.append(top)
         axes.set_yticks(ticks, shown)
         axes.tick_params(axis="y", length=0)
@@ -102,8 +81,26 @@ def outcome_figure(
         return _svg(figure, f"{label(outcome)} of every unit by arm and block")
 
 
+def _draw_line(
+    axes: Axes, values: np.ndarray, height: float, name: str, bitmap: bool, mark: dict[str, Any]
+) -> None:
+    """Draw the units of one arm and block, and the name of the block at the right edge."""
+    points = {"linestyle": "", "ms": 4.5, "mew": 0.6, "mec": _INK, "alpha": 0.8, **mark}
+    axes.plot(values, [height] * len(values), rasterized=bitmap, **points)
+    axes.annotate(
+        name,
+        (1, height),
+        xycoords=axes.get_yaxis_transform(),
+        fontsize=8,
+        alpha=0.7,
+        va="center",
+        ha="left",
+        annotation_clip=False,
+    )
+
+
 def forest_figure(comparisons: list[Comparison], outcome: str) -> str:
-    """Draw differences with their intervals around the line of no effect, one row a comparison."""
+    """Draw each difference with its interval and the line of no effect, one row a comparison."""
     drawn = [c for c in comparisons if c.difference is not None]
     with mpl.rc_context(_STYLE):
         figure, axes = _figure(0.6 + 0.42 * len(drawn))
@@ -129,7 +126,7 @@ def forest_figure(comparisons: list[Comparison], outcome: str) -> str:
 def scatter_figure(
     units: pd.DataFrame, outcome: str, accuracies: list[str], arms: tuple[str, ...]
 ) -> str:
-    """Draw leakage against each accuracy in small multiples, one point a unit."""
+    """Draw leakage against each accuracy, one panel an accuracy and one point a unit."""
     columns = 2 if len(accuracies) > 1 else 1
     rows = -(-len(accuracies) // columns)
     with mpl.rc_context(_STYLE):
@@ -161,7 +158,7 @@ def class_figure(found: Heterogeneity) -> str:
         height = 0.8 + 1.5 * len(blocks)
         figure = Figure(figsize=(_WIDTH, height))
         grid = figure.subplots(len(blocks), 1, squeeze=False, sharey=True)
-        # Set by hand: a layout that measures every label of every panel takes seconds.
+        # Fixed margins: a layout that measures every label of every panel takes seconds.
         figure.subplots_adjust(0.13, 0.45 / height, 0.99, 1 - 0.5 / height, hspace=0.5)
         for axes, block in zip(grid.flat, blocks, strict=True):
             inside = [c for c in found.classes if c.block == block]
@@ -208,7 +205,7 @@ def _draw_mean(axes: Axes, mean: ArmMean, height: float, *, marker: str, color: 
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """Return the figure as an SVG element without size, ids that clash, or fixed ink."""
+    """Return the figure as an SVG element without size or ink, and with unique ids."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
@@ -219,6 +216,6 @@ def _svg(figure: Figure, title: str) -> str:
     text = text.replace(_INK, "currentColor")
     for i, colour in enumerate(_COLOURS):
         text = text.replace(colour, f"var(--arm-{i}, {colour})")
-    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]  # ids are unique in the page
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]  # makes ids unique in the page
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

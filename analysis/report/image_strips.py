@@ -1,4 +1,4 @@
-"""Cut the recorded pictures into reconstructions over their nearest training images."""
+"""Strips of reconstructions and their nearest training images, cut from recorded pictures."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CLASSES_SHOWN = 24
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strip:
-    """Reconstructions of one arm over nearest training images, one PNG a class, as data URIs."""
+    """Images of one arm by class, each a reconstruction above its nearest training image."""
 
     arm: str
     unit_id: str
-    cells: tuple[tuple[str, str], ...]  # (class, data URI)
-    note: str  # why there are none; empty otherwise
+    cells: tuple[tuple[str, str], ...]  # (class, data URI of a PNG)
+    note: str  # why there are no cells; empty otherwise
 
 
 def strips(record: Record, results: Results) -> list[Strip]:
-    """Choose by rule and cut up: each arm's first finished unit, by unit_id, of the first block."""
+    """Cut the picture of each arm's first finished unit, by unit_id, of the first block."""
     inversion = results.outcome.partition("/")[0]
     block = record.allocation["block"].iloc[0]
     chosen: list[Strip] = []
@@ -44,7 +44,7 @@ def strips(record: Record, results: Results) -> list[Strip]:
 
 
 def _cells(record: Record, unit_id: str, inversion: str) -> tuple[tuple[str, str], ...]:
-    """Cut the unit's picture into one PNG a class."""
+    """Cut the picture of a unit into one PNG for each class."""
     from PIL import Image
 
     classes = record.classes

@@ -1,4 +1,4 @@
-"""Note a look in its campaign's run, log the report to it: all that the analysis writes there."""
+"""Looks at a campaign: read, record the present one, and log the report to the record."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from analysis.record.reader import Record
 from analysis.record.store import Store, Unreachable
 
 
-def looks_noted(record: Record) -> dict[int, dict[str, Any]]:
-    """Return the looks of the record by their number, in order.
+def recorded_looks(record: Record) -> dict[int, dict[str, Any]]:
+    """Return the recorded looks by number, in order.
 
     Raises:
-        ValueError: a tag that should be one is none.
+        ValueError: the tag of a look is malformed.
     """
     looks: dict[int, dict[str, Any]] = {}
     for name, text in record.tags.items():
@@ -33,17 +33,17 @@ def looks_noted(record: Record) -> dict[int, dict[str, Any]]:
             looks[number] = {kind: int(look[kind]) for kind in ("finished", "analysed")} | {"p": p}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"the tag {name} of run {record.parent_run} is no look, but {text[:80]!r}; "
+                f"the tag {name} of run {record.parent_run} is not a look: {text[:80]!r}; "
                 "the record was altered"
             ) from error
     return dict(sorted(looks.items()))
 
 
-def looks_lost(record: Record) -> str:
-    """Say that looks are not known, as the record they were noted in was lost; empty if it was not.
+def lost_looks(record: Record) -> str:
+    """State that earlier looks are unknown because the record was lost; empty if it was not.
 
     Raises:
-        ValueError: when the record was made again is no time.
+        ValueError: the time at which the record was recreated is malformed.
     """
     seconds = record.tags.get(schema.REGISTERED_AGAIN, "")
     if not seconds:
@@ -52,18 +52,18 @@ def looks_lost(record: Record) -> str:
         when = datetime.fromtimestamp(int(seconds), UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(
-            f"the tag {schema.REGISTERED_AGAIN} of run {record.parent_run} is no time, but "
+            f"the tag {schema.REGISTERED_AGAIN} of run {record.parent_run} is not a time: "
             f"{seconds[:80]!r}; the record was altered"
         ) from error
     return (
-        f"The record was made again on {when:%Y-%m-%d} from the campaign's folder; "
-        "looks taken before are not known."
+        f"The record was lost and was recreated on {when:%Y-%m-%d} from the campaign's folder; "
+        "looks before that date are unknown."
     )
 
 
-def looks_taken(record: Record, results: Results) -> list[dict[str, Any]]:
-    """Return the looks of the record and the present one; the same data are one look."""
-    taken = list(looks_noted(record).values())
+def all_looks(record: Record, results: Results) -> list[dict[str, Any]]:
+    """Return the recorded looks and the present one, which is new only if the data are new."""
+    taken = list(recorded_looks(record).values())
     test = results.primary.randomisation
     now = {
         "finished": results.flow.total.finished,
@@ -73,23 +73,23 @@ def looks_taken(record: Record, results: Results) -> list[dict[str, Any]]:
     return taken if now in taken else [*taken, now]
 
 
-def note_look(store: Store, record: Record, results: Results) -> None:
+def record_look(store: Store, record: Record, results: Results) -> None:
     """Record the present look before its report is written, so that every page has its look.
 
     Raises:
         ValueError: the record cannot be written.
     """
-    noted, taken = looks_noted(record), looks_taken(record, results)
-    if len(taken) == len(noted):
+    recorded, looks = recorded_looks(record), all_looks(record, results)
+    if len(looks) == len(recorded):
         return
-    name = schema.look_tag(max(noted, default=0) + 1)
+    name = schema.look_tag(max(recorded, default=0) + 1)
     with _refusing(
         f"the look at {record.campaign} cannot be recorded, so no report is written: the record "
         "is read-only; make it writable, or leave it unchanged with "
         f"`python -m analysis {shlex.quote(record.campaign)} --tracking-uri "
         f"{shlex.quote(store.uri)} --no-log`"
     ):
-        store.set_tag(record.parent_run, name, json.dumps(taken[-1]))
+        store.set_tag(record.parent_run, name, json.dumps(looks[-1]))
 
 
 def log_report(store: Store, record: Record, files: list[Path]) -> None:

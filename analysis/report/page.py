@@ -1,124 +1,89 @@
-"""Write the report of a campaign: one self-contained page and the tables behind it."""
+"""Render the page of a report from the results of a record."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from analysis import schema
-from analysis.pipeline.primary import Results, analyse
-from analysis.pipeline.secondary import Examination, examine
-from analysis.record.reader import Record, load_record
-from analysis.record.store import Store
-from analysis.report import figures
+from analysis.formatting.numbers import unit_names
+from analysis.formatting.table import Table
+from analysis.pipeline.consort import FlowRow
+from analysis.pipeline.primary import Comparison, Results
+from analysis.record.reader import Record
 from analysis.report import primary_tables as tables
-from analysis.report import secondary_tables as detail
-from analysis.report import secondary_text as findings
 from analysis.report import verdict as wording
-from analysis.report.image_strips import CLASSES_SHOWN, strips
-from analysis.report.looks import log_report, looks_lost, looks_taken, note_look
-from analysis.report.table import Table, document, table_csv, write
+from analysis.report.image_strips import CLASSES_SHOWN, Strip, strips
+from analysis.report.looks import all_looks, lost_looks
+from analysis.report.sections import Place, lay_out
 from analysis.schema.columns import inversions_of, label, robust_columns_of
+from analysis.secondary.context import SecondaryResults
 
-_UNITS_SHOWN = 500
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """Where the report stands and the two sentences that it opens with."""
-
-    verdict: str
-    page: Path
-    units: Path
-    classes: Path
-    effects: Path
-    markdown: Path
-    tables: Path  # folder of one CSV a table
-
-    @property
-    def files(self) -> list[Path]:
-        """The files beside the page."""
-        beside = [self.units, self.classes, self.effects, self.markdown]
-        return [*beside, *sorted(self.tables.glob("*.csv"))]
+UNITS_SHOWN = 500
 
 
-def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool = True) -> Report:
-    """Read a campaign from the MLflow at ``tracking_uri`` and write its report.
+@dataclass(frozen=True, kw_only=True)
+class PageContext:
+    """Every value that the template reads, by the name that it has there."""
 
-    ``log`` notes the look in the tags of the campaign's run, before a page is written, and stores
-    the report as artifacts of that run.
-
-    Raises:
-        ValueError: there is no such campaign, or its record was altered or takes no writing.
-    """
-    store = Store(tracking_uri)
-    record = load_record(store, campaign)
-    results = analyse(record)
-    exam = examine(record, results)
-    if log:
-        note_look(store, record, results)
-    report = _write_all(record, results, exam, Path(folder))
-    if log:
-        log_report(store, record, [report.page, *report.files])
-    return report
-
-
-def write_report(record: Record, folder: Path | str) -> Report:
-    """Analyse ``record`` and write the page, ``tables.md`` and the tables as CSV.
-
-    The same record gives the same bytes.
-    """
-    results = analyse(record)
-    return _write_all(record, results, examine(record, results), Path(folder))
-
-
-def _write_all(record: Record, results: Results, exam: Examination, folder: Path) -> Report:
-    report = Report(
-        verdict=" ".join(wording.verdict(results)),
-        page=folder / "report.html",
-        units=folder / "units.csv",
-        classes=folder / "classes.csv",
-        effects=folder / "effects.csv",
-        markdown=folder / "tables.md",
-        tables=folder / "tables",
-    )
-    report.tables.mkdir(parents=True, exist_ok=True)
-    named = {**_main_tables(results), **detail.all_tables(results, exam)}
-    write(report.units, _csv(record.units))
-    write(report.classes, _csv(record.classes))
-    write(report.effects, _csv(tables.effects_frame(results)))
-    write(report.markdown, document(record.campaign, report.verdict, named))
-    for name, table in named.items():
-        write(report.tables / f"{name}.csv", table_csv(table))
-    write(report.page, render(record, results, exam))
-    return report
-
-
-def _main_tables(results: Results) -> dict[str, Table]:
-    """Name the tables of the registered comparisons that have rows."""
-    found = {
-        "flow": tables.flow_table(results),
-        "means": tables.means_table(results, results.outcome),
-        "contrasts": tables.contrasts_table(_on_primary(results), results.level),
-        "beta": tables.beta_table(_on_primary(results), results.level),
-        "associations": tables.association_table(results),
-        "slopes": tables.slope_table(results),
-    }
-    for contrast in results.contrasts:
-        found[f"secondary_{contrast.name}"] = tables.secondary_table(results, contrast)
-        found[f"robust_{contrast.name}"] = tables.robust_table(results, contrast)
-    return {name: table for name, table in found.items() if table.rows}
+    # header
+    campaign: str
+    question: str
+    outcome: str
+    verdict: tuple[str, str]
+    interim: bool
+    undecided: bool
+    aa: bool  # the arms of the primary contrast are trained alike
+    # flow of units
+    total: FlowRow
+    flow_arms: tuple[FlowRow, ...]
+    flow: Table
+    block_count: int
+    failures: tuple[tuple[str, str, str], ...]
+    arms: dict[str, str]  # recipe by arm
+    # primary outcome
+    level: str
+    means: Table
+    contrasts: Table
+    methods: list[str]
+    sampled: bool  # a randomisation test sampled the allocations
+    notes: list[str]
+    # sensitivity and secondary outcomes
+    secondary: list[tuple[str, Table]]  # by contrast
+    missing: tuple[str, ...]  # what could not be estimated
+    # reconstructions
+    strips: list[Strip]
+    classes_shown: int
+    # leakage and accuracy
+    mechanism: str
+    limits: list[str]
+    slope_unit: str
+    associations: Table
+    slopes: Table
+    robust: list[tuple[str, Table]]  # by contrast
+    clean: str
+    clean_contrasts: Table
+    # provenance
+    tags: dict[str, str]
+    versions: list[tuple[str, str]]
+    assets: Table
+    looks: list[dict[str, Any]]
+    looks_planned: bool
+    lost_looks: str
+    unit_rows: Table
+    unit_count: int
+    units_shown: int
+    protocol: str
+    # of all sections
+    places: dict[str, Place]  # secondary sections
+    figures: dict[str, str]  # SVG by name; empty where there is nothing to draw
 
 
-def render(record: Record, results: Results, exam: Examination) -> str:
+def render(record: Record, results: Results, secondary: SecondaryResults) -> str:
     """Return the page as HTML text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("analysis.report"),
@@ -128,118 +93,115 @@ def render(record: Record, results: Results, exam: Examination) -> str:
         lstrip_blocks=True,
     )
     environment.filters["minus"] = _minus
-    context = {
-        **_text(record, results),
-        **_numbers(record, results),
-        **_examined(record, results, exam),
-    }
-    drawn = {name: Markup(svg) for name, svg in _figures(results, exam).items()}
-    return environment.get_template("report.html.j2").render(**context, figures=drawn)
+    context = page_context(record, results, secondary)
+    return environment.get_template("report.html.j2").render(vars(context))
 
 
-def _text(record: Record, results: Results) -> dict[str, Any]:
-    """Collect the sentences of the page."""
-    first, second = wording.verdict(results)
-    tests = [c.randomisation for c in results.comparisons.values() if c.randomisation]
+def page_context(record: Record, results: Results, secondary: SecondaryResults) -> PageContext:
+    """Collect the values of the page."""
+    return PageContext(
+        **_header(record, results),
+        **_flow(record, results),
+        **_primary(results),
+        **_leakage(results),
+        **_provenance(record, results),
+        secondary=[(str(c), tables.secondary_table(results, c)) for c in results.contrasts],
+        missing=secondary.notes,
+        strips=strips(record, results),
+        classes_shown=CLASSES_SHOWN,
+        places=lay_out(results, secondary),
+        figures=_figures(results, secondary),
+    )
+
+
+def _header(record: Record, results: Results) -> dict[str, Any]:
     return {
         "campaign": record.campaign,
         "question": str(record.protocol.get("question", "")),
-        "verdict": (first, second),
-        "interim": results.interim,
-        "aa": results.same_training,
         "outcome": label(results.outcome),
-        "level": f"{results.level:.0%}",
-        "reference": results.contrasts[0].against,
+        "verdict": wording.verdict(results),
+        "interim": results.interim,
+        "undecided": results.undecided,
+        "aa": results.same_training,
+    }
+
+
+def _flow(record: Record, results: Results) -> dict[str, Any]:
+    return {
+        "total": results.flow.total,
+        "flow_arms": results.flow.rows,
+        "flow": tables.flow_table(results),
+        "block_count": record.allocation["block"].nunique(),
+        "failures": results.flow.failures,
         "arms": {
             arm: ", ".join(f"{key} {value}" for key, value in options.items())
             for arm, options in record.protocol["arms"].items()
         },
-        "limits": wording.limits(results),
-        "measured": wording.measured(results.outcome),
-        "mechanism": results.mechanism and wording.mechanism_sentence(results, results.mechanism),
-        "clean": wording.clean_sentence(results),
-        "methods": list(dict.fromkeys(_methods(results))),
-        "sampled": any(not t.exact for t in tests),
-        "notes": list(
-            dict.fromkeys(
-                f"{c.contrast}, {label(results.outcome)}: {note}"
-                for c in _on_primary(results)
-                for note in c.notes
-            )
-        ),
-        "classes_shown": CLASSES_SHOWN,
     }
 
 
-def _numbers(record: Record, results: Results) -> dict[str, Any]:
-    """Collect the tables, pictures and provenance of the page."""
-    on_primary = _on_primary(results)
-    clean = [
-        results.on(c, schema.CLEAN_ACC)
-        for c in results.contrasts
-        if schema.CLEAN_ACC in results.means
+def _primary(results: Results) -> dict[str, Any]:
+    on_primary = results.on_primary
+    notes = [
+        f"{c.contrast}, {label(results.outcome)}: {note}" for c in on_primary for note in c.notes
     ]
+    tests = [c.randomisation for c in results.comparisons.values() if c.randomisation]
     return {
-        "flow": tables.flow_table(results),
-        "failures": results.flow.failures,
+        "level": f"{results.level:.0%}",
         "means": tables.means_table(results, results.outcome),
         "contrasts": tables.contrasts_table(on_primary, results.level),
-        "beta": tables.beta_table(on_primary, results.level),
-        "clean_contrasts": tables.contrasts_table(clean, results.level),
-        "secondary": [(str(c), tables.secondary_table(results, c)) for c in results.contrasts],
-        "robust": [(str(c), tables.robust_table(results, c)) for c in results.contrasts],
+        "methods": list(dict.fromkeys(c.difference.method for c in on_primary if c.difference)),
+        "sampled": any(not t.exact for t in tests),
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def _leakage(results: Results) -> dict[str, Any]:
+    mechanism = results.mechanism
+    clean: list[Comparison] = []
+    if schema.CLEAN_ACC in results.means:
+        clean = [results.on(c, schema.CLEAN_ACC) for c in results.contrasts]
+    return {
+        "mechanism": wording.mechanism_sentence(results, mechanism) if mechanism else "",
+        "limits": wording.limits(results),
+        "slope_unit": unit_names(results.outcome)["slope"],
         "associations": tables.association_table(results),
         "slopes": tables.slope_table(results),
-        "strips": strips(record, results),
-        "unit_rows": tables.units_table(record.units.head(_UNITS_SHOWN), results),
-        "unit_count": len(record.units),
-        "flow_arms": results.flow.rows,
-        "total": results.flow.total,
-        "block_count": record.allocation["block"].nunique(),
+        "robust": [(str(c), tables.robust_table(results, c)) for c in results.contrasts],
+        "clean": wording.clean_sentence(results),
+        "clean_contrasts": tables.contrasts_table(clean, results.level),
+    }
+
+
+def _provenance(record: Record, results: Results) -> dict[str, Any]:
+    versions = json.loads(record.tags[schema.VERSIONS] or "{}")
+    return {
         "tags": record.tags,
-        "versions": _versions(record.tags["versions"]),
+        "versions": [(str(name), str(value)) for name, value in versions.items()],
         "assets": tables.assets_table(record.assets),
+        "looks": all_looks(record, results),
+        "looks_planned": bool(results.looks),
+        "lost_looks": lost_looks(record),
+        "unit_rows": tables.units_table(record.units.head(UNITS_SHOWN), results),
+        "unit_count": len(record.units),
+        "units_shown": UNITS_SHOWN,
         "protocol": json.dumps(record.protocol, indent=2, ensure_ascii=False),
     }
 
 
-def _examined(record: Record, results: Results, exam: Examination) -> dict[str, Any]:
-    """Collect the sentences and tables of the secondary analyses."""
-    return {
-        "detail": detail.all_tables(results, exam),
-        "sensitivity": findings.sensitivity_sentence(results, exam),
-        "diagnostics": detail.diagnostics(results),
-        "attrition": findings.attrition_sentence(results, exam),
-        "margins": findings.margin_sentences(results, exam),
-        "matched": findings.matched_sentence(results, exam),
-        "instruments": findings.mechanism_sentences(results, exam),
-        "model": findings.model_sentence(exam),
-        "families": [f"{name}: {model}" for name, model in exam.families.items()],
-        "dose": str(exam.dose) if exam.dose else "",
-        "classes": findings.classes_sentence(results, exam),
-        "missing": list(exam.notes),
-        "mediation_assumes": next(iter(exam.mediation.values())).assumes if exam.mediation else (),
-        "looks": looks_taken(record, results),
-        "looks_lost": looks_lost(record),
-        "undecided": results.undecided,
-    }
+def _figures(results: Results, secondary: SecondaryResults) -> dict[str, str]:
+    """Draw the figures for which there are units."""
+    from markupsafe import Markup
 
+    from analysis.report import figures
 
-def _figures(results: Results, exam: Examination) -> dict[str, str]:
-    """Draw what there are units for."""
     units = results.analysed
     drawn: dict[str, str] = dict.fromkeys(("outcome", "forest", "robust", "clean", "classes"), "")
     if units.empty:
         return drawn
     outcome, arms = results.outcome, results.arms
     drawn["outcome"] = figures.outcome_figure(units, outcome, results.means[outcome], arms)
-    main = outcome.partition("/")[2]
-    same = [
-        schema.inversion_column(i, main)
-        for i in inversions_of(list(units.columns))
-        if schema.inversion_column(i, main) in results.means
-    ]
-    forest = [results.on(c, o) for o in (same or [outcome]) for c in results.contrasts]
+    forest = _forest(results)
     if any(c.difference for c in forest):
         drawn["forest"] = figures.forest_figure(forest, outcome)
     robust = [c for c in robust_columns_of(list(units.columns)) if len(units[c].unique()) > 1]
@@ -247,28 +209,20 @@ def _figures(results: Results, exam: Examination) -> dict[str, str]:
         drawn["robust"] = figures.scatter_figure(units, outcome, robust, arms)
     if schema.CLEAN_ACC in units:
         drawn["clean"] = figures.scatter_figure(units, outcome, [schema.CLEAN_ACC], arms)
-    if exam.heterogeneity is not None:
-        drawn["classes"] = figures.class_figure(exam.heterogeneity)
-    return drawn
+    if secondary["class_heterogeneity"] is not None:
+        drawn["classes"] = figures.class_figure(secondary["class_heterogeneity"])
+    return {name: Markup(svg) for name, svg in drawn.items()}
 
 
-def _on_primary(results: Results) -> list[Any]:
-    return [results.on(c, results.outcome) for c in results.contrasts]
-
-
-def _methods(results: Results) -> list[str]:
-    return [c.difference.method for c in _on_primary(results) if c.difference]
-
-
-def _versions(tag: str) -> list[tuple[str, str]]:
-    found = json.loads(tag) if tag else {}
-    return [(str(name), str(value)) for name, value in found.items()]
+def _forest(results: Results) -> list[Comparison]:
+    """Return every contrast on the primary outcome's measure by each inversion attack."""
+    measure = results.outcome.partition("/")[2]
+    columns = inversions_of(list(results.analysed.columns))
+    outcomes = [schema.inversion_column(i, measure) for i in columns]
+    outcomes = [o for o in outcomes if o in results.means] or [results.outcome]
+    return [results.on(c, o) for o in outcomes for c in results.contrasts]
 
 
 def _minus(text: str) -> str:
     """Set hyphens before numbers as minus signs."""
     return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")

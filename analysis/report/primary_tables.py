@@ -1,4 +1,4 @@
-"""Lay out the results as the tables of the report and as the rows of ``effects.csv``."""
+"""Tables of the registered comparisons, and the rows of ``effects.csv``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
+from analysis.formatting.numbers import interval, number, p_text
+from analysis.formatting.table import Table
 from analysis.inference.difference import ArmMean
 from analysis.inference.reallocation import format_count
 from analysis.pipeline.primary import Comparison, Contrast, Results
-from analysis.report.formatting import interval, number, p_text
-from analysis.report.table import Table
 from analysis.schema.columns import inversions_of, label, robust_columns_of, unit_of
 
 _OPEN = "not estimable"
 
 
+def all_tables(results: Results) -> dict[str, Table]:
+    """Return the tables of the registered comparisons that have rows, by file name."""
+    found = {
+        "flow": flow_table(results),
+        "means": means_table(results, results.outcome),
+        "contrasts": contrasts_table(results.on_primary, results.level),
+        "associations": association_table(results),
+        "slopes": slope_table(results),
+    }
+    for contrast in results.contrasts:
+        found[f"secondary_{contrast.name}"] = secondary_table(results, contrast)
+        found[f"robust_{contrast.name}"] = robust_table(results, contrast)
+    return {name: table for name, table in found.items() if table.rows}
+
+
 def flow_table(results: Results) -> Table:
-    """Count units by arm and by what became of them."""
+    """Count units by arm and status."""
     names = ("allocated", "started", "finished", "failed", "pending", "analysed")
     rows = [(r.arm, *(str(getattr(r, n)) for n in names)) for r in results.flow.rows]
     total = tuple(str(getattr(results.flow.total, n)) for n in names)
@@ -42,7 +57,7 @@ def means_table(results: Results, outcome: str) -> Table:
 
 
 def contrasts_table(comparisons: list[Comparison], level: float) -> Table:
-    """Show estimate, both intervals, p and the smallest p that the design allows."""
+    """Show the estimate, both intervals, both p and the smallest p that the design allows."""
     head = (
         "contrast",
         "difference",
@@ -77,35 +92,6 @@ def _contrast_row(comparison: Comparison) -> tuple[str, ...]:
         p_text(test.smallest_p),
         format_count(test.allocations) + ("" if test.exact else ", sampled"),
     )
-
-
-def beta_table(comparisons: list[Comparison], level: float) -> Table:
-    """Show the Beta regression of each contrast that could be fitted."""
-    head = (
-        "contrast",
-        "log odds (SE)",
-        "odds ratio",
-        "effect (pp)",
-        f"{level:.0%} interval (Wald)",
-        f"{level:.0%} interval (small-sample)",
-        "Wald p",
-        "phi",
-    )
-    rows = [
-        (
-            str(c.contrast),
-            f"{number(b.coefficient, 3, signed=True)} ({number(b.se, 3)})",
-            "" if b.odds_ratio is None else number(b.odds_ratio, 3),
-            number(b.estimate, 1, signed=True),
-            interval(b.low, b.high, 1),
-            interval(b.small_sample_low, b.small_sample_high, 1),
-            p_text(b.p) if b.p >= 1e-4 else "< 0.0001",
-            number(b.phi, 1),
-        )
-        for c in comparisons
-        if (b := c.beta) is not None
-    ]
-    return Table(head=head, rows=tuple(rows))
 
 
 def secondary_table(results: Results, contrast: Contrast) -> Table:
@@ -176,7 +162,7 @@ def slope_table(results: Results) -> Table:
 
 
 def assets_table(assets: list[dict[str, Any]]) -> Table:
-    """List the evaluation models and priors with whatever the record says of them."""
+    """List the evaluation models and priors with every recorded key."""
     head = tuple(dict.fromkeys(key for asset in assets for key in asset))
     rows = [tuple(_plain(asset.get(key, "")) for key in head) for asset in assets]
     return Table(head=tuple(key.replace("_", " ") for key in head), rows=tuple(rows))

@@ -1,8 +1,8 @@
-"""Show a recorded sweep: a table, a CSV file and a picture of leakage against clean accuracy.
+"""Report of a sweep: a table, a CSV file and a figure of leakage against clean accuracy.
 
-A sweep is exploratory: nothing in it was randomised, its points were chosen while looking at
-outcomes, and the best of many looks better than it is. So there are no intervals and no p-values
-here, and table, file and picture say so.
+A sweep is exploratory: nothing in it is randomised, its points are chosen by earlier outcomes, and
+the best of many points looks better than it is. There are therefore no intervals or p-values, and
+table, file and figure are marked :data:`CAUTION`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _TABLE = ("unit_id", "status")
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep left behind.
+    """Recorded points of a sweep.
 
     Attributes:
         name: of the sweep.
-        leakage: column of the outcome that is weighed against clean accuracy.
-        options: columns of what varied.
-        points: unit_id, status, reason, options, outcomes, ``front``; one row a recorded point.
+        leakage: column of the outcome that is compared with clean accuracy.
+        options: columns of the options that vary.
+        points: unit_id, status, reason, options, outcomes and ``front`` (whether the point is on
+            the Pareto front); one row for each recorded point.
     """
 
     name: str
@@ -39,19 +40,20 @@ class Sweep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A sweep as it is shown: words to print, and the files that were written."""
+class SweepReport:
+    """Text of a sweep for the terminal, and the files that were written."""
 
-    words: str
+    text: str
     picture: Path
     table: Path
 
 
-def load(tracking_uri: str, name: str) -> Sweep:
+def load_sweep(tracking_uri: str, name: str) -> Sweep:
     """Read the points of a sweep from MLflow.
 
     Raises:
-        ValueError: there is no such sweep, or it is not marked as not randomised.
+        ValueError: there is no such sweep, its record cannot be read, or a run in it is not
+            marked as not randomised.
     """
     store = Store(tracking_uri)
     parent = store.parent(name, schema.KIND_SWEEP)
@@ -62,7 +64,7 @@ def load(tracking_uri: str, name: str) -> Sweep:
         if run.data.tags.get(schema.RANDOMISED_TAG) != schema.NOT_RANDOMISED:
             raise ValueError(
                 f"run {run.info.run_id} of {name} is not marked "
-                f"{schema.RANDOMISED_TAG}={schema.NOT_RANDOMISED}; it is not of a sweep"
+                f"{schema.RANDOMISED_TAG}={schema.NOT_RANDOMISED}, so it does not belong to a sweep"
             )
     options = list(settings["search"]["options"])
     rows: list[dict[str, Any]] = []
@@ -81,9 +83,10 @@ def load(tracking_uri: str, name: str) -> Sweep:
 
 
 def on_front(leakage: list[float], clean_acc: list[float]) -> list[bool]:
-    """Tell which points are on the Pareto front: none leaks less at as high a clean accuracy.
+    """Return which points are on the Pareto front of low leakage and high clean accuracy.
 
-    A point without an outcome (NaN) is not; of equal points all are.
+    A point is on it if no other is at least as good in both and better in one. A point without an
+    outcome (NaN) is not on it.
     """
     pairs = list(zip(leakage, clean_acc, strict=True))
     return [
@@ -95,8 +98,8 @@ def on_front(leakage: list[float], clean_acc: list[float]) -> list[bool]:
     ]
 
 
-def words(sweep: Sweep) -> str:
-    """Write the table of a sweep, best clean accuracy first, the front marked."""
+def sweep_text(sweep: Sweep) -> str:
+    """Return the table of a sweep as text, best clean accuracy first, with the front marked."""
     points = sweep.points.sort_values(
         [schema.CLEAN_ACC, sweep.leakage, "unit_id"], ascending=[False, True, True]
     )
@@ -112,14 +115,14 @@ def words(sweep: Sweep) -> str:
             outcome = f"  {row['status']}: {row['reason']}"
         lines.append(f"{row['unit_id']:<{width}}{chosen}{outcome}")
     lines.append(
-        f"leakage is {sweep.leakage}; one training run a point, chosen among many: "
-        "confirm in a trial, on another split"
+        f"leakage is {sweep.leakage}; each point is one training run, chosen among many: "
+        "confirm it in a trial, on another split"
     )
     return "\n".join(lines)
 
 
-def draw(sweep: Sweep, path: Path) -> None:
-    """Draw leakage against clean accuracy, one mark a point, with the Pareto front, as PNG."""
+def draw_sweep(sweep: Sweep, path: Path) -> None:
+    """Draw leakage against clean accuracy and the Pareto front, as PNG."""
     from matplotlib.figure import Figure
 
     points = sweep.points.loc[sweep.points["status"] == schema.FINISHED]
@@ -158,12 +161,12 @@ def draw(sweep: Sweep, path: Path) -> None:
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def conclude(tracking_uri: str, name: str, folder: Path) -> Shown:
-    """Write table and picture of a sweep into a folder; return what to print."""
-    sweep = load(tracking_uri, name)
+def conclude_sweep(tracking_uri: str, name: str, folder: Path) -> SweepReport:
+    """Write the table and the figure of a sweep into a folder."""
+    sweep = load_sweep(tracking_uri, name)
     folder.mkdir(parents=True, exist_ok=True)
     table, picture = folder / "points.csv", folder / "points.png"
     marked = sweep.points.assign(**{schema.RANDOMISED_TAG: schema.NOT_RANDOMISED})
     marked.to_csv(table, index=False)
-    draw(sweep, picture)
-    return Shown(words=words(sweep), picture=picture, table=table)
+    draw_sweep(sweep, picture)
+    return SweepReport(text=sweep_text(sweep), picture=picture, table=table)

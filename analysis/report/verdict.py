@@ -1,16 +1,16 @@
-"""Write the sentences of the report from the estimates; what the data do not support is not said.
+"""Sentences of the verdict; each claim needs its test.
 
-Two contrasts are claimed, in a fixed sequence: the primary one, and the one named ``mechanism``
-only where the primary one was shown, so that both keep the level of one test. The others stand in
-tables. Clean accuracy is a secondary outcome, said with its own p.
+Two contrasts may be claimed, in a fixed sequence: the primary one, and the one named ``mechanism``
+only if the primary one was shown, so that both together keep the level of one test. The others are
+in tables. Clean accuracy is a secondary outcome, reported with its own p.
 """
 
 from __future__ import annotations
 
 from analysis import schema
+from analysis.formatting.numbers import interval, needed_p, number, p_relation, p_text
 from analysis.inference.table_checks import list_names
 from analysis.pipeline.primary import Comparison, Results
-from analysis.report.formatting import interval, number, p_relation, p_text
 from analysis.schema.columns import label, unit_of
 
 
@@ -44,17 +44,7 @@ def _primary_sentence(results: Results) -> str:
         f"as this design cannot give p below {p_text(comparison.randomisation.smallest_p)}"
     )
     if results.same_training:
-        outcome = "no difference was shown, as expected"
-        if comparison.shown:
-            outcome = "a difference was found although both were trained alike"
-        elif too_small:
-            outcome = f"no difference could have been shown, {unattainable}"
-        return (
-            f"This is an A/A check of {runs}: {what} of {contrast.arm} and "
-            f"{contrast.against} differs by {found}, {outcome}."
-        )
-    direction = "lower" if comparison.difference.estimate < 0 else "higher"
-    size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
+        return _aa_check(comparison, what, runs, found, unattainable if too_small else "")
     if too_small:
         return (
             f"Over {runs}, no effect of {contrast.arm} against {contrast.against} on "
@@ -65,6 +55,8 @@ def _primary_sentence(results: Results) -> str:
             f"Over {runs}, an effect of {contrast.arm} against {contrast.against} on "
             f"{what} was not shown: {found}."
         )
+    direction = "lower" if comparison.difference.estimate < 0 else "higher"
+    size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
     return (
         f"Over {runs}, {what} was {size} {comparison.difference.unit} {direction} in "
         f"{contrast.arm} than in {contrast.against} "
@@ -72,22 +64,35 @@ def _primary_sentence(results: Results) -> str:
     )
 
 
+def _aa_check(comparison: Comparison, what: str, runs: str, found: str, unattainable: str) -> str:
+    contrast = comparison.contrast
+    outcome = "no difference was shown, as expected"
+    if comparison.shown:
+        outcome = "a difference was found although both were trained alike"
+    elif unattainable:
+        outcome = f"no difference could have been shown, {unattainable}"
+    return (
+        f"This is an A/A check of {runs}: {what} of {contrast.arm} and {contrast.against} differs "
+        f"by {found}, {outcome}."
+    )
+
+
 def _runs(results: Results, comparison: Comparison) -> str:
-    """Return ``16 training runs``, and which of the two arms are not among them and why."""
+    """Return ``16 training runs``, followed by the number and names of those left out."""
     contrast, difference = comparison.contrast, comparison.difference
     n = 0 if difference is None else difference.n_arm + difference.n_against
     pair = (contrast.arm, contrast.against)
     failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
     without = [f"{failed} more failed"] if failed else []
-    if alone := results.unpaired(contrast):
-        has, its = ("has", "its block") if len(alone) == 1 else ("have", "their blocks")
-        without.append(f"{list_names(alone)} {has} no finished unit of the other arm in {its}")
+    if unpaired := results.unpaired(contrast):
+        has, its = ("has", "its block") if len(unpaired) == 1 else ("have", "their blocks")
+        without.append(f"{list_names(unpaired)} {has} no finished unit of the other arm in {its}")
     return f"{n} training runs" + (f" ({'; '.join(without)})" if without else "")
 
 
 def _second_sentence(results: Results) -> str:
     if results.undecided and results.primary.difference is not None:
-        return "The numbers below will change, and none of them supports a claim."
+        return "The numbers below will change, and no claim can be based on them."
     if results.same_training:
         return _aa_sentence(results)
     if results.mechanism is not None:
@@ -98,23 +103,23 @@ def _second_sentence(results: Results) -> str:
 def _aa_sentence(results: Results) -> str:
     test = results.primary.randomisation
     if test is None:
-        return "Nothing can be said yet about the platform or the size of chance differences."
+        return "The data allow no statement yet on the platform or on chance differences."
     if results.primary.shown:
         return (
-            f"In {results.alpha:.0%} of A/A campaigns chance alone does this; "
-            "look for a cause before believing other campaigns of this platform."
+            f"Chance alone does this in {results.alpha:.0%} of A/A campaigns; look for a cause "
+            "before trusting other campaigns of this platform."
         )
-    digits = unit_of(results.outcome).digits
+    level, ends = results.level, (test.low, test.high)
     if abs(test.low) == abs(test.high) == float("inf"):
-        return f"So few units exclude no constant difference at the {results.level:.0%} level."
+        return f"With so few units no constant difference is excluded at the {level:.0%} level."
     return (
-        f"Constant differences outside {interval(test.low, test.high, digits)} {test.unit} are "
-        f"excluded at the {results.level:.0%} level, and smaller ones are not."
+        f"Constant differences outside {interval(*ends, unit_of(results.outcome).digits)} "
+        f"{test.unit} are excluded at the {level:.0%} level; smaller ones are not."
     )
 
 
 def mechanism_sentence(results: Results, comparison: Comparison) -> str:
-    """Say what the contrast named mechanism adds, and no more than the primary one allows."""
+    """State the result of the contrast named mechanism; claim it only after the primary one."""
     contrast = comparison.contrast
     shared = f"what {contrast.against} shares with {contrast.arm}"
     if comparison.difference is None or comparison.randomisation is None:
@@ -138,15 +143,15 @@ def mechanism_sentence(results: Results, comparison: Comparison) -> str:
     primary = results.primary.difference
     same_sign = primary is not None and primary.estimate * comparison.difference.estimate > 0
     consequence = (
-        f"so {shared} does not account for all of it"
+        f"so {shared} does not explain all of the effect"
         if same_sign
-        else f"so {shared} moves the outcome further than {contrast.arm} itself does"
+        else f"so {shared} changes the outcome more than {contrast.arm} itself does"
     )
     return f"Against {contrast.against} the difference is {found}, {consequence}."
 
 
 def clean_sentence(results: Results) -> str:
-    """Say how far clean accuracy moved with the primary contrast."""
+    """State the difference in clean accuracy of the primary contrast."""
     key = (results.contrasts[0].name, schema.CLEAN_ACC)
     comparison = results.comparisons.get(key)
     if comparison is None or comparison.difference is None or comparison.randomisation is None:
@@ -163,14 +168,14 @@ def clean_sentence(results: Results) -> str:
     how = "together" if together else "in opposite directions"
     return (
         f"Clean accuracy differs too ({found}), so leakage and accuracy moved {how} and this "
-        "contrast alone does not name the cause."
+        "contrast alone does not identify the cause."
     )
 
 
 def evidence(results: Results, comparison: Comparison, *, estimate: bool = True) -> str:
     """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``.
 
-    At a planned look the p that it needs follows, as the interval keeps the level of the protocol.
+    At a planned look the needed p follows, because the interval keeps the level of the protocol.
     """
     difference, test = comparison.difference, comparison.randomisation
     if difference is None or test is None:
@@ -184,27 +189,11 @@ def evidence(results: Results, comparison: Comparison, *, estimate: bool = True)
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
     if test.p <= comparison.alpha < difference.p:
         parts.append(f"p of equal means {p_relation(difference.p)}")
-    return ", ".join(parts) + needs(results)
-
-
-def needs(results: Results, share: float = 1.0) -> str:
-    """Return ``, this look needs p <= 0.019`` at a planned look, of which a test takes a share."""
-    return f", this look needs p <= {p_text(share * results.needed)}" if results.shared else ""
-
-
-def measured(outcome: str) -> dict[str, str]:
-    """Name the unit of the outcome: many of it, one of it, and that of a simple slope."""
-    unit = unit_of(outcome).name
-    if unit == "pp":
-        many, one, per = "points of leakage", "one point of leakage", "a point of accuracy"
-    else:  # a simple slope is one of fractions, so that of a distance is for all of accuracy
-        many, one = f"units of the outcome ({unit})", f"one unit of the outcome ({unit})"
-        per = "for 100 points of accuracy"
-    return {"many": many, "one": one, "slope": f"{many} {per}"}
+    return ", ".join(parts) + needed_p(results.look_threshold)
 
 
 def limits(results: Results) -> list[str]:
-    """State what the registered comparisons can and cannot support."""
+    """State what the registered comparisons support and what they do not."""
     primary = results.contrasts[0]
     if results.same_training:
         return [
@@ -212,27 +201,28 @@ def limits(results: Results) -> list[str]:
             "them is chance or a fault of the platform, and no defense is assessed here."
         ]
     text = [
-        f"The contrast {primary} is randomised, so a difference is caused by the whole recipe that "
-        "the arms do not share; it does not show which ingredient acts. By itself it cannot show "
-        "that non-robust features are the cause, because training on decoy labels without any "
-        f"adversarial perturbation can lower leakage as well{_placebo_means(results)}."
+        f"The contrast {primary} is randomised, so a difference is caused by the parts of the "
+        "recipe that the arms do not share, taken together; it does not show which part acts. By "
+        "itself it cannot show that non-robust features are the cause, because training on decoy "
+        "labels without any adversarial perturbation can lower leakage as well"
+        f"{_placebo_means(results)}."
     ]
     if results.mechanism is None:
         return [
             *text,
-            f"No contrast named mechanism sets {primary.arm} against a second reference, so the "
+            f"No contrast named mechanism compares {primary.arm} with a second reference, so the "
             "question of mechanism is open.",
         ]
     return [
         *text,
-        f"The contrast {results.mechanism.contrast} removes what the two arms share. What remains "
-        "may be due to the perturbation, to the decoys being learnt, or to a difference in clean "
-        "accuracy; the trial does not hold clean accuracy fixed.",
+        f"The contrast {results.mechanism.contrast} removes the effect of what the two arms share. "
+        "The rest may be due to the perturbation, to learning the decoys, or to a difference in "
+        "clean accuracy; the trial does not hold clean accuracy fixed.",
     ]
 
 
 def _placebo_means(results: Results) -> str:
-    """Return the means that show what the reference of the mechanism does by itself."""
+    """Return the means of the mechanism's reference and of the primary one, in brackets."""
     if results.mechanism is None:
         return ""
     means = {m.arm: m for m in results.means[results.outcome]}

@@ -1,4 +1,13 @@
-"""The contract between record and analysis: names, columns and their units."""
+"""Contract between the record and its analysis: names, columns and their units.
+
+``trials`` writes a record under these names and ``analysis`` reads it.
+
+>>> from analysis import schema
+>>> schema.inversion_column("standard", "att_acc_1"), schema.robust_column(0.0025)
+('standard/att_acc_1', 'robust_acc/0.0025')
+>>> schema.ALLOCATION_COLUMNS
+('unit_id', 'block', 'arm')
+"""
 
 from analysis.schema.columns import inversion_column, robust_column
 from analysis.schema.moved_record import database_of, moved_from

@@ -1,4 +1,4 @@
-"""Say in words what a column of the unit table is, and in which unit it is printed."""
+"""Names of the columns of the unit table: built, read, labelled and given a unit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _INVERSION_LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How a column is printed: ``scale * value`` with ``digits`` decimals, then ``name``."""
+    """Unit in which a column is printed: ``scale * value`` with ``digits`` decimals."""
 
     scale: float
-    name: str  # of a difference
+    name: str  # of the unit, as it follows a difference
     digits: int
 
 
@@ -42,7 +42,7 @@ def unit_of(column: str) -> Unit:
 
 
 def label(column: str) -> str:
-    """Return the name of an outcome for a reader: ``AttAcc@1 (standard inversion)``."""
+    """Return the name of an outcome in a sentence: ``AttAcc@1 (standard inversion)``."""
     if column == schema.CLEAN_ACC:
         return "clean accuracy"
     if column == schema.TRAIN_ACC:
@@ -58,7 +58,7 @@ def label(column: str) -> str:
 
 
 def short_label(column: str) -> str:
-    """Return the name of an outcome for an axis: ``AttAcc@1 (standard)``."""
+    """Return the name of an outcome on an axis: ``AttAcc@1 (standard)``."""
     return label(column).replace(" inversion)", ")").replace("robust accuracy at", "robust,")
 
 
@@ -68,13 +68,13 @@ def inversions_of(columns: list[str]) -> list[str]:
 
 
 def robust_columns_of(columns: list[str]) -> list[str]:
-    """List the robust-accuracy columns by increasing epsilon."""
+    """List the robust-accuracy columns of a unit table by increasing epsilon."""
     found = [c for c in columns if c.startswith(schema.ROBUST_PREFIX)]
     return sorted(found, key=epsilon_of)
 
 
 def epsilon_of(column: str) -> float:
-    """Read epsilon (L-infinity, pixel units) off a robust-accuracy column."""
+    """Return epsilon (L-infinity, pixel units) of a robust-accuracy column."""
     return float(column.removeprefix(schema.ROBUST_PREFIX))
 
 

@@ -1,12 +1,13 @@
-"""The contract between the record and its analysis: what MLflow holds, its names and units.
+"""Contract between the record and its analysis: names and units of what MLflow holds.
 
-``trials`` writes exactly this, ``analysis`` reads exactly this, and neither knows the other's code.
+``trials`` writes what is named here and ``analysis`` reads it; neither imports the other's code.
 
-A campaign is one MLflow *experiment* with one parent run and one child run a unit.
+A campaign is one MLflow *experiment* with one parent run and one child run for each unit.
 
-Parent run: tags ``atat.kind = campaign`` and those in :data:`CAMPAIGN_TAGS`; artifacts
+Parent run: tags ``atat.kind = campaign``, :data:`RECORD_VERSION_TAG` and those in
+:data:`CAMPAIGN_TAGS`; artifacts
 :data:`PROTOCOL_FILE` (the protocol as canonical JSON) and :data:`ALLOCATION_FILE` (a CSV with the
-columns of :data:`ALLOCATION_COLUMNS`, one row a unit in the order of the draw) and
+columns of :data:`ALLOCATION_COLUMNS`, one row for each unit in the order of the draw) and
 :data:`ASSETS_FILE` (JSON list: evaluation models and priors of each block, hash and accuracy).
 
 Child run: tags ``atat.kind = unit`` and those in :data:`UNIT_TAGS`; one MLflow metric for each
@@ -14,16 +15,16 @@ outcome (step 0), curves as metrics with the prefix ``epoch/`` (step = epoch), a
 :data:`CLASSES_FILE` and ``pictures/<inversion>.png``. A unit's run counts once MLflow holds it
 as FINISHED or FAILED; until then the unit is pending.
 
-The contrast named ``primary`` decides; the one named ``mechanism``, of the same arm against a
-second reference, is the only other of which the verdict speaks. Canonical JSON sorts names, so no
-order is read from it.
+The contrast named ``primary`` decides. The only other contrast in the verdict is ``mechanism``,
+which compares the same arm with a second reference. Canonical JSON sorts names, so their order
+has no meaning.
 
 All accuracies, confidences and AttAcc are fractions in [0, 1]; distances are unsquared L2 between
 unit-norm evaluation features, in [0, 2]; epsilon is an L-infinity radius in pixel units for images
 in [0, 1]; durations are seconds.
 
-A campaign that keeps its own record has MLflow's database in its folder, and beside that the
-artifacts, in the folder :data:`ARTIFACTS_FOLDER`.
+A campaign that stores its record in its own folder has MLflow's database there, and the artifacts
+in :data:`ARTIFACTS_FOLDER` beside it.
 """
 
 PROTOCOL_FILE = "protocol.json"
@@ -34,20 +35,21 @@ ARTIFACTS_FOLDER = "artifacts"
 
 KIND_TAG = "atat.kind"
 KIND_CAMPAIGN, KIND_UNIT = "campaign", "unit"
-# A sweep is no trial: an experiment of its own, whose runs have these kinds and the tag that says
-# that nothing was randomised. A point has its options as MLflow parameters, else what a unit has.
+# A sweep is not a trial: it is an experiment of its own, whose runs have these kinds and the tag
+# RANDOMISED_TAG = NOT_RANDOMISED. A point has its options as MLflow parameters, and otherwise the
+# contents of a unit.
 KIND_SWEEP, KIND_POINT = "sweep", "point"
-STOPPED = "stopped"  # status of a point whose training ASHA ended early; it has no outcome
+STOPPED = "stopped"  # status of a point that ASHA stopped early; it has no outcome
 RANDOMISED_TAG, NOT_RANDOMISED = "randomised", "no"
 
 CAMPAIGN_TAGS = (
     "campaign",  # name of the protocol
     "protocol_sha256",  # of the canonical JSON
-    "nonce_sha256",  # of what the allocation is drawn from
+    "nonce_sha256",  # of the nonce from which the allocation is drawn
     "allocation_sha256",  # of the CSV's bytes
-    "nonce",  # revealed when every unit has ended; empty before
+    "nonce",  # published when every unit has ended; empty before
     "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, machine
-    "registered_again",  # where the first record was lost: when it was made anew, in epoch seconds
+    "registered_again",  # Unix time at which a lost record was recreated; empty otherwise
 )
 REGISTERED_AGAIN = "registered_again"
 VERSIONS = "versions"
@@ -56,29 +58,29 @@ VERSIONS = "versions"
 RECORD_VERSION = "1"
 RECORD_VERSION_TAG = "record_version"
 
-# JSON, of units whose training kept models at accuracy thresholds. It is none of UNIT_TAGS, and no
-# table has it: when a model was kept was decided after treatment.
+# JSON tag of units whose training saved models at accuracy thresholds. It is not in UNIT_TAGS and
+# in no table, because the moment of saving was decided after treatment.
 SELECTED_TAG = "selected_after_treatment"
 
 UNIT_TAGS = (
     "campaign",
-    "unit_id",  # the key everywhere; names the block, never the arm
+    "unit_id",  # key of every table; contains the block, never the arm
     "block",
     "arm",
     "status",  # one of STATUSES
     "reason",  # why it failed; empty otherwise
-    "start_order",  # realised order of starts in the campaign, from 1
-    "node",  # host that ran it
+    "start_order",  # order in which units started, from 1
+    "node",  # host that ran the unit
     "device",  # cpu or cuda
-    "times_lost",  # how often it was lost with its process or node before it ended
-    "failed_before",  # why it failed before it was run again on request; empty otherwise
-    "git_commit",  # of the code that ran it
+    "times_lost",  # how often its process or node was lost before it ended
+    "failed_before",  # reasons of failures before it was run again on request
+    "git_commit",  # of the code that ran the unit
     "evaluation_sha256",  # of the block's evaluation models
     "prior_sha256",  # of the block's priors
 )
-# On the parent run, written by the report before its page: one tag for every look taken, numbered
-# from 1, JSON with ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p or
-# null). A single tag for all would be cut off at the 8000 characters that MLflow keeps of one.
+# On the parent run, written by the report before its page: one tag for each look, numbered from 1,
+# JSON with ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p or null).
+# One tag for all looks would be cut off at MLflow's limit of 8000 characters.
 LOOK_PREFIX = "look/"
 REPORT_FOLDER = "report"  # artifacts of the parent run: the latest page and its tables
 
@@ -90,12 +92,12 @@ ALLOCATION_COLUMNS = ("unit_id", "block", "arm")
 # Columns of the unit table that are the same in every campaign.
 CLEAN_ACC = "clean_acc"  # accuracy of the target model on the private test images
 TRAIN_ACC = "train_acc"  # accuracy on the private training images, without augmentation
-DIVERGED = "diverged"  # 1 where the loss of the target model ended as no number, else 0
-SECONDS_PREFIX = "seconds/"  # + stage name: compute time of the stage
-ROBUST_PREFIX = "robust_acc/"  # + epsilon: robust accuracy on the private test images
-EPOCH_PREFIX = "epoch/"  # + name: one value an epoch
+DIVERGED = "diverged"  # 1 if the loss of the target model was not finite at the end, else 0
+SECONDS_PREFIX = "seconds/"  # and the stage: compute time
+ROBUST_PREFIX = "robust_acc/"  # and epsilon: robust accuracy on the private test images
+EPOCH_PREFIX = "epoch/"  # and a name: one value for each epoch
 
-# One of each for every inversion attack of the protocol: f"{inversion}/{name}".
+# Outcomes of each inversion attack; column f"{inversion}/{name}".
 INVERSION_OUTCOMES = {
     "att_acc_1": "share of reconstructions that the evaluation models give the target class",
     "att_acc_5": "share whose target class is among the evaluation models' five most likely",
@@ -106,12 +108,12 @@ INVERSION_OUTCOMES = {
     "evaluation_confidence": "mean probability of the target class under the evaluation models",
 }
 
-# Columns of the class table (CLASSES_FILE), one row a unit, inversion attack and class.
+# Columns of the class table (CLASSES_FILE): one row for each inversion attack and class of a unit.
 CLASS_COLUMNS = (
     "inversion",
     "class",  # the person
     "n",  # reconstructions scored
-    "k_1",  # of these, first by the evaluation models
+    "k_1",  # of these, ranked first by the evaluation models
     "k_5",  # of these, among their first five
     "lda_k_1",
     "lda_k_5",

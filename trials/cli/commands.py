@@ -218,7 +218,7 @@ def verify(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """Write the report of a campaign, or the table and picture of a sweep."""
-    from analysis.report.page import conclude
+    from analysis.report import conclude
 
     run_folder = load(options)
     if not run_folder.kind.randomised:
@@ -234,11 +234,11 @@ def report(options: Namespace) -> int:
 
 def print_sweep(run_folder: "RunFolder") -> None:
     """Write the table and picture of a sweep, and print what it found."""
-    from analysis.report.sweep import conclude
+    from analysis.report.sweep import conclude_sweep
 
     name = run_folder.settings.name
-    found = conclude(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{found.words}\n\npicture    {found.picture}\ntable      {found.table}")
+    found = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
+    print(f"\n{found.text}\n\npicture    {found.picture}\ntable      {found.table}")
 
 
 def dashboard_command(run_folder: "RunFolder") -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.record.reader import Record
-from analysis.report.page import write_report
+from analysis.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [

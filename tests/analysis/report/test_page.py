@@ -23,9 +23,9 @@ from analysis import schema
 from analysis.__main__ import main
 from analysis.pipeline.primary import analyse
 from analysis.record.reader import Record, load_record
+from analysis.report import Report, conclude, write_report
 from analysis.report.image_strips import strips
-from analysis.report.looks import looks_lost, looks_noted
-from analysis.report.page import Report, conclude, write_report
+from analysis.report.looks import lost_looks, recorded_looks
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]
@@ -184,7 +184,7 @@ def test_looks_are_kept_however_many_there_are(
     writer.client.log_batch(run, tags=tags[100:])
     page = conclude(uri, name, tmp_path).page.read_text(encoding="utf-8")
     assert page.count(" units finished, ") == 201
-    assert list(looks_noted(load_record(uri, name))) == [*numbers, 10_001]
+    assert list(recorded_looks(load_record(uri, name))) == [*numbers, 10_001]
 
 
 def test_the_look_is_noted_before_the_page_is_written(
@@ -196,10 +196,10 @@ def test_the_look_is_noted_before_the_page_is_written(
         raise KeyboardInterrupt
 
     uri, name = writer.campaign(make_protocol("killed"))
-    monkeypatch.setattr("analysis.report.page.write", killed)
+    monkeypatch.setattr("analysis.report.files.write", killed)
     with pytest.raises(KeyboardInterrupt):
         conclude(uri, name, tmp_path)
-    assert list(looks_noted(load_record(uri, name))) == [1]
+    assert list(recorded_looks(load_record(uri, name))) == [1]
 
 
 def test_a_record_that_takes_no_look_gives_no_page(
@@ -227,20 +227,20 @@ def test_a_record_that_takes_no_look_gives_no_page(
 def test_a_look_that_was_altered_is_said(writer: Any, make_protocol: MakeProtocol) -> None:
     uri, name = writer.campaign(make_protocol("half-a-look"), pending=tuple(range(24)))
     writer.client.set_tag(load_record(uri, name).parent_run, "look/0001", '{"finished": 3')
-    with pytest.raises(ValueError, match="look/0001 of run .* is no look.*record was altered"):
-        looks_noted(load_record(uri, name))
+    with pytest.raises(ValueError, match="look/0001 of run .* is not a look.*record was altered"):
+        recorded_looks(load_record(uri, name))
 
 
 def test_a_record_that_was_made_again_says_that_looks_are_missing(
     record: Record, report: Report, tmp_path: Path
 ) -> None:
-    words = "The record was made again on 2026-11-24 from the campaign&#39;s folder; looks taken"
+    words = "The record was lost and was recreated on 2026-11-24 from the campaign&#39;s folder;"
     assert words[:26] not in report.page.read_text(encoding="utf-8")
     again = {**record.tags, schema.REGISTERED_AGAIN: "1795564799"}
     page = write_report(replace(record, tags=again), tmp_path).page.read_text(encoding="utf-8")
     assert page.count(words) == 1
-    with pytest.raises(ValueError, match="registered_again of run .* is no time, but 'soon'"):
-        looks_lost(replace(record, tags={**again, schema.REGISTERED_AGAIN: "soon"}))
+    with pytest.raises(ValueError, match="registered_again of run .* is not a time: 'soon'"):
+        lost_looks(replace(record, tags={**again, schema.REGISTERED_AGAIN: "soon"}))
 
 
 def test_an_interim_report_decides_nothing_unless_the_look_was_planned(
@@ -386,7 +386,7 @@ def test_one_finished_unit_an_arm_is_not_estimable(
     protocol = make_protocol("single", arms, units_per_arm=1, blocks={"split-10": {}})
     verdict, page = page_of(writer.campaign(protocol), tmp_path)
     assert "has 1 finished units, a comparison needs 2 or more" in verdict
-    assert "No contrast named mechanism sets treatment against a second" in page
+    assert "No contrast named mechanism compares treatment with a second" in page
 
 
 def test_a_design_too_small_to_show_anything_says_so(
@@ -425,7 +425,7 @@ def test_no_effect_is_not_shown_rather_than_absent(
         in verdict
     )
     assert "it is not claimed because the primary contrast" in verdict
-    assert "does not account for all of it" not in page
+    assert "does not explain all of the effect" not in page
 
 
 def test_an_outcome_at_the_bound_drops_the_beta_regression_and_says_why(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.record.reader import Record
-from analysis.report.page import write_report
+from analysis.report import write_report
 
 
 def test_the_exact_p_of_secondary_outcomes_is_that_of_their_tests(

@@ -5,7 +5,7 @@ import pandas as pd
 from PIL import Image
 
 from analysis import schema
-from analysis.report.sweep import CAUTION, Sweep, draw, on_front, words
+from analysis.report.sweep import CAUTION, Sweep, draw_sweep, on_front, sweep_text
 
 
 def sweep(**columns):
@@ -42,7 +42,7 @@ def test_points_without_an_outcome_are_not_on_the_front():
 
 
 def test_the_table_says_that_nothing_was_randomised():
-    lines = words(sweep()).splitlines()
+    lines = sweep_text(sweep()).splitlines()
     assert CAUTION in lines[0]
     assert [line.endswith("Pareto") for line in lines[2:6]] == [True, True, False, False]
     assert "stopped by ASHA after epoch 2" in lines[5]
@@ -64,7 +64,7 @@ def test_the_picture_has_a_mark_for_every_finished_point(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Axes, "plot", spy_on_marks)
     monkeypatch.setattr(Axes, "set_title", spy_on_title)
-    draw(sweep(), tmp_path / "points.png")
+    draw_sweep(sweep(), tmp_path / "points.png")
     assert sorted(marks) == [0.7, 0.8, 0.9]
     assert CAUTION in titles[0]
     with Image.open(tmp_path / "points.png") as picture:

@@ -32,9 +32,12 @@ def test_the_mechanism_is_the_contrast_of_that_name_wherever_it_stands(record: R
     sentence, limits = said(with_contrasts(record, decoys=other, mechanism=asked))
     assert sentence.startswith("Against placebo the difference is ")
     assert sentence.endswith(
-        "so what placebo shares with treatment does not account for all of it."
+        "so what placebo shares with treatment does not explain all of the effect."
     )
-    assert "The contrast treatment v placebo removes what the two arms share" in limits[1]
+    assert (
+        "The contrast treatment v placebo removes the effect of what the two arms share"
+        in limits[1]
+    )
 
 
 def test_without_a_mechanism_nothing_is_said_of_what_arms_share(record: Record) -> None:
@@ -44,7 +47,7 @@ def test_without_a_mechanism_nothing_is_said_of_what_arms_share(record: Record) 
         sentence, limits = said(with_contrasts(record, **contrasts))
         assert sentence.startswith("Clean accuracy differs too (")
         assert limits[1] == (
-            "No contrast named mechanism sets treatment against a second reference, so the "
+            "No contrast named mechanism compares treatment with a second reference, so the "
             "question of mechanism is open."
         )
 
@@ -82,7 +85,7 @@ def test_an_aa_check_too_small_to_find_anything_does_not_say_that_it_found_nothi
     assert one.endswith(
         "no difference could have been shown, as this design cannot give p below 0.33."
     )
-    assert two == "So few units exclude no constant difference at the 95% level."
+    assert two == "With so few units no constant difference is excluded at the 95% level."
 
 
 def test_leakage_and_accuracy_move_together_only_where_both_went_one_way(record: Record) -> None:

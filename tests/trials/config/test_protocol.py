@@ -12,8 +12,8 @@ import yaml
 from analysis import schema
 from analysis.inference.group_sequential import planned_looks
 from analysis.pipeline.primary import analyse
-from analysis.pipeline.secondary import examine
 from analysis.record.reader import Record
+from analysis.secondary import analyse_secondary
 from atat_ray.inversion import ATTACKS
 from trials.allocation import draw
 from trials.config.load import SHIPPED, check_protocol, read_protocol, shipped
@@ -251,14 +251,17 @@ def test_what_is_declared_reaches_the_analysis(with_weak):
         read_artifact=lambda unit_id, path: b"",
     )
     results = analyse(record)
-    found = examine(record, results)
+    found = analyse_secondary(record, results)
     assert [look.blocks for look in results.looks] == [1, 2]
-    assert {m.difference.outcome: m.margin for m in found.margins} == pytest.approx(
+    assert {m.difference.outcome: m.margin for m in found["margins"]} == pytest.approx(
         {"clean_acc": 2.0, "robust_acc/0.01": 5.0}
     )
-    assert found.dose.doses == DECLARED["doses"]
-    assert (found.matched.arm, found.matched.line) == ("treatment", ("weak", "control"))
-    assert list(found.families) == ["decoys"]
+    assert found["dose_response"].doses == DECLARED["doses"]
+    assert (found["matched_accuracy"].arm, found["matched_accuracy"].line) == (
+        "treatment",
+        ("weak", "control"),
+    )
+    assert list(found["families"]) == ["decoys"]
 
 
 @pytest.mark.parametrize(

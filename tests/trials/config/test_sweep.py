@@ -310,7 +310,7 @@ def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, 
     record.write_unit(tags, None, {}, options)
     runs = record.store.client.search_runs([record.experiment_id])
     assert [run.data.tags[schema.RANDOMISED_TAG] for run in runs] == ["no", "no"]
-    (point,) = sweeps.load(uri, settings.name).points.to_dict("records")
+    (point,) = sweeps.load_sweep(uri, settings.name).points.to_dict("records")
     assert (point["weight"], point["epsilon"]) == tuple(options.values())
     assert (point["status"], point["front"]) == (schema.STOPPED, False)
     with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):

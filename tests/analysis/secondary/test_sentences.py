@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from analysis import schema
-from analysis.pipeline.declared_analyses import matching_line
 from analysis.pipeline.primary import Results, analyse
-from analysis.pipeline.secondary import Examination, examine
 from analysis.record.reader import Record
 from analysis.report import figures
-from analysis.report import secondary_tables as detail
-from analysis.report import secondary_text as findings
+from analysis.report.sections import section_tables
+from analysis.secondary.context import SecondaryResults, analyse_secondary
+from analysis.secondary.matched_accuracy import matching_line
+from analysis.secondary.registry import all_sections, find_section
 
 DECLARED = {"margins": {"clean_acc": 0.5}, "matching": {"arm": "treatment", "line": ["placebo"]}}
 LOOKS = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
@@ -35,35 +35,34 @@ def without(
     return replace(record, units=table, protocol={**record.protocol, **declared})
 
 
-def examined(record: Record) -> tuple[Results, Examination]:
+def analysed(record: Record) -> tuple[Results, SecondaryResults]:
     results = analyse(record)
-    return results, examine(record, results)
+    return results, analyse_secondary(record, results)
 
 
-def all_sentences(results: Results, exam: Examination) -> str:
-    return " ".join(
-        [
-            findings.sensitivity_sentence(results, exam),
-            *findings.margin_sentences(results, exam),
-            findings.matched_sentence(results, exam),
-            *findings.mechanism_sentences(results, exam),
-            findings.classes_sentence(results, exam),
-        ]
-    )
+def sentences(name: str, results: Results, found: Any) -> list[str]:
+    said = find_section(name).sentence(results, found)
+    return [said] if isinstance(said, str) else said
+
+
+def all_sentences(results: Results, secondary: SecondaryResults) -> str:
+    """Join the sentences of every section that has a result."""
+    names = [s.name for s in all_sections() if secondary[s.name] is not None]
+    return " ".join(text for n in names for text in sentences(n, results, secondary[n]))
 
 
 def test_between_planned_looks_no_sentence_claims(record: Record) -> None:
     """The verdict said that nothing was decided, and four sentences under it decided something."""
-    claims = ("is excluded (", "of treatment differs: ", "exclusion is rejected")
-    results, exam = examined(replace(record, protocol={**record.protocol, **DECLARED}))
-    assert all(claim in all_sentences(results, exam) for claim in claims)
+    claims = ("is excluded (", "of treatment differs: ", "exclusion restriction is rejected")
+    results, secondary = analysed(replace(record, protocol={**record.protocol, **DECLARED}))
+    assert all(claim in all_sentences(results, secondary) for claim in claims)
     last = [str(record.units["unit_id"].iloc[-1])]
-    results, exam = examined(without(record, last, **DECLARED))
+    results, secondary = analysed(without(record, last, **DECLARED))
     assert results.undecided
-    said = all_sentences(results, exam)
+    said = all_sentences(results, secondary)
     assert not any(claim in said for claim in (*claims, "exclude a zero effect", "not shown"))
     assert said.count("not decided") == 4
-    assert "shown" not in str(detail.margin_table(results, exam).rows)
+    assert "shown" not in str(section_tables(results, secondary)["margins"].rows)
 
 
 def test_a_planned_look_decides_by_its_own_threshold_and_names_it(record: Record) -> None:
@@ -71,31 +70,28 @@ def test_a_planned_look_decides_by_its_own_threshold_and_names_it(record: Record
     line = {"matching": {"arm": "treatment", "line": ["placebo", "control"]}}  # not by one unit
     declared = {**DECLARED, **LOOKS, **line}
     half = without(record, list(record.units["unit_id"][second]), **declared)
-    results, exam = examined(half)
+    results, secondary = analysed(half)
     assert (results.undecided, results.needed) == (False, pytest.approx(0.031, abs=5e-4))
-    margin = exam.margins[0]
+    margin = secondary["margins"][0]
     assert margin.alpha == results.needed / 2
-    assert exam.matched is not None
+    matched = secondary["matched_accuracy"]
     for p, verdict in ((0.03, "differs: "), (0.04, "was not shown to differ: ")):
-        sentence = findings.matched_sentence(
-            results, replace(exam, matched=replace(exam.matched, p=p))
-        )
+        (sentence,) = sentences("matched_accuracy", results, replace(matched, p=p))
         assert f"inversion) of treatment {verdict}" in sentence
         assert f"p = {p:.3f}, this look needs p <= 0.031)" in sentence
-    assert exam.heterogeneity is not None
-    classes = replace(exam, heterogeneity=replace(exam.heterogeneity, omnibus_p=0.04))
-    assert "was not shown (randomisation p = 0.040, this look needs p <= 0.031)" in (
-        findings.classes_sentence(results, classes)
-    )
-    said = findings.margin_sentences(results, exam)[0]
+    classes = replace(secondary["class_heterogeneity"], omnibus_p=0.04)
+    (sentence,) = sentences("class_heterogeneity", results, classes)
+    assert "was not shown (randomisation p = 0.040, this look needs p <= 0.031)" in sentence
+    said = sentences("margins", results, secondary["margins"])[0]
     assert "(one-sided 98.4% lower bound" in said
     assert "this look needs p <= 0.016)" in said
 
 
 def test_a_weak_instrument_is_called_uncertain_and_not_small(record: Record) -> None:
-    results, exam = examined(record)
-    weak = replace(exam, wald=tuple(replace(w, first_stage_f=3.0) for w in exam.wald[:1]))
-    said = findings.mechanism_sentences(results, weak)
+    results, secondary = analysed(record)
+    found = secondary["instruments"]
+    weak = replace(found, wald=tuple(replace(w, first_stage_f=3.0) for w in found.wald[:1]))
+    said = sentences("instruments", results, weak)
     assert said[1] == (
         "The effect on robust accuracy at 0.0025 is too uncertain for the arm to serve as an "
         "instrument of it (first-stage F below 10)."
@@ -105,10 +101,11 @@ def test_a_weak_instrument_is_called_uncertain_and_not_small(record: Record) -> 
 def test_units_that_have_not_ended_are_no_failures(record: Record) -> None:
     treated = list(record.units["unit_id"][record.units["arm"] == "treatment"])
     failed = without(record, treated[:1], schema.FAILED)
-    results, exam = examined(without(failed, treated[1:5]))
-    assert exam.attrition is not None
-    assert (exam.attrition.missing_arm, exam.attrition.n_arm) == (1, 4)
-    assert findings.attrition_sentence(results, exam).startswith(
+    results, secondary = analysed(without(failed, treated[1:5]))
+    found = secondary["attrition"]
+    assert (found.missing_arm, found.n_arm) == (1, 4)
+    (sentence,) = sentences("attrition", results, found)
+    assert sentence.startswith(
         "1 of 4 units that have ended of treatment and 0 of 8 of control have no outcome (Fisher "
         "p = 0.33)"
     )
@@ -133,22 +130,23 @@ def test_a_distance_as_primary_outcome_is_no_percentage(record: Record) -> None:
     protocol = {**record.protocol, **DECLARED, "outcome": "standard/delta_eval"}
     lost = str(record.units["unit_id"][record.units["arm"] == "control"].iloc[0])
     gone = without(replace(record, protocol=protocol), [lost], schema.FAILED)
-    results, exam = examined(gone)
+    results, secondary = analysed(gone)
     assert all(c.beta is None for c in results.comparisons.values())
-    a, seen = exam.attrition, results.analysed
+    a, seen = secondary["attrition"], results.analysed
     assert a is not None
     means = seen.groupby("arm")["standard/delta_eval"].mean()
     missing_largest = (7 * means["control"] + 2) / 8
     assert a.worst_low == pytest.approx(means["treatment"] - missing_largest)
-    assert " L2 against the line of placebo" in findings.matched_sentence(results, exam)
-    tables = detail.all_tables(results, exam)
+    (sentence,) = sentences("matched_accuracy", results, secondary["matched_accuracy"])
+    assert " L2 against the line of placebo" in sentence
+    tables = section_tables(results, secondary)
     assert tables["mechanism"].head[6] == "indirect (L2)"
-    assert float(tables["mechanism"].rows[0][2]) == pytest.approx(exam.wald[0].ratio, abs=6e-6)
+    wald = secondary["instruments"].wald[0]
+    assert float(tables["mechanism"].rows[0][2]) == pytest.approx(wald.ratio, abs=6e-6)
     units, arms = results.analysed, results.arms
     drawn = figures.scatter_figure(units, results.outcome, [schema.CLEAN_ACC], arms)
     assert "L2<" in drawn
     assert "clean accuracy, %<" in drawn
-    assert exam.model is not None
     assert float(tables["leakage_model"].rows[1][1]) == pytest.approx(
-        exam.model.coefficients[1], abs=6e-6
+        secondary["leakage_model"].coefficients[1], abs=6e-6
     )

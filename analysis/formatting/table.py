@@ -1,16 +1,25 @@
-"""Write tables as CSV and as Markdown."""
+"""Tables of text cells, and their form as CSV and Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 from dataclasses import dataclass
-from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Table of text cells.
+
+    The first column names the row. A row of one cell is the heading of the rows below it.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def table_csv(table: Table) -> str:
-    """Return a table as CSV; a row that heads a group becomes the first column of its rows."""
+    """Return a table as CSV; the heading of a group becomes the first column of its rows."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     grouped = any(len(row) == 1 for row in table.rows)
@@ -25,7 +34,7 @@ def table_csv(table: Table) -> str:
 
 
 def table_markdown(table: Table) -> str:
-    """Return a table as a Markdown pipe table; a row that heads a group is set in italics."""
+    """Return a table as a Markdown pipe table; the heading of a group is in italics."""
 
     def line(cells: tuple[str, ...]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -38,24 +47,9 @@ def table_markdown(table: Table) -> str:
     return "\n".join([line(table.head), rule, *rows]) + "\n"
 
 
-def document(title: str, opening: str, tables: dict[str, Table]) -> str:
-    """Return all tables under one title as Markdown."""
+def tables_document(title: str, opening: str, tables: dict[str, Table]) -> str:
+    """Return all tables as one Markdown document; each has its name as heading."""
     parts = [f"# {title}\n\n{opening}\n"]
     for name, table in tables.items():
         parts.append(f"## {name.replace('_', ' ')}\n\n{table_markdown(table)}")
     return "\n".join(parts)
-
-
-def write(path: Path, text: str) -> None:
-    """Replace ``path`` at once, so that no reader sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """Cells as text; the first column names the row, and a row of one cell heads a group."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]

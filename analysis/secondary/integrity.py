@@ -1,0 +1,55 @@
+"""Checks of the trial's conduct: numbers, order, machines, failures and deviations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analysis.formatting.numbers import p_text
+from analysis.formatting.table import Table
+from analysis.inference.attrition import Attrition
+from analysis.inference.group_sequential import units_by_arm
+from analysis.pipeline.integrity import Integrity, check_integrity
+from analysis.pipeline.primary import Results
+from analysis.secondary.context import Context
+from analysis.secondary.interface import Section
+
+
+class Conduct(NamedTuple):
+    """Balance of the trial as it was run, and of its failures."""
+
+    integrity: Integrity
+    attrition: Attrition | None
+
+
+def estimate(context: Context) -> Conduct:
+    """Compare the trial as it was run with the registered one."""
+    integrity = check_integrity(
+        context.record.units,
+        context.results.analysed,
+        per_arm=units_by_arm(context.protocol),
+        seed=context.protocol["seed"],
+    )
+    return Conduct(integrity, context.result("attrition"))
+
+
+def table(results: Results, found: Conduct) -> Table:
+    """Show one check a row."""
+    i, a = found
+
+    def show(p: float | None, otherwise: str) -> str:
+        return otherwise if p is None else p_text(p)
+
+    numbers = "as registered" if i.allocated_as_registered else "NOT as registered"
+    rows = [
+        ("allocated numbers", numbers),
+        ("analysed numbers alike, p", show(i.analysed_p, "no unit analysed")),
+        ("start order independent of arm, p", show(i.order_p, "not tested")),
+        ("machine independent of arm, p", show(i.node_p, f"{i.nodes} machine, nothing to compare")),
+    ]
+    if a is not None:
+        rows.append((f"failures alike in {a.arm} and {a.against}, Fisher p", p_text(a.fisher_p)))
+    rows.append(("deviations", "; ".join(i.deviations) or "none recorded"))
+    return Table(head=("check", "result"), rows=tuple(rows))
+
+
+SECTION = Section(name="integrity", place="flow", estimate=estimate, table=table, style="text")
