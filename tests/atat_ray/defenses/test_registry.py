@@ -107,7 +107,7 @@ def test_every_defense_is_found_by_its_name_and_describes_itself():
         DEFENSES.find("anti_adverserial")
 
 
-def test_tl_dmi_without_public_epochs_freezes_what_the_network_began_with():
+def test_tl_dmi_without_public_epochs_freezes_the_initial_weights():
     """As its paper does with ImageNet's weights; no image of a public person is needed."""
     plain = build_target("small_resnet", num_classes=4, channels=1, seed=5)
     before = {name: value.clone() for name, value in plain.state_dict().items()}

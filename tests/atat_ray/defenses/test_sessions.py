@@ -1,4 +1,4 @@
-"""Defenses that keep something beside the network: their losses, written a second time."""
+"""Defenses with state besides the network: their losses, written a second time."""
 
 from copy import deepcopy
 
@@ -44,7 +44,7 @@ def test_trap_mid_loss_and_triggers(batch, faces):
         defense.loss(model, images, labels, draws())
 
 
-def test_triggers_become_likelier_to_work_and_their_images_stay_in_range(batch, faces):
+def test_triggers_become_more_effective_and_their_images_stay_in_range(batch, faces):
     images, labels = batch
     model = small().eval()
     with torch.no_grad():
@@ -189,7 +189,7 @@ def test_lasso_penalty_is_the_group_norm(batch, faces):
     assert choice.weights.grad[0, 3, 4] == 0
 
 
-def test_a_deleted_pixel_stays_deleted_and_the_choice_goes_on_where_it_was(batch, faces):
+def test_a_deleted_pixel_stays_deleted_and_the_selection_resumes(batch, faces):
     images, labels = batch
     course = Course(faces=faces, training=TRAINING, steps_per_epoch=2, seed=1)
     options = PixelLasso(weight=50.0, threshold=0.46, learning_rate=0.05)
@@ -208,6 +208,6 @@ def test_a_deleted_pixel_stays_deleted_and_the_choice_goes_on_where_it_was(batch
     )
 
 
-def test_masks_that_would_step_over_the_threshold_are_refused():
+def test_learning_rates_that_would_step_over_the_threshold_are_refused():
     with pytest.raises(ValueError, match="weights step over the threshold, got 0.05 and 0.02"):
         DEFENSES["pixel_lasso"](weight=0.1, learning_rate=0.05)

@@ -135,7 +135,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("case", ["neg_ls", "trap_mid", "sca", "pixel_lasso", "mid"])
-def test_a_defense_with_state_goes_on_bit_for_bit(case, tmp_path):
+def test_a_defense_with_state_resumes_bit_for_bit(case, tmp_path):
     model, curves = trained(made(case))
 
     def kill(epoch, row):
@@ -152,7 +152,7 @@ def test_a_defense_with_state_goes_on_bit_for_bit(case, tmp_path):
     assert torch.equal(logits(model), logits(resumed))
 
 
-def test_frozen_stages_come_from_public_images_and_nothing_in_them_moves():
+def test_frozen_stages_come_from_public_images_and_do_not_change():
     defense = made("tl_dmi")
     before = target(defense)
     model, _ = trained(defense)
@@ -169,7 +169,7 @@ def test_frozen_stages_come_from_public_images_and_nothing_in_them_moves():
 
 
 @pytest.mark.parametrize("case", ["pixel_lasso", "pixel_lasso adaptive"])
-def test_what_deleted_pixels_held_leaves_no_trace_in_the_weights(case, monkeypatch):
+def test_the_content_of_deleted_pixels_does_not_change_the_weights(case, monkeypatch):
     """Corrupt them after the choice, under augmentation that moves everything: same weights."""
     import atat_ray.defenses.pixel_lasso as lasso
 
@@ -193,7 +193,7 @@ def test_what_deleted_pixels_held_leaves_no_trace_in_the_weights(case, monkeypat
 
 
 @pytest.mark.parametrize("cut_after", [1, 5, 7, 9, 13, 17])
-def test_a_choice_of_pixels_that_was_cut_off_goes_on_and_is_not_made_again(
+def test_an_interrupted_selection_of_pixels_resumes_and_is_not_repeated(
     cut_after, tmp_path, monkeypatch
 ):
     """Two choices and the training take 6 steps each; of an epoch of 2 at most one is repeated."""
@@ -225,7 +225,7 @@ def test_a_choice_of_pixels_that_was_cut_off_goes_on_and_is_not_made_again(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lasso_that_deletes_everything_says_so():
+def test_a_lasso_that_deletes_every_pixel_is_refused():
     defense = DEFENSES["pixel_lasso"](weight=100.0, threshold=0.45, learning_rate=0.1, settle=0.0)
     with pytest.raises(ValueError, match="deleted every pixel at weight 100; use a smaller"):
         trained(defense)

@@ -69,7 +69,7 @@ def test_hsic_is_zero_on_average_for_independent_rows_and_the_naive_sum_is_not()
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
-def test_the_median_heuristic_makes_it_indifferent_to_the_scale_of_features(scale):
+def test_the_median_heuristic_makes_hsic_invariant_to_the_scale_of_features(scale):
     x, y = normal(20, 5), normal(20, 3, seed=1)
     plain = float(hsic(gaussian_kernel(x), gaussian_kernel(y)))
     assert float(hsic(gaussian_kernel(x * scale), gaussian_kernel(y))) == pytest.approx(plain)
@@ -108,7 +108,7 @@ def faces_like(count, seed):
     return ((flat - least) / (most - least) * 2 - 1).view_as(images)
 
 
-def test_at_a_batch_of_128_the_normalised_form_cannot_tell_what_the_unbiased_one_can():
+def test_at_a_batch_of_128_cka_detects_dependence_and_nocco_does_not():
     """The features are a function of the images, or of other images; sigma is that of BiDO."""
     images, others = faces_like(128, 1), faces_like(128, 2)
     weights = normal(3 * 32 * 32, 512, seed=3) / (3 * 32 * 32) ** 0.5

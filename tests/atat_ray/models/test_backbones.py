@@ -120,12 +120,12 @@ def test_every_defense_trains_a_residual_network(defense, faces):
 
 
 @pytest.mark.parametrize("defense", ["rolss", "ssf"])
-def test_a_network_without_residual_skips_is_refused_by_what_removes_them(defense):
+def test_a_network_without_skips_is_refused_by_defenses_that_remove_them(defense):
     with pytest.raises(ValueError, match=f"{defense} needs a network with skips, got DenseNet"):
         DEFENSES[defense](**OPTIONS[defense]).prepare(make("densenet121"), public=None, seed=0)
 
 
-def test_a_skip_is_scaled_or_gone_with_its_parameters(faces):
+def test_a_skip_is_scaled_or_removed_with_its_parameters(faces):
     plain, weak, none = make().eval(), make().eval(), make().eval()
     for block in weak.skips()[3]:
         block.scale_skip(0.5)
@@ -141,7 +141,7 @@ def test_a_skip_is_scaled_or_gone_with_its_parameters(faces):
     assert len(list(none.parameters())) == len(list(plain.parameters())) - 3
 
 
-def test_imagenet_weights_that_are_absent_are_one_line_with_the_file_its_address_and_place(hub):
+def test_missing_imagenet_weights_are_one_line_with_file_address_and_place(hub):
     with pytest.raises(ValueError, match=r"resnet152-f82ba261\.pth .*https://\S+\.pth") as error:
         make("resnet152", weights="imagenet")
     assert str(hub) in str(error.value)
@@ -172,7 +172,7 @@ def test_imagenet_weights_are_taken_and_the_head_is_not(hub):
         make(weights="imagenet")
 
 
-def test_the_old_names_of_densenet_are_understood(hub):
+def test_the_names_with_dots_in_densenet_weights_are_converted(hub):
     theirs = densenet121(weights=None)
     old = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value
@@ -195,7 +195,7 @@ def test_the_old_names_of_densenet_are_understood(hub):
         ("resnet-152", {}, "did you mean 'resnet152'"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name, options, message):
+def test_a_network_that_cannot_be_built_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         make(name, **options)
 
@@ -214,7 +214,7 @@ class Tiny(nn.Module):
         return (self.auxiliary if self.use_auxiliary else self.head)(features)
 
 
-def test_the_auxiliary_loss_is_that_of_its_head_and_moves_no_statistics(faces):
+def test_the_auxiliary_loss_is_that_of_its_head_and_updates_no_statistics(faces):
     torch.manual_seed(0)
     model = Tiny()
     loss = auxiliary_loss(model, faces.images, faces.labels)
@@ -258,7 +258,7 @@ def test_evaluation_models_may_have_any_architecture(faces):
 
 
 def one_atat_step(name, *, batch, size, device="cpu", auxiliary=0.4):
-    """Take an AT-AT step of AdamW; return the model, what it was, and its curves.
+    """Take an AT-AT step of AdamW; return the model, its state before, and its curves.
 
     A second step follows: where there is one alone, the schedule is at its end, which is near 0.
     """

@@ -134,7 +134,7 @@ def test_global_state_is_left_as_it_was(model, faces):
         ({"epsilon": 8}, "for 8/255 write"),
     ],
 )
-def test_what_autoattack_would_silently_misread_is_refused(model, faces, change, message):
+def test_images_that_autoattack_would_silently_change_are_refused(model, faces, change, message):
     options = {"epsilon": 0.01, "attacks": "apgd-10", "num_classes": CLASSES, "seed": 1, **change}
     images = faces.images * options.pop("images", 1.0)
     with pytest.raises(ValueError, match=message):
@@ -153,9 +153,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("chunk", [24, 10])
-def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
-    model, faces, tmp_path, monkeypatch, chunk
-):
+def test_an_interrupted_measurement_runs_only_the_rest(model, faces, tmp_path, monkeypatch, chunk):
     settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=chunk)
     options = {"num_classes": CLASSES, "seed": 3}
     expected = robust_accuracies([robust_masks(model, faces, settings, **options)])
@@ -186,7 +184,7 @@ def test_a_measurement_that_was_cut_off_runs_only_what_is_left(
     assert len(calls) == 2 * runs
 
 
-def test_chunks_that_are_attacked_apart_make_up_the_whole(model, faces):
+def test_chunks_attacked_separately_equal_the_whole(model, faces):
     settings = Robustness(attacks="apgd-10", epsilons=(0.05, 0.08), chunk=10)
     options = {"num_classes": CLASSES, "seed": 3}
     whole = robust_masks(model, faces, settings, **options)
@@ -209,7 +207,7 @@ def test_the_parts_of_the_ensemble_are_each_weaker_than_all_of_it(model, faces):
 
 
 class Noisy(nn.Module):
-    """A network that draws noise and counts how often it is asked."""
+    """A network that draws noise and counts its calls."""
 
     def __init__(self, model):
         super().__init__()

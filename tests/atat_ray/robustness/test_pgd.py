@@ -79,7 +79,7 @@ def test_targeted_pgd_raises_the_probability_of_the_label_and_untargeted_lowers_
     assert (probability(far) < probability(images)).all()
 
 
-def test_pgd_moves_no_running_statistics_and_leaves_the_mode(images):
+def test_pgd_updates_no_running_statistics_and_keeps_the_mode(images):
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pgd(
@@ -106,7 +106,7 @@ def test_an_epsilon_in_gray_levels_is_answered_with_its_value_in_pixel_units():
         check_epsilon(8)
 
 
-def test_what_would_round_a_perturbation_is_refused(images):
+def test_precision_that_would_round_a_perturbation_is_refused(images):
     with pytest.raises(ValueError, match="float32"):
         assert_true_float32(images.half())
     with torch.autocast("cpu"):

@@ -27,8 +27,8 @@ def trained(faces, checkpoint=None, kill_after=None):
 
 
 @pytest.mark.parametrize("kill_after", [0, 1, 3])
-def test_a_training_that_was_cut_off_goes_on_bit_for_bit(faces, tmp_path, kill_after):
-    """The state is kept after an epoch has been told, so that the epoch of the kill runs again."""
+def test_an_interrupted_training_resumes_bit_for_bit(faces, tmp_path, kill_after):
+    """The state is saved after on_epoch, so that the epoch of the kill runs again."""
     state, curves = trained(faces)
 
     def checkpoint():
@@ -45,7 +45,7 @@ def test_a_training_that_was_cut_off_goes_on_bit_for_bit(faces, tmp_path, kill_a
     assert not (tmp_path / "train.pt").exists()
 
 
-def test_a_state_of_another_specification_is_not_taken_up(faces, tmp_path):
+def test_a_state_of_another_specification_is_ignored(faces, tmp_path):
     with pytest.raises(Killed):
         trained(faces, Checkpoint(tmp_path / "train.pt", "one", seconds=0), kill_after=2)
     _, curves = trained(faces, Checkpoint(tmp_path / "train.pt", "other", seconds=0))

@@ -78,7 +78,7 @@ def test_arms_see_the_same_images_in_the_same_order(faces):
         assert torch.equal(labels, other_labels)
 
 
-def test_curves_have_one_row_an_epoch_and_are_told_as_they_come(faces):
+def test_curves_have_one_row_for_each_epoch_and_on_epoch_sees_each(faces):
     told = []
     _, curves = trained(faces, atat(2.0), on_epoch=lambda epoch, row: told.append((epoch, row)))
     assert told == list(enumerate(curves))
@@ -101,7 +101,7 @@ def test_plain_training_fits_what_can_be_fitted():
     assert model.training
 
 
-def test_accuracy_counts_by_hand_whatever_the_batches(faces):
+def test_accuracy_is_the_share_counted_by_hand_for_any_batch_size(faces):
     model = small()
     model.eval()
     by_hand = sum(

@@ -1,4 +1,4 @@
-"""Models kept at accuracy thresholds: when, which, and that nothing else changes."""
+"""Models stored at accuracy thresholds: when, which, and that no outcome changes."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.stage_files import load_stage
 
 
-def test_the_first_model_within_a_quarter_of_a_point_is_kept(tmp_path):
+def test_the_first_model_within_a_quarter_of_a_point_is_stored(tmp_path):
     model = nn.Linear(1, 1, bias=False)
     for epoch, clean_acc in enumerate([0.5, 0.897, 0.8975, 0.9, 0.9026, 0.905], 1):
         model.weight.data.fill_(epoch)
@@ -50,7 +50,7 @@ def test_thresholds_are_part_of_the_hash_and_those_that_are_no_accuracies_are_re
         replace(plain, thresholds=(90,))
 
 
-def test_a_unit_lists_what_was_kept_and_its_outcome_is_the_same(tiny_protocol, tmp_path):
+def test_a_unit_lists_the_stored_models_and_its_outcome_is_the_same(tiny_protocol, tmp_path):
     spec = tiny_protocol().unit_spec("split-0-01", "split-0", "control")
     plain = run_unit(spec, assets=tmp_path / "assets", folder=tmp_path / "plain")
     accuracy = plain["clean_acc"]

@@ -13,7 +13,7 @@ def test_derived_seeds_are_pinned():
 
 
 @given(st.lists(st.text(alphabet="abc", max_size=3), min_size=1, max_size=4))
-def test_derived_seeds_tell_parts_apart(parts):
+def test_different_parts_give_different_seeds(parts):
     assert derive_seed(*parts) != derive_seed(*parts, "x")
     assert 0 <= derive_seed(*parts) < 2**63
     joined = "".join(parts)
@@ -21,7 +21,7 @@ def test_derived_seeds_tell_parts_apart(parts):
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_workers_together_draw_what_one_draws(workers):
+def test_workers_together_draw_the_numbers_of_one_worker(workers):
     like = torch.zeros(6)
     share = like[: 6 // workers]
 
@@ -42,14 +42,14 @@ def test_workers_together_draw_what_one_draws(workers):
             assert torch.equal(parts[rank][kind], expected[rank::workers])
 
 
-def test_a_part_draws_what_it_would_draw_in_the_whole():
+def test_a_part_draws_its_rows_of_the_whole():
     whole = BatchDraws(generator(1)).uniform(0.0, 1.0, torch.zeros(6), 2)
     for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
         part = PartDraws(generator(1), rows=rows, total=6)
         assert torch.equal(part.uniform(0.0, 1.0, torch.zeros(6)[rows], 2), whole[rows])
 
 
-def test_seeding_inside_a_block_leaves_the_generator_outside_alone():
+def test_seeding_inside_a_block_does_not_change_the_generator_outside():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)

@@ -42,14 +42,14 @@ def test_a_stage_is_read_back_only_by_its_own_specification(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1])
-def test_half_a_file_is_no_stage(tmp_path, keep):
+def test_a_truncated_file_is_no_stage(tmp_path, keep):
     path = tmp_path / "train.pt"
     save_stage(path, "abc", {"state": torch.ones(200)})
     path.write_bytes(path.read_bytes()[:keep])
     assert load_stage(path, "abc") is None
 
 
-def test_what_is_no_stage_at_all_is_none(tmp_path):
+def test_a_file_of_another_kind_is_no_stage(tmp_path):
     assert load_stage(tmp_path / "nothing.pt", "abc") is None
     torch.save([1, 2], tmp_path / "list.pt")
     assert load_stage(tmp_path / "list.pt", "abc") is None

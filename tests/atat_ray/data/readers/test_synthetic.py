@@ -1,4 +1,4 @@
-"""Data and generators of a shape and nothing else, and the few images that a rehearsal takes."""
+"""Random data and generators of a given shape, and the few images of a rehearsal."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from atat_ray.utils.hashing import specification_hash
 SMALL = Shape(latent_dim=6, style_dim=8, num_layers=2, channels=(7, 5, 4))
 
 
-def test_made_data_have_the_shape_that_was_asked_for_and_cost_nothing():
+def test_synthetic_data_have_the_shape_of_the_options_and_little_memory():
     split = load_split(Data(name="made", num_private=1000, train_share=0.9, size=224), 3)
     assert split.num_classes == 1000
     assert (len(split.train), len(split.test), len(split.public)) == (1000, 1000, 0)
@@ -26,7 +26,7 @@ def test_made_data_have_the_shape_that_was_asked_for_and_cost_nothing():
     assert (len(made.train), len(made.test)) == (15, 5)
 
 
-def test_at_most_takes_one_image_of_everybody_before_a_second_of_anybody():
+def test_at_most_keeps_one_image_of_every_person_before_a_second_of_any():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
     faces = Faces(images=torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 4, 4), labels=labels)
     split = IdentitySplit(
@@ -60,13 +60,13 @@ def test_a_part_of_the_classes_is_scored_as_it_is_among_all_of_them():
     assert torch.equal(part.picture, whole.picture[:, :, 64:128])
 
 
-def test_generators_that_are_made_have_ffhqs_shape():
+def test_random_generators_have_ffhqs_shape():
     assert (FFHQ.resolution, NARROW.resolution, NARROW.num_styles) == (1024, 1024, 18)
     with torch.device("meta"):
         assert sum(t.numel() for t in Generator(FFHQ).parameters()) == 30_370_060
 
 
-def test_a_made_generator_is_a_prior_and_its_placeholder_hash_is_none(tmp_path):
+def test_a_random_generator_is_a_prior_and_a_placeholder_hash_is_refused(tmp_path):
     path = tmp_path / "made.safetensors"
     sha256 = make_generator(path, SMALL)
     StyleGan2Options(path=str(path), sha256=sha256).check()
