@@ -1,4 +1,4 @@
-"""Evaluation models that cannot judge anybody are refused when they are made."""
+"""Training of evaluation models: diverged ones are refused, seeds determine the result."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def split(faces):
 
 
 def test_an_evaluation_model_that_diverged_is_refused(split):
-    """It would say nothing of anybody, and what it says of every reconstruction would count."""
+    """Its scores would be meaningless and would still enter every outcome."""
     wild = Evaluation(ensemble=2, training=replace(TRAINING, learning_rate=1e9))
     with pytest.raises(
         ValueError,

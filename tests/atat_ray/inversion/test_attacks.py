@@ -1,4 +1,4 @@
-"""IF-GMI and PPDG, and what all attacks share beside PPA's search."""
+"""IF-GMI and PPDG, and the properties that all attacks share."""
 
 import math
 from copy import deepcopy
@@ -85,6 +85,16 @@ def test_presets_are_valid(name, preset):
 
 
 @pytest.mark.parametrize("name", sorted(EACH))
+def test_a_minimal_attack_takes_every_kind_of_step_once_on_one_candidate(prior, target, name):
+    attack = EACH[name].minimal()
+    assert (attack.samples, attack.candidates, attack.keep, attack.views) == (1, 1, 1, 1)
+    assert len(attack.parts(3)) == 3
+    assert invert(target, prior, 3, attack, seed=4, part=[1]).classes.tolist() == [1]
+    steps = {"ppa": 1, "if_gmi": 3, "ppdg": 2 + 2}[name]  # ppdg: two rounds, pivot and tuning
+    assert attack.steps_per_class() == steps
+
+
+@pytest.mark.parametrize("name", sorted(EACH))
 def test_an_attack_returns_its_images_in_order_as_a_function_of_the_seed(prior, target, name):
     before = [tensor.clone() for tensor in prior.weights()]
     found, again = (invert(target, prior, 3, EACH[name], seed=4) for _ in range(2))
@@ -100,7 +110,7 @@ def test_an_attack_returns_its_images_in_order_as_a_function_of_the_seed(prior, 
 
 
 @pytest.mark.parametrize("name", sorted(EACH))
-def test_a_class_alone_and_a_small_batch_find_what_all_at_once_find(prior, target, name):
+def test_parts_and_batches_give_the_results_of_the_whole_attack(prior, target, name):
     whole = invert(target, prior, 3, EACH[name], seed=4)
     alone = invert(target, prior, 3, EACH[name], seed=4, part=[1])
     batched = invert(target, prior, 3, replace(EACH[name], batch=3), seed=4)
@@ -161,8 +171,8 @@ def test_stages_stay_in_their_balls_and_images_are_those_of_the_state(
             assert torch.equal(tensor, carried)
 
 
-def test_the_papers_balls_are_those_that_its_code_finds_by_the_number_of_the_stage():
-    """Of styles and of features alike: ``max_radius_w[i]`` and ``max_radius_mid[i]``, i from 0."""
+def test_the_papers_radii_are_those_of_its_code_by_stage():
+    """``max_radius_w[i]`` for styles and ``max_radius_mid[i]`` for features, i from 0."""
     attack = IfGmi.from_preset("paper")
     for stage, radius in enumerate([1000, 2000, 3000, 4000]):
         start = (torch.ones(2, 1, 8), torch.ones(2, 4, 3, 3))[: 1 + (stage > 0)]
@@ -185,7 +195,7 @@ def test_the_target_chooses_a_stage_for_each_class_and_the_oracle_keeps_all(prio
     assert torch.equal(every.confidence, every.stage_confidence[rows, every.stage])
 
 
-def test_ppdg_tunes_a_copy_that_makes_the_images_near_the_centre(prior):
+def test_ppdg_tunes_a_copy_to_generate_the_images_near_the_centre(prior):
     images = prior.synthesize(2 * prior.sample_latents(2, generator(1)))
     samples = prior.sample_latents(50, generator(2))
 
@@ -255,7 +265,7 @@ def test_wrong_options_are_refused(attack, options, message):
         replace(attack, **options)
 
 
-def test_clamping_takes_the_first_tensor_alone():
+def test_clamping_changes_only_the_first_tensor():
     state = (torch.tensor([[3.0]]), torch.tensor([[3.0]]))
     clamp_first(2.0)(state, state)
     assert [float(tensor) for tensor in state] == [2.0, 3.0]
@@ -272,7 +282,7 @@ def test_an_estimate_adds_up_what_its_probes_took(prior, target, monkeypatch):
     assert longer.megabytes == pytest.approx(found.megabytes / 2)
 
 
-def test_samples_are_scored_anew_for_each_class_whose_prior_was_tuned():
+def test_samples_are_scored_again_for_each_class_with_a_tuned_prior():
     assert PPA.num_scored_samples(3) == IF_GMI.num_scored_samples(3) == 20
     assert PPDG.num_scored_samples(3) == 20 + 3 * 20
 

@@ -110,7 +110,7 @@ def test_the_kept_reconstructions_are_the_most_confident_of_all_candidates(prior
     assert torch.equal(best.latents, every.latents[::4])
 
 
-def test_classes_that_are_attacked_apart_see_the_draws_of_all(prior, target):
+def test_a_part_of_the_classes_uses_the_draws_of_the_whole_attack(prior, target):
     whole = invert(target, prior, 3, Ppa(**PPA), seed=4)
     for part in ([0], [1, 2], [2]):
         found = invert(target, prior, 3, Ppa(**PPA), seed=4, part=part)
@@ -120,7 +120,7 @@ def test_classes_that_are_attacked_apart_see_the_draws_of_all(prior, target):
             assert torch.allclose(getattr(found, name), getattr(whole, name)[rows], atol=1e-5), name
 
 
-def test_classes_are_divided_into_parts_of_the_size_that_was_asked():
+def test_classes_are_divided_into_parts_of_the_given_size():
     assert Ppa(**PPA).parts(5) == [range(5)]
     assert Ppa(**PPA, batch_classes=2).parts(5) == [range(2), range(2, 4), range(4, 5)]
 

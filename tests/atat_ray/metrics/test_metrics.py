@@ -26,13 +26,13 @@ def test_hits_are_the_ranks_by_brute_force(k):
     assert hits(scores, classes, k).tolist() == expected
 
 
-def test_a_constant_evaluator_recognises_nobody():
+def test_a_constant_evaluator_has_no_hits():
     assert not hits(torch.ones(5, 4), torch.arange(5) % 4, 1).any()
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_scores_that_are_no_numbers_recognise_nobody(k):
-    """Of an evaluation model that diverged, say, or of an image that is none."""
+def test_a_row_with_a_nan_is_no_hit(k):
+    """An evaluation model that diverged gives such rows."""
     scores = torch.rand(3, 4, generator=generator(1))
     scores[0] = scores[1, 2] = torch.nan
     assert hits(scores, torch.tensor([2, 1, 1]), k).tolist()[:2] == [False, False]

@@ -14,7 +14,7 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def orl_split():
-    """Split 2, the one that settings are tuned on."""
+    """Split 2, on which settings are tuned."""
     images, people = load_orl_faces()
     return split_identities(images, people, split=2, num_private=24, num_train=7)
 
@@ -31,7 +31,7 @@ def quick_options():
 
 @pytest.fixture(scope="session")
 def fitted(public_images):
-    """Both priors, fitted in fewer steps than by default."""
+    """Both fitted priors, by fewer steps than the default."""
     return {
         name: options.fit(public_images, generator("test", name)) for name, options in QUICK.items()
     }

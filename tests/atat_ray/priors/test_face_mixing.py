@@ -14,8 +14,8 @@ def test_masks_are_shares_and_the_spots_of_a_pair_are_mirror_images():
     assert (bands.diff(dim=-2) >= 0).all()
 
 
-def test_faces_are_composed_of_the_gallery_and_of_nothing_else():
-    """All faces gray: what comes out is gray too, up to the change of brightness."""
+def test_faces_are_composed_of_the_gallery_only():
+    """A gallery of uniform gray gives uniform faces, up to the change of brightness."""
     faces = mix_faces(torch.full((5, 3, 16, 16), 0.5), 40, generator(0))
     assert faces.shape == (40, 3, 16, 16)
     assert faces.std(dim=(1, 2, 3)).max() < 1e-6

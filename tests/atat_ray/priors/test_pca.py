@@ -6,7 +6,7 @@ from atat_ray.utils.seeding import generator
 
 
 def samples(num, dim):
-    """Samples whose spread falls from coordinate to coordinate, then turned."""
+    """Rotated samples with decreasing standard deviations of their coordinates."""
     spread = torch.linspace(3, 0.2, dim)
     turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator("turn"))).Q
     return torch.randn(num, dim, generator=generator("samples")) * spread @ turn + 1
@@ -36,7 +36,7 @@ def test_training_samples_have_unit_covariance_in_latent_coordinates(num, dim):
     torch.testing.assert_close(latents.T.cov(), torch.eye(8), atol=1e-5, rtol=0)
 
 
-def test_latents_give_their_samples_back_when_nothing_is_left_out():
+def test_all_components_together_reconstruct_the_samples():
     data = samples(60, 20)
     components = fit_pca(data, 20)
     rebuilt = components.mean + latents_of(data, components) @ components.basis
@@ -71,7 +71,7 @@ def test_rotation_is_uniform():
 
 
 def test_rotated_coordinates_are_entangled_but_make_the_same_faces(fitted):
-    """Rotation leaves the covariance of images alone and evens out what the latents do."""
+    """Rotation keeps the covariance of images and equalises the effects of the latents."""
     basis = fitted["rotated_pca"].basis.flatten(1).double()
     singular = torch.linalg.svdvals(basis)
     length = basis.norm(dim=1)
@@ -79,7 +79,7 @@ def test_rotated_coordinates_are_entangled_but_make_the_same_faces(fitted):
     assert length.max() / length.min() < 4
 
 
-def test_poses_are_jittered_but_faces_stay_in_the_picture(public_images):
+def test_jittered_poses_keep_the_mean_image(public_images):
     images = jitter_poses(public_images, 300, generator(0))
     assert images.shape == (300, 1, 64, 64)
     assert abs(float(images.mean() - public_images.mean())) < 0.02

@@ -30,7 +30,7 @@ def smooth_flow(num, side, size, *, seed=0):
     return expand_knots(knots, matrix, matrix)
 
 
-def test_registration_finds_shifts_that_were_put_in(public_images):
+def test_registration_recovers_known_shifts(public_images):
     """One face at 9 places: the flows must differ by the shifts between the places."""
     shifts = torch.cartesian_prod(*2 * [torch.tensor([-0.1, 0.0, 0.1])])
     faces = warp(
@@ -83,7 +83,7 @@ def test_recentring_removes_the_symmetric_mean_and_keeps_the_rest():
     torch.testing.assert_close(knots.diff(dim=0), before.diff(dim=0))
 
 
-def test_no_flow_leaves_images_alone(public_images):
+def test_a_zero_flow_leaves_images_unchanged(public_images):
     images = public_images[:5]
     torch.testing.assert_close(warp(images, torch.zeros(5, 64, 64, 2)), images)
 
@@ -94,7 +94,7 @@ def test_mirrored_flow_does_to_mirrored_images_what_the_flow_does_to_images(publ
     torch.testing.assert_close(mirrored, warp(images, flow).flip(-1), atol=1e-5, rtol=0)
 
 
-def test_inverse_flow_leads_back():
+def test_inverse_flow_undoes_the_flow():
     flow = smooth_flow(5, 64, 0.03)
     inverse = invert_flow(flow)
     there = warp(flow.permute(0, 3, 1, 2), inverse).permute(0, 2, 3, 1)
@@ -102,7 +102,7 @@ def test_inverse_flow_leads_back():
     assert (inverse + there)[:, middle, middle].abs().max() < 1e-4
 
 
-def test_knots_are_found_again_from_their_flow():
+def test_knots_are_recovered_from_their_flow():
     knots = torch.randn(3, 2, 17, 17, generator=generator(0))
     rows, columns = spline_matrix(64, 17, CPU), spline_matrix(40, 17, CPU)
     flow = expand_knots(knots, rows, columns)

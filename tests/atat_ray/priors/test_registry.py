@@ -66,7 +66,7 @@ def test_fit_is_a_function_of_the_images_and_the_seed(fitted, public_images, qui
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fit_leaves_the_global_generator_and_its_images_alone(name):
+def test_fit_changes_neither_the_global_generator_nor_its_images(name):
     images = torch.rand(30, 1, 16, 16, generator=generator(0))
     copy, state = images.clone(), torch.get_rng_state()
     small = {
@@ -79,8 +79,8 @@ def test_fit_leaves_the_global_generator_and_its_images_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_private_images_have_no_part_in_a_prior(fitted, orl_split, quick_options, name):
-    """Put noise in the place of every private image: the prior stays the same, to the bit."""
+def test_private_images_do_not_change_a_prior(fitted, orl_split, quick_options, name):
+    """Replace every private image by noise: the prior stays the same, bit for bit."""
     images, people = load_orl_faces()
     private = torch.isin(people, orl_split.people)
     images[private] = torch.rand(images[private].shape, generator=generator("noise"))
@@ -101,9 +101,13 @@ def test_a_saved_prior_makes_the_same_images(fitted, tmp_path, name):
     assert torch.equal(loaded.synthesize(latents), prior.synthesize(latents))
 
 
-def test_a_state_of_no_known_prior_is_refused():
+def test_the_state_of_an_unknown_prior_is_refused():
     with pytest.raises(ValueError, match=r"unknown prior 'stylegan9' \(did you mean 'stylegan2'"):
         load_prior({"prior": "stylegan9", "tensors": {}})
+
+
+def test_a_prior_has_the_name_of_its_options_in_the_registry():
+    assert {name: options.kind.name for name, options in PRIORS.items()} == {n: n for n in PRIORS}
 
 
 @pytest.mark.parametrize("name", NAMES)

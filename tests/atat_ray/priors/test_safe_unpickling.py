@@ -1,4 +1,4 @@
-"""Hostile pickles are refused by name, and nothing of them runs."""
+"""Malicious pickles are refused with a message that names the reason, and never run."""
 
 import copyreg
 import io
@@ -41,7 +41,7 @@ def torch_saved(value, *, zipped):
 
 
 def loading(content):
-    """A pickle that has torch load what stands in it, as every tensor of NVIDIA's files does."""
+    """A pickle that makes torch load embedded bytes, as every tensor in NVIDIA's files does."""
     return pickle.dumps({"G_ema": Call(torch.storage._load_from_bytes, content)}, protocol=3)
 
 
@@ -101,7 +101,7 @@ def test_a_pickle_that_runs_a_command_is_refused_by_name(refused, marker, case):
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_the_torch_tricks_would_have_run_in_plain_torch(marker, zipped):
+def test_the_torch_exploits_run_in_plain_torch(marker, zipped):
     content = torch_saved(Call(os.system, f"touch {marker}"), zipped=zipped)
     torch.load(io.BytesIO(content), weights_only=False)
     assert marker.exists()
@@ -187,7 +187,7 @@ ORDERED = b"ccollections\nOrderedDict\n"
         (b"PK\x03\x04 and so on", "torch.save"),
     ],
 )  # fmt: skip
-def test_what_builds_no_plain_container_is_refused(refused, content, said):
+def test_anything_but_plain_containers_is_refused(refused, content, said):
     assert said in refused(content)
 
 
@@ -205,7 +205,7 @@ def test_deep_nesting_is_refused_in_one_line(refused, content):
     refused(content)
 
 
-def test_a_tensor_may_neither_reach_beyond_its_numbers_nor_blow_them_up(refused):
+def test_a_tensor_may_neither_exceed_nor_multiply_its_numbers(refused):
     storage = torch.zeros(4)._typed_storage()
     for arguments in ((0, (5,), (1,)), (2, (4,), (1,)), (0, (10**12,), (0,)), (-1, (2,), (1,)),
                       (0, (2,), (-1,)), (0, ("a",), (1,)), (0, (-2,), (1,))):  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_tensor_may_neither_reach_beyond_its_numbers_nor_blow_them_up(refused)
 
 
 def pieces(storage):
-    """Take the file that torch writes of a storage apart: five pickles, and the numbers."""
+    """Split the file that torch writes for a storage: five pickles, and the numbers."""
     content = storage.__reduce__()[1][0]
     file = io.BytesIO(content)
     places = [0]
@@ -266,7 +266,7 @@ FLOATS = b"ctorch\nFloatStorage\n"
         (5, b"", "has no numbers, or contradicts itself"),
     ],
 )
-def test_what_stands_for_a_tensor_must_be_its_numbers(refused, place, piece, said):
+def test_an_embedded_file_must_hold_the_numbers_of_a_tensor(refused, place, piece, said):
     parts = [*NUMBERS]
     parts[place] = piece
     assert said in refused(loading(b"".join(parts)))

@@ -43,7 +43,7 @@ def test_the_gradient_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(prior.synthesize, latents.requires_grad_())
 
 
-def test_the_first_coordinates_move_the_texture_alone():
+def test_the_first_coordinates_change_only_the_texture():
     prior = small_prior()
     still = WarpedPrior(
         texture_mean=prior.texture_mean,

@@ -1,4 +1,4 @@
-"""Networks and images meet on the device that was picked, shown by torch's device without data."""
+"""Networks and images are on the picked device, shown with torch's device without data."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ META = torch.device("meta")
 
 
 class Met(Exception):
-    """Ends what would compute, and has the kinds of device that it was given."""
+    """Raised in place of a computation; its argument is the set of devices of the inputs."""
 
 
 def kinds(*given):

@@ -71,7 +71,7 @@ def test_in_evaluation_mode_shared_batch_norm_needs_no_workers():
 def test_two_workers_train_what_one_process_trains(
     local_ray, tiny_protocol, content, tmp_path, arm, learning_rate, tolerance
 ):
-    """One global batch, whoever computes it: the curves are those of one process within float32.
+    """Workers share one global batch: the curves are those of one process within float32.
 
     PGD takes signs of gradients, where rounding can become a step of its full size; the treatment
     learns slowly here so that such steps do not add up.
@@ -96,7 +96,7 @@ def fail(number):
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
-def test_parts_that_workers_do_make_up_what_one_process_does(
+def test_parts_on_workers_give_the_results_of_one_process(
     local_ray, tiny_protocol, content, tmp_path
 ):
     ppa = content["inversions"]["standard"]["ppa"] | {"batch_classes": 2}
@@ -120,7 +120,7 @@ def test_parts_that_workers_do_make_up_what_one_process_does(
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
-def test_a_part_that_fails_raises_what_it_raised(local_ray):
+def test_the_exception_of_a_failed_part_is_raised(local_ray):
     with pytest.raises(KeyError, match="part 1"):
         run_jobs_on_workers(
             [partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1, share=CPU

@@ -1,4 +1,4 @@
-"""A network that draws noise in evaluation: what was done before in a process changes nothing."""
+"""A network that draws noise in evaluation: results do not depend on earlier computations."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from atat_ray.unit.train_stage import load_target, train_here, train_stage
 
 
 class Killed(Exception):
-    """What a lost process looks like from inside."""
+    """Simulates a killed process."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def spec(tiny_protocol, content, monkeypatch):
     return protocol.unit_spec("split-0-01", "split-0", "noisy")
 
 
-def test_noise_begins_anew_from_names():
+def test_reseeding_by_names_restarts_the_noise():
     model = Bottleneck(8, 4, 3, seed=1, always=True).eval()
     features = torch.ones(2, 8)
 
@@ -45,9 +45,9 @@ def test_noise_begins_anew_from_names():
     assert not torch.equal(seen("a", 1), seen("a", 2))
 
 
-def test_parts_are_the_same_whoever_does_them(spec, tmp_path):
+def test_parts_are_the_same_in_any_process_and_order(spec, tmp_path):
     def apart(jobs):
-        """Each in a process of its own: what another part found there is not known."""
+        """Run each job without the results that the other parts share in a process."""
         done = []
         for job in reversed(jobs):
             stage.part_cache.cache_clear()
@@ -64,7 +64,7 @@ def test_parts_are_the_same_whoever_does_them(spec, tmp_path):
         assert torch.equal(found[0][name], found[1][name]), name
 
 
-def test_a_measurement_that_was_cut_off_ends_as_one_that_was_not(spec, tmp_path, monkeypatch):
+def test_an_interrupted_measurement_gives_the_same_result(spec, tmp_path, monkeypatch):
     spec = replace(spec, training=replace(spec.training, epochs=12))
     train_stage(spec, tmp_path)
     split = load_split(spec.block.data, 0)
@@ -91,7 +91,7 @@ def test_a_measurement_that_was_cut_off_ends_as_one_that_was_not(spec, tmp_path,
     assert 0 < float(whole.float().mean()) < 1
 
 
-def test_accuracies_of_epochs_are_the_same_after_a_training_was_cut_off(
+def test_accuracies_of_epochs_are_the_same_after_an_interrupted_training(
     spec, tmp_path, monkeypatch
 ):
     spec = replace(spec, training=replace(spec.training, epochs=4))

@@ -31,7 +31,7 @@ def without_times(outcome):
 
 
 def content(folder):
-    """Everything that a unit computed, durations left out."""
+    """All stored results of a unit, without durations."""
     found = {}
     for name in STAGES[:-1]:
         payload = torch.load(folder / name, weights_only=True)
@@ -102,7 +102,7 @@ def test_a_unit_killed_before_any_stage_ends_resumes_to_the_same_content(
     assert times == {name: (folder / name).stat().st_mtime_ns for name in done}
 
 
-def test_a_stage_of_another_specification_is_done_again(spec, assets, finished, tiny_protocol):
+def test_a_stage_of_another_specification_is_repeated(spec, assets, finished, tiny_protocol):
     _, folder = finished
     other = tiny_protocol(seed=8).unit_spec("split-0-01", "split-0", "treatment")
     with pytest.raises(ValueError, match="no target model of this specification"):
@@ -119,8 +119,8 @@ def test_a_stage_of_another_specification_is_done_again(spec, assets, finished, 
 def test_units_differ_and_arms_of_one_unit_start_from_the_same_weights(tiny_protocol):
     protocol = tiny_protocol()
     treated, plain, other = (
-        protocol.unit_spec(*words)
-        for words in [
+        protocol.unit_spec(*names)
+        for names in [
             ("split-0-01", "split-0", "treatment"),
             ("split-0-01", "split-0", "control"),
             ("split-0-02", "split-0", "control"),
@@ -137,8 +137,8 @@ def test_units_differ_and_arms_of_one_unit_start_from_the_same_weights(tiny_prot
 
 
 @pytest.mark.parametrize("prior", ["rotated_pca", "warped"])
-def test_nothing_of_the_private_images_reaches_the_prior(tiny_protocol, tmp_path, content, prior):
-    """Blacken every image of the private people: not one byte of the prior changes."""
+def test_private_images_do_not_reach_the_prior(tiny_protocol, tmp_path, content, prior):
+    """Replace all private images by black ones: no byte of the prior changes."""
     root = shutil.copytree(default_root(), tmp_path / "orl")
     options = {"rotated_pca": {"num_components": 20, "num_faces": 100},
                "warped": {"num_faces": 500, "registration_steps": 4}}[prior]  # fmt: skip
@@ -177,18 +177,18 @@ def in_parts(tiny_protocol, content):
     return protocol.unit_spec("split-0-01", "split-0", "treatment")
 
 
-def test_a_unit_that_was_cut_off_between_parts_goes_on_with_the_next(
+def test_a_unit_interrupted_between_parts_resumes_with_the_next_part(
     in_parts, assets, tmp_path, monkeypatch
 ):
     whole = run_unit(in_parts, assets=assets, folder=tmp_path / "whole")
     true_invert, parts = stage.invert, []
 
-    def counting(*words, **options):
+    def counting(*given, **options):
         if len(parts) == 2:
             parts.append(None)
             raise KeyboardInterrupt
         parts.append(options["part"])
-        return true_invert(*words, **options)
+        return true_invert(*given, **options)
 
     monkeypatch.setattr(stage, "invert", counting)
     folder = tmp_path / "cut"
@@ -204,9 +204,9 @@ def test_a_unit_that_was_cut_off_between_parts_goes_on_with_the_next(
 def test_the_samples_are_scored_once_for_all_parts(in_parts, assets, tmp_path, monkeypatch):
     true_choice, calls = selection.initial_candidates, []
 
-    def counting(*words):
-        calls.append(words)
-        return true_choice(*words)
+    def counting(*given):
+        calls.append(given)
+        return true_choice(*given)
 
     monkeypatch.setattr(selection, "initial_candidates", counting)
     for number in (1, 2):  # what is shared belongs to one unit
@@ -214,7 +214,7 @@ def test_the_samples_are_scored_once_for_all_parts(in_parts, assets, tmp_path, m
         assert len(calls) == number * len(in_parts.inversions)
 
 
-def test_images_are_kept_at_eight_bits(tiny_protocol, assets, tmp_path):
+def test_images_are_stored_at_eight_bits(tiny_protocol, assets, tmp_path):
     spec = tiny_protocol().unit_spec("split-0-01", "split-0", "treatment")
     run_unit(spec, assets=assets, folder=tmp_path)
     payload = torch.load(tmp_path / "invert-standard.pt", weights_only=True)
@@ -223,7 +223,7 @@ def test_images_are_kept_at_eight_bits(tiny_protocol, assets, tmp_path):
 
 
 class Naming:
-    """Evaluation models that take the first byte of an image for its class."""
+    """Evaluation models that read the class from the first byte of an image."""
 
     lda = type("Lda", (), {"weight": torch.zeros(1)})
 

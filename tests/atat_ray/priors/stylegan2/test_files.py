@@ -78,7 +78,7 @@ def test_the_same_generator_gives_the_same_bytes(tmp_path, weights):
         Shape(latent_dim=4, style_dim=6, num_layers=2, channels=(3, 5), image_channels=1),
     ],
 )
-def test_sizes_are_read_off_the_tensors(shape):
+def test_sizes_are_inferred_from_the_tensors(shape):
     network = small_generator(shape)
     assert infer_shape(network.state_dict()) == shape
     assert torch.equal(images_of(build(network.state_dict())), images_of(network))
@@ -158,7 +158,7 @@ def test_different_clamps_in_one_file_are_refused(tmp_path):
         read_generator(tmp_path / "a.pkl")
 
 
-def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+def test_an_existing_file_is_not_overwritten(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("mine")
     with pytest.raises(ValueError, match="exists already"):
@@ -203,14 +203,14 @@ def block(options):
     )
 
 
-def test_the_hash_of_a_prior_depends_on_the_content_of_its_file_and_not_on_its_place(options):
+def test_the_hash_of_a_prior_depends_on_the_content_of_its_file_and_not_on_its_path(options):
     name = block(options).prior_hash("standard")
     assert block(replace(options, path="elsewhere.safetensors")).prior_hash("standard") == name
     for change in ({"sha256": 64 * "0"}, {"psi": 0.6}, {"cutoff": 3}, {"crop": 12}):
         assert block(replace(options, **change)).prior_hash("standard") != name
 
 
-def test_a_block_keeps_no_copy_of_the_file_and_finds_it_where_it_lies_now(
+def test_a_block_stores_no_copy_of_the_file_and_reads_it_from_its_current_path(
     options, weights, tmp_path
 ):
     spec = block(options)
@@ -233,22 +233,22 @@ def test_a_block_keeps_no_copy_of_the_file_and_finds_it_where_it_lies_now(
 
 
 def test_an_attack_searches_the_prior(options):
-    """The target model is surer of what six steps find than of where they begin."""
+    """Six steps raise the confidence of the target model."""
     target = build_target("small_resnet", num_classes=2, channels=1, seed=0).eval()
     prior = options.fit(torch.rand(2, 1, 32, 32), generator(1))
     budget = dict(samples=8, candidates=2, learning_rate=0.1, betas=(0.1, 0.1), views=2, keep=2,
                   crop_area=(0.9, 1.0), latent_limit=3.0, view_area=(0.5, 0.9))  # fmt: skip
-    surest = []
+    confidences = []
     for steps in (0, 6):
         found = invert(target, prior, 2, Ppa(**budget, steps=steps), seed=1)
         assert found.images.shape == (4, 1, 32, 32)
         with torch.no_grad():
             confidence = target(found.images).softmax(1).gather(1, found.classes[:, None])
-        surest.append(float(confidence.mean()))
-    assert surest[1] > surest[0]
+        confidences.append(float(confidence.mean()))
+    assert confidences[1] > confidences[0]
 
 
-def test_a_prior_in_a_file_is_not_loaded_without_its_path(options):
+def test_a_prior_that_is_read_from_a_file_needs_its_path(options):
     state = prior_state(options.fit(torch.rand(2, 3, 16, 16), generator(1)))
     with pytest.raises(ValueError, match="stylegan2 prior is read from its weights file"):
         load_prior(state)
@@ -287,7 +287,7 @@ def test_a_protocol_must_say_which_file(tiny_protocol, content, options):
 
 @pytest.mark.parametrize("batch", [2, 8])
 def test_styles_features_and_weights_are_searched_and_tuned(options, batch):
-    """The paper's settings, cut short; nothing of the prior itself changes."""
+    """The paper's presets with few steps; the prior itself is unchanged."""
     target = build_target("small_resnet", num_classes=2, channels=1, seed=0).eval()
     prior = replace(options, batch=batch).fit(torch.rand(2, 1, 32, 32), generator(1))
     before = {name: tensor.clone() for name, tensor in prior.state_dict().items()}

@@ -149,7 +149,7 @@ def image_by_hand(tensors, w, clamp=None):
 
 
 @pytest.mark.parametrize("clamp", [None, 0.8])
-def test_the_whole_network_is_what_its_layers_by_hand_give(clamp):
+def test_the_network_equals_its_layers_written_out(clamp):
     made = prior(clamp=clamp, psi=0.6, cutoff=3)
     with torch.no_grad():
         (w,) = made.begin(randn(3, SMALL.latent_dim))
@@ -227,7 +227,7 @@ def test_batches_change_neither_images_nor_gradients():
 
 
 def test_memory_holds_the_activations_of_one_batch():
-    """Count what the graph keeps for the backward pass."""
+    """Count the bytes that the graph saves for the backward pass."""
     kept = {}
     for batch in (2, 64):
         sizes = []
@@ -241,7 +241,7 @@ def test_memory_holds_the_activations_of_one_batch():
 
 
 @pytest.mark.parametrize("stage", [-1, 3, 4])
-def test_a_stage_that_there_is_not_is_refused(stage):
+def test_a_stage_out_of_range_is_refused(stage):
     made = prior()
     with pytest.raises(ValueError, match=f"stage must be in 0..2, got {stage}"):
         made.advance(made.begin(randn(1, 6)), stage)
@@ -255,7 +255,7 @@ def test_noise_is_the_same_every_time_and_can_be_left_out():
     assert not torch.equal(prior(noise=False).synthesize(latents), first)
 
 
-def test_nothing_of_a_generator_is_trained():
+def test_no_parameter_of_a_generator_requires_gradients():
     made = prior()
     assert not any(tensor.requires_grad for tensor in made.parameters())
 
@@ -289,7 +289,7 @@ def test_framing_crops_the_middle_resizes_and_scales():
         ({"crop": 17}, "crop must be at most 16, the side of the generator's images, got 17"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         prior(**settings)
 
