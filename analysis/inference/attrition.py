@@ -68,16 +68,17 @@ def attrition_bounds(units: pd.DataFrame, outcome: str, *, arm: str, against: st
     values = {
         a: units.loc[units["arm"] == a, outcome].to_numpy(dtype=float) for a in (arm, against)
     }
-    seen = {a: v[np.isfinite(v)] for a, v in values.items()}
-    for a, v in seen.items():
+    observed = {a: v[np.isfinite(v)] for a, v in values.items()}
+    for a, v in observed.items():
         if not len(v):
             raise NotEstimable(f"no unit of {a} has an outcome")
-    missing = {a: len(values[a]) - len(seen[a]) for a in values}
-    table = [[missing[a], len(seen[a])] for a in (arm, against)]
+    missing = {a: len(values[a]) - len(observed[a]) for a in values}
+    table = [[missing[a], len(observed[a])] for a in (arm, against)]
     worst = [
-        _difference_with(seen, missing, {arm: bounds[i], against: bounds[1 - i]}) for i in (0, 1)
+        _difference_with(observed, missing, {arm: bounds[i], against: bounds[1 - i]})
+        for i in (0, 1)
     ]
-    lee, trims = _lee(seen, values, arm, against)
+    lee, trims = _lee(observed, values, arm, against)
     return Attrition(
         arm=arm,
         against=against,
@@ -96,30 +97,31 @@ def attrition_bounds(units: pd.DataFrame, outcome: str, *, arm: str, against: st
 
 
 def _difference_with(
-    seen: dict[str, np.ndarray], missing: dict[str, int], value: dict[str, float]
+    observed: dict[str, np.ndarray], missing: dict[str, int], value: dict[str, float]
 ) -> float:
     """Return the first arm's mean minus the second's with ``value`` for the missing outcomes."""
     means = [
-        (seen[a].sum() + missing[a] * v) / (len(seen[a]) + missing[a]) for a, v in value.items()
+        (observed[a].sum() + missing[a] * v) / (len(observed[a]) + missing[a])
+        for a, v in value.items()
     ]
     return float(means[0] - means[1])
 
 
 def _lee(
-    seen: dict[str, np.ndarray], values: dict[str, np.ndarray], arm: str, against: str
+    observed: dict[str, np.ndarray], values: dict[str, np.ndarray], arm: str, against: str
 ) -> tuple[tuple[float, float], str]:
     """Return Lee's bounds and the arm that is trimmed; units at the cut count in part."""
-    share = {a: len(seen[a]) / len(values[a]) for a in seen}
+    share = {a: len(observed[a]) / len(values[a]) for a in observed}
     if share[arm] == share[against]:
-        difference = float(seen[arm].mean() - seen[against].mean())
+        difference = float(observed[arm].mean() - observed[against].mean())
         return (difference, difference), ""
     trimmed = arm if share[arm] > share[against] else against
     left = min(share.values()) / share[trimmed]
-    low, high = (_trimmed_mean(np.sort(seen[trimmed])[::step], left) for step in (1, -1))
+    low, high = (_trimmed_mean(np.sort(observed[trimmed])[::step], left) for step in (1, -1))
     if trimmed == arm:
-        other = float(seen[against].mean())
+        other = float(observed[against].mean())
         return (low - other, high - other), trimmed
-    other = float(seen[arm].mean())
+    other = float(observed[arm].mean())
     return (other - high, other - low), trimmed
 
 

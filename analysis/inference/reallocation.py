@@ -7,7 +7,7 @@ at once. Other values than two arms are permuted by :func:`permute_within_blocks
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
@@ -66,12 +66,22 @@ def permute_within_blocks(
     Returns:
         (1 + draws, n); row 0 holds the values as observed.
     """
+    drawn = np.empty((1 + draws, len(values)), dtype=values.dtype)
+    for rows, permuted in _permuted_blocks(values, block, draws, seed):
+        drawn[:, rows] = permuted
+    return drawn
+
+
+def _permuted_blocks(
+    values: np.ndarray, block: np.ndarray, draws: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rows of each block and their values (1 + draws, rows), the observed ones first."""
     generator = np.random.default_rng(seed)
-    drawn = np.tile(values, (1 + draws, 1))
     for b in range(int(max(block, default=-1)) + 1):
         rows = np.flatnonzero(block == b)
-        drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
-    return drawn
+        permuted = np.tile(values[rows], (1 + draws, 1))
+        generator.permuted(permuted[1:], axis=1, out=permuted[1:])
+        yield rows, permuted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +167,5 @@ def _sample(z: bytes, block: bytes, seed: int, draws: int) -> tuple[np.ndarray, 
 
     ``z`` holds int8 and ``block`` intp, as bytes so that they can be hashed.
     """
-    blocks = np.frombuffer(block, dtype=np.intp)
-    drawn = permute_within_blocks(np.frombuffer(z, dtype=np.int8), blocks, draws=draws, seed=seed)
-    return tuple(np.ascontiguousarray(drawn[:, blocks == b]) for b in range(int(blocks.max()) + 1))
+    arms, blocks = np.frombuffer(z, dtype=np.int8), np.frombuffer(block, dtype=np.intp)
+    return tuple(permuted for _, permuted in _permuted_blocks(arms, blocks, draws, seed))

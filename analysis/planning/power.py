@@ -91,8 +91,7 @@ def simulate(
         block_sd: standard deviation of block shifts on the logit scale, shared by both arms.
         reconstructions: if given, outcomes are counts out of this number (beta-binomial).
         failure_rate: probability that a unit has no outcome, the same in both arms.
-        pilot: unit table with the arms ``control`` and ``treatment``. If given, deviations from
-            block means are resampled around the expected outcomes, in place of Beta draws.
+        pilot: unit table of both arms, whose deviations from block means replace Beta draws.
         outcome: column of the pilot, and the unit of the results.
         alpha: two-sided level of the test; intervals have the level 1 - alpha.
         trials, seed: number of simulated campaigns, and seed of all draws.
