@@ -1,11 +1,11 @@
-"""How long a report takes, from a local sqlite MLflow to the page.
+"""Time and memory of a report, from a local sqlite MLflow to the page.
 
     .venv/bin/python benchmarks/report.py 1000 10000
 
-Writes a campaign of that many made-up units (4 arms, 10 blocks, 24 classes, two inversion attacks)
-straight into the tables of a new MLflow database, then runs ``python -m analysis`` on it in a
-process of its own and prints the wall seconds and the largest memory. The limits are 15 s for
-1,000 units and 90 s for 10,000 on two cores.
+Writes a campaign of that many synthetic units (4 arms, 10 blocks, 24 classes, two inversion
+attacks) into the tables of a new MLflow database, runs ``python -m analysis`` on it in its own
+process and prints the wall seconds and the peak memory. The limits on two cores are 15 s for 1,000
+units and 90 s for 10,000.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _insert(
     rows: list[tuple[str, str, str]],
     rng: np.random.Generator,
 ) -> None:
-    """Insert the units as MLflow would have; through its client this takes a quarter of an hour."""
+    """Insert the units as MLflow does; its client would need a quarter of an hour."""
     connection = sqlite3.connect(path)
     for i, (unit_id, block, arm) in enumerate(rows):
         run, values, classes = uuid.UUID(bytes=rng.bytes(16)).hex, *outcomes(arm, rng)
@@ -160,7 +160,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("units", type=int, nargs="+", help="units of a campaign, multiples of 40")
-    print("| units | seconds | largest memory (MiB) | page (kB) |\n| ---: | ---: | ---: | ---: |")
+    print("| units | seconds | peak memory (MiB) | page (kB) |\n| ---: | ---: | ---: | ---: |")
     for units in parser.parse_args().units:
         with TemporaryDirectory() as name:
             folder = Path(name)

@@ -1,4 +1,4 @@
-"""Secondary analyses: sensitivity, mechanism, conduct and whatever else the report adds.
+"""Secondary analyses: what the report adds to the registered comparisons.
 
 One module a section (:class:`Section`: estimate, table, sentence). To add one, write its module
 and add its name to :data:`analysis.secondary.registry.SECTIONS`; the page, ``tables.md`` and the

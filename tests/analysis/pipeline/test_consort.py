@@ -1,4 +1,4 @@
-"""Flow counts add up, whatever became of the units."""
+"""Flow counts add up for every mixture of unit states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a campaign back: the tables, and a clear refusal for each thing that can be wrong."""
+"""Reading a campaign: its tables, and the error message for each defect of a record."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_an_altered_record_is_refused(writer: Any, make_protocol: MakeProtocol, 
 def test_a_record_that_was_copied_with_its_artifacts_is_refused(
     writer: Any, make_protocol: MakeProtocol
 ) -> None:
-    """It would be read with the artifacts of the former place, and the report be logged there."""
+    """Its artifacts would be read from the former folder, and the report logged there."""
     _, parent, _ = writer.start(make_protocol("copied"))
     (writer.artifacts / parent / "artifacts").mkdir(parents=True)
     former = f"its artifacts in {writer.artifacts / 'copied'}; `atat verify copied --out "

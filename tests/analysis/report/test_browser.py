@@ -33,7 +33,7 @@ window.addEventListener("load", () => {
 
 @pytest.fixture(scope="module")
 def page(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the report, with a script that measures it once every part is open."""
+    """Write the report with a script that opens every part and measures the page."""
     report = write_report(record, tmp_path_factory.mktemp("browser"))
     probed = report.page.with_name("probed.html")
     probed.write_text(report.page.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
@@ -43,7 +43,7 @@ def page(record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_overflows_and_the_console_is_silent(page: Path, width: int, scheme: str) -> None:
-    """A frame of the wanted width, because headless windows have a least width of 500 pixels."""
+    """Use a frame of the wanted width, because headless windows are at least 500 pixels wide."""
     frame = page.with_name(f"frame-{width}.html")
     frame.write_text(
         f'<iframe id="f" src="{page.name}" style="width:{width}px;height:2000px;border:0"></iframe>'

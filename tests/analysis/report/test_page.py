@@ -43,7 +43,7 @@ def page_of(campaign: Campaign, folder: Path) -> tuple[str, str]:
 
 
 class _Page(HTMLParser):
-    """Collects the visible text, the addresses, and tags left open."""
+    """Collect the visible text, the addresses, the ids and the open tags of a page."""
 
     VOID = frozenset({"meta", "img", "br", "path", "use", "link", "hr"})
 
@@ -170,7 +170,7 @@ def test_logging_stores_the_page_and_notes_one_look_for_the_same_data(
 def test_looks_are_kept_however_many_there_are(
     writer: Any, make_protocol: MakeProtocol, tmp_path: Path
 ) -> None:
-    """In one tag, which MLflow cuts off at 8000 characters, they were half a JSON after 160."""
+    """MLflow cuts off a tag at 8000 characters, which one tag for all looks passes after 160."""
     uri, name = writer.campaign(make_protocol("often"))
     run = load_record(uri, name).parent_run
     numbers = [*range(1, 200), 10_000]
@@ -190,7 +190,7 @@ def test_looks_are_kept_however_many_there_are(
 def test_the_look_is_noted_before_the_page_is_written(
     writer: Any, make_protocol: MakeProtocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill between the two leaves a look and no page, never a page that was read and no look."""
+    """A kill between the two leaves a look without a page, never a page without its look."""
 
     def killed(*words: Any) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A sweep as it is shown: the front, the table, the picture, and the words that it is no trial."""
+"""Report of a sweep: the front, the table, the figure, and the mark that it is not a trial."""
 
 import numpy as np
 import pandas as pd

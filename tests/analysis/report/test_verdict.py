@@ -26,7 +26,7 @@ def said(record: Record) -> tuple[str, list[str]]:
 
 
 def test_the_mechanism_is_the_contrast_of_that_name_wherever_it_stands(record: Record) -> None:
-    """Names are sorted, so ``decoys`` stands before it; it was taken for the mechanism."""
+    """Names are sorted, so ``decoys`` precedes it and must not be taken for the mechanism."""
     other = {"arm": "placebo", "against": "control"}
     asked = {"arm": "treatment", "against": "placebo"}
     sentence, limits = said(with_contrasts(record, decoys=other, mechanism=asked))
@@ -120,7 +120,7 @@ def test_a_unit_whose_partner_failed_is_named(record: Record) -> None:
 
 
 def test_the_verdict_names_the_p_that_a_planned_look_needs(record: Record) -> None:
-    """An interval of 95% that leaves out 0 stood beside an effect that was not shown."""
+    """A 95% interval can exclude 0 although the look needs a smaller p."""
     plan = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
     planned = replace(record, protocol={**record.protocol, **plan})
     results = analyse(planned)

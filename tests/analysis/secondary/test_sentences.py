@@ -1,4 +1,4 @@
-"""The sentences beside the verdict: they claim no more than the look at which they are printed."""
+"""Sentences of the sections claim no more than the look at which they are printed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOKS = {"looks": {"blocks": [1, 2], "spending": "pocock"}}
 def without(
     record: Record, units: list[str], status: str = schema.PENDING, **declared: Any
 ) -> Record:
-    """Take the outcomes of units away, as if they had not run yet or failed; declare more."""
+    """Remove the outcomes of units as if they were pending or failed; add keys to the protocol."""
     table = record.units.copy()
     outcomes = table.columns[table.columns.get_loc("prior_sha256") + 1 :]
     mine = table["unit_id"].isin(units)
@@ -52,7 +52,7 @@ def all_sentences(results: Results, secondary: SecondaryResults) -> str:
 
 
 def test_between_planned_looks_no_sentence_claims(record: Record) -> None:
-    """The verdict said that nothing was decided, and four sentences under it decided something."""
+    """Where the verdict decides nothing, no sentence below it may decide anything."""
     claims = ("is excluded (", "of treatment differs: ", "exclusion restriction is rejected")
     results, secondary = analysed(replace(record, protocol={**record.protocol, **DECLARED}))
     assert all(claim in all_sentences(results, secondary) for claim in claims)
@@ -112,7 +112,7 @@ def test_units_that_have_not_ended_are_no_failures(record: Record) -> None:
 
 
 def test_an_arm_is_no_point_of_its_own_line(record: Record) -> None:
-    """Declared by nobody, the line of `strong v weak` was that of strong and weak."""
+    """Without a declaration, the line of strong against weak must not contain strong."""
     arms = {
         "control": {"defense": "none"},
         "treatment": {"defense": "anti_adversarial", "weight": 2.0},
@@ -126,7 +126,7 @@ def test_an_arm_is_no_point_of_its_own_line(record: Record) -> None:
 
 
 def test_a_distance_as_primary_outcome_is_no_percentage(record: Record) -> None:
-    """Its page had bounds beyond [0, 2], odds ratios, axes in % and slopes of 0.00."""
+    """A distance has bounds in [0, 2], no odds ratio, no axis in % and enough digits of slopes."""
     protocol = {**record.protocol, **DECLARED, "outcome": "standard/delta_eval"}
     lost = str(record.units["unit_id"][record.units["arm"] == "control"].iloc[0])
     gone = without(replace(record, protocol=protocol), [lost], schema.FAILED)
