@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis import schema
+from analysis.inference.reallocation import draws_for, permute_within_blocks
 from analysis.inference.table_checks import check_columns
 
 _DRAWS = 9_999
@@ -56,7 +57,12 @@ def check_integrity(
         for arm, n in per_arm.items()
     ]
     started = units.loc[units["start_order"].notna()]
-    drawn = _shuffled(started, np.random.default_rng(seed))
+    drawn = permute_within_blocks(
+        pd.factorize(started["arm"])[0].astype(np.int16),
+        pd.factorize(started["block"])[0],
+        draws=draws_for(len(started), _DRAWS),
+        seed=seed,
+    )
     nodes = sorted(set(started["node"]))
     return Integrity(
         allocated_as_registered=all(registered),
@@ -83,18 +89,6 @@ def sample_ratio_p(counts: list[int], registered: list[int]) -> float | None:
     if len(counts) == 2:
         return float(stats.binomtest(counts[0], sum(counts), share[0]).pvalue)
     return float(stats.chisquare(counts, sum(counts) * share).pvalue)
-
-
-def _shuffled(units: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
-    """Return arm numbers as run, then permuted within blocks, (1 + draws, n)."""
-    arm = pd.factorize(units["arm"])[0].astype(np.int16)
-    block = pd.factorize(units["block"])[0]
-    draws = min(_DRAWS, max(999, 10_000_000 // max(len(arm), 1)))
-    drawn = np.tile(arm, (1 + draws, 1))
-    for b in range(max(block, default=-1) + 1):
-        rows = np.flatnonzero(block == b)
-        drawn[1:, rows] = generator.permuted(drawn[1:, rows], axis=1)
-    return drawn
 
 
 def _order_p(units: pd.DataFrame, drawn: np.ndarray) -> float | None:
