@@ -1,13 +1,13 @@
-"""What it costs to schedule and to record a unit, measured with units that compute nothing.
+"""Measure the cost of scheduling and recording a unit, with units that compute nothing.
 
     .venv/bin/python benchmarks/scheduling.py --units 100 1000 5000
     .venv/bin/python benchmarks/scheduling.py --record 1000
 
-The first runs campaigns of so many units through the scheduler and the driver's bookkeeping, with
-no record, each in a process of its own, and prints the driver's seconds a unit between the first
-and the last end (the start of Ray left out), those of the first and the last tenth of the units,
-and the driver's largest memory. The second writes so many finished units, with the curves, tables
-and pictures that orl-rct leaves, to a new sqlite database and prints the writer's seconds.
+The first runs campaigns of these sizes through the scheduler and the driver's bookkeeping, with no
+record, each in a process of its own. It prints the driver's seconds a unit between the first and
+the last end (the start of Ray left out), those of the first and the last tenth of the units, and
+the driver's largest memory. The second writes that number of finished units, with the curves,
+tables and pictures that orl-rct leaves, to a new sqlite database and prints the recorder's seconds.
 """
 
 import argparse
@@ -18,7 +18,8 @@ import resource
 import subprocess
 import sys
 import time
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,15 +30,19 @@ from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.stage_files import save_stage
 from trials.allocation import Assignment
 from trials.campaign.campaign import Campaign
+from trials.campaign.layout import FolderLayout
 from trials.config.load import check_protocol, read_protocol
 from trials.execution.display import Lines
-from trials.execution.events import Writer
+from trials.execution.events import UnitEvents
+from trials.execution.recorder import Recorder
+from trials.execution.resources import Resources
+from trials.execution.tasks import UnitTask
 
 AT_A_TIME = 2
 
 
-def enrolled(units: int, folder: Path) -> Campaign:
-    """Enrol orl-rct with about so many units (a multiple of its six arms in blocks)."""
+def allocated(units: int, folder: Path) -> Campaign:
+    """Allocate orl-rct with about so many units (a multiple of its six arms in blocks)."""
     content = read_protocol("orl-rct").canonical()
     cells = len(content["arms"]) * len(content["blocks"])
     content |= {"units_per_arm": -(-units // cells), "name": "benchmark"}
@@ -70,66 +75,85 @@ def made_up(spec: UnitSpec) -> dict[str, Any]:
     }
 
 
-def leave_outcome(specs: dict[str, UnitSpec], units: Path, unit_id: str) -> None:
-    """Leave the outcome of a unit, which is all that this one does."""
-    content = json.dumps(made_up(specs[unit_id])).encode()
-    write_whole(units / unit_id / "outcome.json", content)
+@dataclass(frozen=True, kw_only=True)
+class MadeUpUnit(UnitTask):
+    """A unit that computes nothing."""
+
+    def work(self) -> None:
+        """Write an outcome."""
+        write_whole(self.folder / "outcome.json", json.dumps(made_up(self.spec)).encode())
 
 
-class Unrecorded(Writer):
-    """Keeps the driver's books, writes no record, and notes when units end."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        super().__init__(campaign, Lines(io.StringIO()))
-        self.ends: list[float] = []
+class Unrecorded(Recorder):
+    """Writes no record."""
 
     def write(self, rows: list[Assignment]) -> None:
         """Write nothing."""
 
-    def ended(self, unit_id: str) -> None:
+
+class TimedEvents(UnitEvents):
+    """The driver's events without a record; notes when units end."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        super().__init__(campaign, Lines(io.StringIO()))
+        self.recorder = Unrecorded(campaign, self.say)
+        self.ends: list[float] = []
+
+    def unit_ended(self, unit_id: str) -> None:
         """Note the time."""
-        super().ended(unit_id)
+        super().unit_ended(unit_id)
         self.ends.append(time.monotonic())
 
 
 def schedule(units: int) -> dict[str, float]:
     """Run so many units that compute nothing; measure this process, which is the driver."""
     from trials.execution.ray_cluster import start_ray
-    from trials.execution.resources import Resources
-    from trials.execution.tune import run_units
+    from trials.execution.tune import run_tasks
 
     with TemporaryDirectory() as name:
-        campaign = enrolled(units, Path(name) / "campaign")
-        events, need = Unrecorded(campaign), Resources(resources={"CPU": 1.0}, processes=1)
-        specs = {row.unit_id: campaign.spec(row) for row in campaign.table}
+        campaign = allocated(units, Path(name) / "campaign")
+        campaign.note_committed()
+        events = TimedEvents(campaign)
         ray = start_ray()
-        run_units(
-            partial(leave_outcome, specs, campaign.folder / "units"),
-            list(specs),
-            need_of=lambda unit_id: need,
+        run_tasks(
+            [],
+            unit_tasks(campaign),
             at_a_time=AT_A_TIME,
             storage=campaign.folder,
-            stop=campaign.stop_file,
+            stop_file=campaign.stop_file,
             events=events,
         )
         ray.shutdown()
         assert not campaign.pending(), "every unit has an outcome"
-    ends, tenth = events.ends, max(2, len(specs) // 10)
+    ends, tenth = events.ends, max(2, len(campaign.table) // 10)
 
     def each(times: list[float]) -> float:
         return (times[-1] - times[0]) / (len(times) - 1)
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"units": len(specs), "each": each(ends), "first": each(ends[:tenth]),
+    return {"units": len(campaign.table), "each": each(ends), "first": each(ends[:tenth]),
             "last": each(ends[-tenth:]), "peak": peak}  # fmt: skip
 
 
+def unit_tasks(campaign: Campaign) -> Iterator[UnitTask]:
+    """Generate the tasks of a campaign, as a run does."""
+    one = Resources(amounts={"CPU": 1.0}, processes=1)
+    for row in campaign.table:
+        yield MadeUpUnit(
+            name=row.unit_id,
+            layout=FolderLayout(folder=campaign.folder),
+            resources=one,
+            spec=campaign.spec(row),
+            after="",
+        )
+
+
 def record(units: int) -> float:
-    """Write so many finished units to a new database; return the writer's seconds."""
+    """Write so many finished units to a new database; return the recorder's seconds."""
     import torch
 
     with TemporaryDirectory() as name:
-        campaign = enrolled(units, Path(name) / "campaign")
+        campaign = allocated(units, Path(name) / "campaign")
         noise = torch.Generator().manual_seed(0)
         for row in campaign.table[:units]:
             spec, folder = campaign.spec(row), campaign.unit_folder(row.unit_id)
@@ -138,12 +162,12 @@ def record(units: int) -> float:
             pictures = dict.fromkeys(spec.inversions, picture)
             save_stage(folder / "score.pt", spec.score_hash(), {"pictures": pictures})
             write_whole(folder / "outcome.json", json.dumps(made_up(spec)).encode())
-        writer = Writer(campaign, Lines(io.StringIO()))
-        writer.open()
+        recorder = Recorder(campaign, Lines(io.StringIO()).say)
+        recorder.open_or_postpone()
         start = time.monotonic()
         for row in campaign.table[:units]:
-            writer.write([row])
-        assert not writer.owed, "the database takes all"
+            recorder.write([row])
+        assert not recorder.unrecorded, "the database takes all"
         return time.monotonic() - start
 
 

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# A campaign repeats a failed request itself, after checking what was written. MLflow would repeat a
-# request that timed out without checking, and a unit would have two runs.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 COMPLETE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 PARENT_TAG = "mlflow.parentRunId"

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from trials.campaign.verify import Check
 
 
+class OtherVersion(ValueError):
+    """The JSON file was written by another version of this program."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFolder(FolderLayout, ABC):
     """Units in a folder, and the status of each.
@@ -103,32 +107,41 @@ class RunFolder(FolderLayout, ABC):
             content = json.loads((folder / cls.file_name).read_text())
             if not isinstance(content, dict):
                 raise ValueError(f"{cls.file_name} holds no JSON object")
-            if content.get("record_version") == schema.RECORD_VERSION:
-                settings, nonce = content["settings"], content["nonce"]
-                uri = content["tracking_uri"]
-                if not isinstance(nonce, str) or not isinstance(uri, str | None):
-                    raise ValueError("nonce and tracking_uri must be strings")
-                checked = cls.settings_type.model_validate(settings)
-                table = cls.load_table(checked, nonce, FolderLayout(folder=folder))
-                return cls(
-                    settings=checked,
-                    nonce=nonce,
-                    table=table,
-                    folder=folder.absolute(),
-                    tracking_uri=uri or local_uri(folder),
-                )
+            if content.get("record_version") != schema.RECORD_VERSION:
+                raise OtherVersion(content.get("record_version", "none"))
+            return cls.from_content(content, folder)
         except FileNotFoundError as error:
             raise ValueError(
                 f"there is no {kind} in {folder} ({error.filename} is missing); "
                 f"start one with `atat {cls.kind.command}`, or name its folder with --out"
             ) from error
+        except OtherVersion as error:
+            raise ValueError(
+                f"the {kind} in {folder} has record version {error}, this program reads version "
+                f"{schema.RECORD_VERSION}; use the version of atat-ray that made it, or start "
+                "again with --out"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             detail = " ".join(str(error).split())
             raise ValueError(f"the {kind} in {folder} cannot be read: {detail}") from error
-        raise ValueError(
-            f"the {kind} in {folder} has record version {content.get('record_version', 'none')}, "
-            f"this program reads version {schema.RECORD_VERSION}; use the version of atat-ray that "
-            f"made it, or start again with --out"
+
+    @classmethod
+    def from_content(cls, content: dict[str, Any], folder: Path) -> Self:
+        """Load from the content of the JSON file.
+
+        Raises:
+            ValueError, KeyError, TypeError: the content or the allocation is damaged.
+        """
+        nonce, uri = content["nonce"], content["tracking_uri"]
+        if not isinstance(nonce, str) or not isinstance(uri, str | None):
+            raise ValueError("nonce and tracking_uri must be strings")
+        settings = cls.settings_type.model_validate(content["settings"])
+        return cls(
+            settings=settings,
+            nonce=nonce,
+            table=cls.load_table(settings, nonce, FolderLayout(folder=folder)),
+            folder=folder.absolute(),
+            tracking_uri=uri or local_uri(folder),
         )
 
     @classmethod
@@ -197,6 +210,10 @@ class RunFolder(FolderLayout, ABC):
         """Append a unit to the table while it has fewer than :meth:`total`."""
         raise NotImplementedError
 
+    def layout(self) -> FolderLayout:
+        """Return the paths alone, so that a task does not carry the table and the settings."""
+        return FolderLayout(folder=self.folder)
+
     # Status of the units.
 
     def blocks(self) -> list[BlockSpec]:
@@ -227,10 +244,19 @@ class RunFolder(FolderLayout, ABC):
             if not failed:
                 continue
             folder, lost = self.unit_folder(row.unit_id), self.note(row.unit_id, "lost")
-            before = self.failed_before(row.unit_id)
-            write_note(folder, "failed-before", {"failures": [*before, {**failed, **lost}]})
-            for name in (schema.FAILED, "lost"):
-                (folder / f"{name}.json").unlink(missing_ok=True)
+            before, entry = self.failed_before(row.unit_id), {**failed, **lost}
+            if before[-1:] != [entry]:  # else an earlier call was interrupted after this line
+                write_note(folder, "failed-before", {"failures": [*before, entry]})
+            (folder / "lost.json").unlink(missing_ok=True)
+            (folder / f"{schema.FAILED}.json").unlink(missing_ok=True)
+
+    def failures(self) -> dict[str, str]:
+        """Return the reason of each unit that has failed."""
+        return {
+            row.unit_id: self.note(row.unit_id, schema.FAILED).get("reason", "")
+            for row in self.table
+            if self.status(row) == schema.FAILED
+        }
 
     def failed_before(self, unit_id: str) -> list[dict[str, Any]]:
         """List the failures of a unit after which it was retried on request."""

@@ -52,29 +52,28 @@ def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> 
         return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    found = kind.load(folder) if kind.is_in(folder) else None
-    if found is None or not found.is_over():
-        check_inputs(settings, found, uri)
-    return execute(kind.create_or_resume(settings, folder, uri), options)
+    is_new = not kind.is_in(folder)
+    if is_new:
+        check_inputs(settings, uri)
+    return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=is_new)
 
 
-def check_inputs(settings: "Settings", found: "RunFolder | None", uri: str | None) -> None:
-    """Check what a run reads before anything is written.
+def check_inputs(settings: "Settings", uri: str | None) -> None:
+    """Check what a new run reads, before anything is written.
 
     Args:
         settings: of the campaign or sweep.
-        found: what the folder holds already.
         uri: of MLflow, if one was given.
 
     Raises:
         ValueError: data, weights or the file of a prior are missing, or the server does not answer.
     """
     from analysis.record.address import check_address
-    from trials.execution import preflight
+    from trials.execution.preflight import check_data
 
-    if uri and (found is None or not found.is_committed()):
+    if uri:
         check_address(uri, must_exist=False)
-    preflight.check_data(settings)
+    check_data(settings)
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
@@ -89,11 +88,9 @@ def rehearse(settings: "Settings", options: Namespace) -> int:
 def resume(options: Namespace) -> int:
     """Resume a campaign or sweep from its folder alone."""
     check_at_a_time(options)
-    found = load(options)
-    found.check()
-    if not found.is_over() or options.retry_failed:
-        check_inputs(found.settings, found, None)
-    return execute(found, options)
+    run_folder = load(options)
+    run_folder.check()
+    return execute(run_folder, options)
 
 
 def load(options: Namespace) -> "RunFolder":
@@ -112,8 +109,13 @@ def check_at_a_time(options: Namespace) -> None:
         raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
 
 
-def execute(run_folder: "RunFolder", options: Namespace) -> int:
+def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool = False) -> int:
     """Run the pending units and say how the run ended.
+
+    Args:
+        run_folder: a campaign or sweep.
+        options: of the command line.
+        data_checked: whether the data were read a moment ago, before the folder was written.
 
     Returns:
         0 if all units have ended and are recorded, 130 if a signal stopped the run, else 1.
@@ -125,7 +127,12 @@ def execute(run_folder: "RunFolder", options: Namespace) -> int:
     with exclusive_lock(run_folder.folder), open_display(plain=options.json) as display:
         if options.retry_failed:
             run_folder.retry_failures()
-        summary = run_units(run_folder, at_a_time=options.at_a_time, display=display)
+        summary = run_units(
+            run_folder,
+            at_a_time=options.at_a_time,
+            display=display,
+            data_checked=data_checked,
+        )
     print_summary(run_folder, summary, options)
     if not (options.json or run_folder.kind.randomised) and summary.finished:
         print_sweep(run_folder)
@@ -172,7 +179,7 @@ def stop(options: Namespace) -> int:
 
 def status(options: Namespace) -> int:
     """Print units by arm and status."""
-    from analysis.schema import FAILED, STATUSES
+    from analysis.schema import STATUSES
 
     run_folder = load(options)
     run_folder.check()
@@ -180,11 +187,7 @@ def status(options: Namespace) -> int:
     counts = Counter((row.arm, states[row.unit_id]) for row in run_folder.table)
     shown = list(dict.fromkeys([*STATUSES, *states.values()]))
     arms = {arm: {name: counts[arm, name] for name in shown} for arm in run_folder.arms()}
-    reasons = {
-        unit_id: run_folder.note(unit_id, FAILED)["reason"]
-        for unit_id, state in states.items()
-        if state == FAILED
-    }
+    reasons = run_folder.failures()
     name, total = run_folder.settings.name, run_folder.total()
     if options.json:
         print(json.dumps({"campaign": name, "folder": str(run_folder.folder),

@@ -56,12 +56,12 @@ class UnitEvents:
         self.rows = {row.unit_id: row for row in run_folder.table}
         starts = [run_folder.note(unit_id, "start").get("order", 0) for unit_id in self.rows]
         self.last_order = max(starts, default=0)
-        self.start = time.monotonic()
+        self.began_at = time.monotonic()
 
     def unit_added(self, row: Assignment) -> None:
         """Take up a unit that was proposed during the run."""
         self.rows[row.unit_id] = row
-        self.progress.waiting(row)
+        self.progress.set_pending(row)
 
     def unit_started(self, unit_id: str) -> None:
         """Note the realised order of starts; a unit that starts again keeps its first place."""
@@ -76,7 +76,7 @@ class UnitEvents:
         row = self.rows[unit_id]
         status = self.run_folder.status(row)
         if status == schema.PENDING:
-            self.progress.waiting(row)
+            self.progress.set_pending(row)
             self.say(f"{unit_id} stopped; its finished stages are kept")
             return
         self.recorder.record_unit(row)
@@ -85,7 +85,7 @@ class UnitEvents:
     def unit_lost(self, unit_id: str, error: Any) -> None:
         """Decide whether a unit runs again whose process was lost."""
         loss = self.retries.unit_lost(unit_id, error)
-        self.progress.waiting(self.rows[unit_id])
+        self.progress.set_pending(self.rows[unit_id])
         self.say(loss.message)
         if loss.failed:
             self.unit_ended(unit_id)
@@ -113,12 +113,8 @@ class UnitEvents:
         return Summary(
             finished=list(status.values()).count(schema.FINISHED),
             total=run_folder.total(),
-            failed={
-                unit_id: run_folder.note(unit_id, schema.FAILED)["reason"]
-                for unit_id, value in status.items()
-                if value == schema.FAILED
-            },
+            failed=run_folder.failures(),
             lost={u: why for u, why in self.retries.losses.items() if status[u] == schema.PENDING},
             unrecorded=len(self.recorder.unrecorded),
-            seconds=time.monotonic() - self.start,
+            seconds=time.monotonic() - self.began_at,
         )

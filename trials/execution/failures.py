@@ -71,7 +71,7 @@ class RetryPolicy:
         self.retries = run_folder.settings.retries
         self.again: set[str] = set()
         self.losses: dict[str, str] = {}
-        self.asset_losses = 0
+        self.asset_losses = 0  # in the present pass
 
     def unit_lost(self, unit_id: str, error: Any) -> Loss:
         """Decide what follows the loss of a unit, and note it in the unit's folder.
@@ -97,13 +97,16 @@ class RetryPolicy:
         return Loss(message=f"{unit_id} failed: {last}", failed=True)
 
     def assets_lost(self, name: str, error: Any) -> str:
-        """Allow assets to be built again if their process was lost; return a line for the user.
+        """Allow assets to be built again if their process or memory was lost; return a line.
 
         Raises:
             ValueError, OSError: they cannot be built, or their process was lost too often.
         """
+        import torch
+
         cause = cause_of(error)
-        if not is_infrastructure_failure(cause):
+        out_of_memory = isinstance(cause, MemoryError | torch.OutOfMemoryError)
+        if not (out_of_memory or is_infrastructure_failure(cause)):
             raise cause
         lost = f"the process that built the {name} was lost: {one_line(cause)}"
         self.asset_losses += 1
@@ -112,6 +115,7 @@ class RetryPolicy:
         return f"{lost}; they are built again"
 
     def take_again(self) -> set[str]:
-        """Return the units that shall run again, and forget them."""
+        """Return the units that run again in the next pass, and start to count anew."""
         again, self.again = self.again, set()
+        self.asset_losses = 0
         return again

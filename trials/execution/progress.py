@@ -33,7 +33,7 @@ class ProgressTracker:
         self.states[unit_id] = RUNNING
         self.show()
 
-    def waiting(self, row: Assignment) -> None:
+    def set_pending(self, row: Assignment) -> None:
         """Count a unit as pending: it is new, was stopped or was lost."""
         self.states[row.unit_id] = schema.PENDING
 

@@ -44,9 +44,9 @@ class Recorder:
 
     def open_in_background(self) -> Future[None]:
         """Open the record while Ray starts; each takes seconds."""
-        return self.thread.submit(self.open)
+        return self.thread.submit(self.open_or_postpone)
 
-    def open(self) -> None:
+    def open_or_postpone(self) -> None:
         """Open the record and register the hashes, before any unit starts.
 
         A campaign that was registered before runs without its record.
@@ -100,17 +100,14 @@ class Recorder:
         except Unreachable:
             self.record, recorded = None, {}
         status = {row.unit_id: self.run_folder.status(row) for row in self.run_folder.table}
-        self.write(
-            [
-                row
-                for row in self.run_folder.table
-                if status[row.unit_id] not in (schema.PENDING, recorded.get(row.unit_id))
-            ]
-        )
+        finished = {u for u, s in recorded.items() if s == status.get(u) == schema.FINISHED}
+        pending = {u for u, s in status.items() if s == schema.PENDING}
+        # A unit that failed again has the same status and another reason: write_unit compares both.
+        self.write([r for r in self.run_folder.table if r.unit_id not in finished | pending])
 
     def write(self, rows: list[Assignment]) -> None:
         """Write units, the unrecorded ones first; keep those that cannot be written."""
-        was_away = bool(self.unrecorded)
+        was_unreachable = bool(self.unrecorded)
         rows = [*self.unrecorded, *rows]
         if time.monotonic() < self.next_try:
             self.unrecorded = rows
@@ -121,11 +118,11 @@ class Recorder:
             except Unreachable as error:
                 self.record, self.unrecorded = None, rows[index:]
                 self.next_try = time.monotonic() + OUTAGE_PAUSE
-                if not was_away:
+                if not was_unreachable:
                     self.say(f"the record cannot be reached, the run goes on: {error}")
                 return
         self.unrecorded = []
-        if was_away:
+        if was_unreachable:
             self.say(f"the record can be reached again; {len(rows)} missing units were written")
 
     def content(

@@ -68,14 +68,22 @@ def missing_resources(settings: Settings, nodes: list[dict[str, float]]) -> list
     ]
 
 
-def units_at_a_time(settings: Settings, nodes: list[dict[str, float]]) -> int:
+def units_at_a_time(
+    settings: Settings, nodes: list[dict[str, float]], *, may_wait: bool = True
+) -> int:
     """Count the units that are given to Ray at a time.
 
     On one machine, as many as fit. On a cluster more units wait in Ray, so that its autoscaler sees
     the demand and a node that joins finds work. Units of several workers do not wait there: a
     waiting unit would hold what others need.
+
+    Args:
+        settings: of the campaign or sweep.
+        nodes: total resources of the nodes.
+        may_wait: whether units may wait in Ray; not those of a search that learns from outcomes,
+            which proposes a unit no earlier than it can start.
     """
     fitting = min(room_for(one, nodes) for one in resources_by_block(settings, nodes).values())
-    if "RAY_ADDRESS" in os.environ and settings.workers == 1:
+    if may_wait and "RAY_ADDRESS" in os.environ and settings.workers == 1:
         return max(fitting, CLUSTER_QUEUE)
     return max(fitting, 1)

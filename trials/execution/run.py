@@ -7,17 +7,23 @@ from typing import Any
 from analysis import schema
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
-from trials.campaign.layout import FolderLayout
 from trials.execution.display import Lines
 from trials.execution.events import Summary, UnitEvents
+from trials.execution.preflight import check_data
 from trials.execution.ray_cluster import alive_nodes, start_ray, wait_for_room
-from trials.execution.resources import Resources, resources_by_block, room_for, units_at_a_time
+from trials.execution.resources import Resources, resources_by_block, units_at_a_time
 from trials.execution.signals import end_with_ray, stop_on_signals
 from trials.execution.tasks import AssetTask, UnitTask
 from trials.execution.tune import run_tasks
 
 
-def run(run_folder: RunFolder, *, at_a_time: int | None, display: Lines) -> Summary:
+def run(
+    run_folder: RunFolder,
+    *,
+    at_a_time: int | None,
+    display: Lines,
+    data_checked: bool = False,
+) -> Summary:
     """Run every unit that has not ended, propose those that are missing, and record all of them.
 
     Running a finished campaign again checks the record and returns within seconds. The first
@@ -27,20 +33,24 @@ def run(run_folder: RunFolder, *, at_a_time: int | None, display: Lines) -> Summ
     Args:
         run_folder: a campaign or sweep.
         at_a_time: Tune trials at a time; as many as the devices hold if None.
-        display: prints lines and progress; never an outcome, so that nobody compares arms before
+        display: prints lines and progress; never an outcome, so that arms are not compared before
             the end.
+        data_checked: whether :func:`trials.execution.preflight.check_data` has just passed.
 
     Raises:
-        ValueError: the record cannot be reached, or the units do not fit the machine.
+        ValueError: data are missing, the record cannot be reached, or the units do not fit the
+            machine.
         OSError: a file cannot be written.
     """
     run_folder.stop_file.unlink(missing_ok=True)
     events = UnitEvents(run_folder, display)
     if run_folder.is_over():
         display.say(f"all {run_folder.total()} units have ended; checking the record")
-        events.recorder.open()
+        events.recorder.open_or_postpone()
         events.assets_built()
         return events.close()
+    if not data_checked:
+        check_data(run_folder.settings)
     opening = events.recorder.open_in_background()
     display.say("starting Ray")
     ray = start_ray()
@@ -69,7 +79,9 @@ def run_passes(ray: Any, run_folder: RunFolder, events: UnitEvents, at_a_time: i
     resources = resources_by_block(run_folder.settings, alive_nodes(ray))
     waiting = run_folder.pending()
     while (waiting or unproposed(run_folder)) and not run_folder.stop_file.exists():
-        most = units_that_may_wait(run_folder, resources, alive_nodes(ray))
+        most = units_at_a_time(
+            run_folder.settings, alive_nodes(ray), may_wait=not run_folder.learns()
+        )
         run_pass(run_folder, events, waiting, resources, min(most, at_a_time or most))
         again = events.retries.take_again()
         waiting = [row for row in run_folder.pending() if row.unit_id in again]
@@ -78,18 +90,6 @@ def run_passes(ray: Any, run_folder: RunFolder, events: UnitEvents, at_a_time: i
 def unproposed(run_folder: RunFolder) -> int:
     """Count the units that are not proposed yet."""
     return run_folder.total() - len(run_folder.table)
-
-
-def units_that_may_wait(
-    run_folder: RunFolder, resources: dict[str, Resources], nodes: list[dict[str, float]]
-) -> int:
-    """Count the units that are given to Ray at a time.
-
-    A search that learns from outcomes proposes a unit no earlier than the unit can start.
-    """
-    if run_folder.learns():
-        return max(1, *(room_for(one, nodes) for one in resources.values()))
-    return units_at_a_time(run_folder.settings, nodes)
 
 
 def run_pass(
@@ -129,7 +129,7 @@ def asset_tasks(run_folder: RunFolder, resources: dict[str, Resources]) -> list[
     return [
         AssetTask(
             name=assets_of(block.name),
-            layout=FolderLayout(folder=run_folder.folder),
+            layout=run_folder.layout(),
             resources=replace(resources[block.name], processes=1),
             block=block,
         )
@@ -158,7 +158,7 @@ def unit_task(run_folder: RunFolder, row: Assignment, resources: dict[str, Resou
     spec = run_folder.spec(row)
     return UnitTask(
         name=row.unit_id,
-        layout=FolderLayout(folder=run_folder.folder),
+        layout=run_folder.layout(),
         resources=resources[spec.block.name],
         spec=spec,
         after=assets_of(spec.block.name),

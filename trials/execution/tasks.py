@@ -37,7 +37,7 @@ class Task(ABC):
     resources: Resources
 
     def __str__(self) -> str:
-        return self.name
+        return self.name  # Tune names the folder of a trial by it
 
     def run(self) -> None:
         """Do the work in the process of a Tune trial.

@@ -7,6 +7,7 @@ tags of looks; nothing else writes to a record.
 """
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,11 @@ from analysis.record.store import COMPLETE, PARENT_TAG, Store, check_version
 from trials.allocation import Assignment, to_csv
 from trials.config.protocol import Settings, canonical_json
 from trials.tracking.relocate import rewrite_artifact_paths
+
+# A campaign repeats a failed request itself, after checking what was written. MLflow would repeat a
+# request that timed out without checking, and a unit would have two runs.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 END_TAGS = ("status", "reason", "failed_before")  # they say how a unit ended
 BATCH = 1000  # metrics that MLflow takes in one call
@@ -81,8 +87,8 @@ class MlflowRecord:
         Raises:
             ValueError: the record has another version.
         """
-        path = Path(self.uri.removeprefix("sqlite:///"))
-        if self.uri.startswith("sqlite:///") and not path.exists():
+        path = schema.database_of(self.uri) if self.uri.startswith("sqlite") else None
+        if path is not None and not path.exists():
             return False  # MLflow would create it
         experiment_id = self.store.experiment(self.name)
         if experiment_id is None:

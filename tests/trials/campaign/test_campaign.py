@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +222,24 @@ def test_failed_units_run_again_when_their_failures_are_forgotten(campaign, fini
     assert campaign.note(second.unit_id, "lost") == {}
     assert campaign.failed_before(second.unit_id) == [{"reason": "", "reasons": ["", ""]}]
     assert (campaign.times_lost(first.unit_id), campaign.times_lost(second.unit_id)) == (0, 2)
+
+
+def test_a_failure_counts_once_where_retrying_was_interrupted(campaign, monkeypatch):
+    row = campaign.table[0]
+    for name in ("failed", "lost"):
+        write_note(campaign.unit_folder(row.unit_id), name, {"reason": "no", "reasons": ["gone"]})
+
+    def interrupt(*words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            campaign.retry_failures()
+    campaign.retry_failures()
+    assert campaign.status(row) == schema.PENDING
+    assert len(campaign.failed_before(row.unit_id)) == 1
+    assert campaign.times_lost(row.unit_id) == 1
 
 
 def test_an_outcome_of_another_specification_does_not_count(campaign, finish, tiny_protocol):

@@ -20,7 +20,7 @@ from trials.tracking.record import MlflowRecord
 def record_all(campaign):
     """Write every unit that has ended to the record, as a run would."""
     recorder = Recorder(campaign, print)
-    recorder.open()
+    recorder.open_or_postpone()
     recorder.catch_up()
     recorder.close()
 

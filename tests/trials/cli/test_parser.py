@@ -444,3 +444,32 @@ def test_a_campaign_is_found_by_its_name_or_its_file(atat, campaign, tiny):
     said = atat("status", "tiny")[1]
     assert said.startswith(f"tiny in {campaign.folder}\n")
     assert atat("status", tiny)[1] == said
+
+
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_data_that_went_missing_leave_a_retried_unit_pending(
+    command, mistaken, campaign, tiny, finish, monkeypatch
+):
+    """Without them every retried unit would fail, and the failure would be its outcome."""
+    failed, *others = campaign.table
+    for row in others:
+        finish(campaign, row)
+    write_note(campaign.unit_folder(failed.unit_id), "failed", {"reason": "ValueError: no"})
+
+    def missing(settings):
+        raise ValueError("there is no folder of faces")
+
+    monkeypatch.setattr("trials.execution.run.check_data", missing)
+    name = tiny if command == "run" else "tiny"
+    assert "there is no folder of faces" in mistaken(command, name, "--retry-failed")
+    assert campaign.status(failed) == "pending"
+
+
+def test_a_changed_protocol_is_refused_before_any_data_are_read(
+    mistaken, campaign, content, write_protocol, monkeypatch
+):
+    monkeypatch.setattr(
+        "trials.execution.preflight.check_data", lambda settings: pytest.fail("read")
+    )
+    said = mistaken("run", write_protocol(content | {"alpha": 0.01}))
+    assert "changed: alpha from 0.05 to 0.01" in said

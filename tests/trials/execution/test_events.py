@@ -44,7 +44,7 @@ def run_all(events, campaign, finish):
 def test_a_campaign_is_recorded_whole(enrolled, finish, start):
     campaign = enrolled(units_per_arm=2)
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.recorder.assets = [{"block": "split-0"}]
     events.recorder.catch_up()
     run_all(events, campaign, finish)
@@ -64,7 +64,7 @@ def test_a_campaign_is_recorded_whole(enrolled, finish, start):
 def test_what_is_said_has_no_outcome_in_it(enrolled, finish, start):
     campaign = enrolled()
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     run_all(events, campaign, finish)
     events.close()
     assert "acc" not in said.getvalue()
@@ -88,14 +88,14 @@ def test_the_order_of_starts_goes_on_where_an_earlier_run_ended(enrolled, finish
 def test_the_nonce_stays_secret_while_a_unit_is_pending(enrolled, finish, start):
     campaign = enrolled(nonce="secret")
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     for row in campaign.table[1:]:
         finish(campaign, row)
         events.unit_ended(row.unit_id)
     events.close()
     assert runs.load_record(campaign.tracking_uri, "tiny").tags["nonce"] == ""
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     finish(campaign, campaign.table[0])
     events.unit_ended(campaign.table[0].unit_id)
     events.close()
@@ -135,7 +135,7 @@ def test_a_full_disk_leaves_the_unit_as_it_was(enrolled, start):
     campaign = enrolled(retries=0)
     row = campaign.table[0]
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.unit_lost(row.unit_id, OSError(28, "No space left on device"))
     summary = events.close()
     assert campaign.status(row) == schema.PENDING
@@ -158,7 +158,7 @@ def test_a_cause_is_looked_for_behind_what_ray_raises(enrolled, start):
 def test_a_unit_that_was_stopped_is_as_it_was(enrolled, start):
     campaign = enrolled()
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.unit_started(campaign.table[0].unit_id)
     events.unit_ended(campaign.table[0].unit_id)
     summary = events.close()
@@ -188,7 +188,7 @@ def test_a_record_that_is_away_for_a_while_gets_every_unit_once(enrolled, finish
     campaign = enrolled()
     away(times=2)
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     run_all(events, campaign, finish)
     summary = events.close()
     assert (summary.finished, summary.unrecorded) == (4, 0)
@@ -201,13 +201,13 @@ def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, star
     campaign = enrolled()
     away(times=5)  # of four units, and of the last try
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     run_all(events, campaign, finish)
     summary = events.close()
     assert (summary.finished, summary.unrecorded) == (4, 4)
     assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.PENDING}
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.recorder.catch_up()
     assert events.close().unrecorded == 0
     assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
@@ -219,7 +219,7 @@ def test_what_goes_wrong_in_writing_is_raised(enrolled, finish, start, monkeypat
 
     campaign = enrolled()
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     monkeypatch.setattr(MlflowRecord, "write_unit", full)
     run_all(events, campaign, finish)
     with pytest.raises(OSError, match="No space left"):
@@ -233,7 +233,7 @@ def test_a_record_that_was_lost_and_is_made_again_says_so(enrolled, start, lost)
     if lost:
         campaign.note_committed()  # to a record that is not there
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     tags, _ = events.recorder.record.registered()
     assert (schema.REGISTERED_AGAIN in tags) == lost
 
@@ -250,7 +250,7 @@ def test_no_campaign_begins_while_its_record_is_away(enrolled, start, unreachabl
     campaign = enrolled()
     events, _ = start(campaign)
     with pytest.raises(ValueError, match="does not answer"):
-        events.recorder.open()
+        events.recorder.open_or_postpone()
     assert not campaign.is_committed()
 
 
@@ -260,7 +260,7 @@ def test_a_campaign_that_was_committed_goes_on_without_its_record(
     campaign = enrolled()
     campaign.note_committed()
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     assert "the record cannot be reached and will be written later" in said.getvalue()
     run_all(events, campaign, finish)
     summary = events.close()
@@ -277,7 +277,7 @@ def test_a_finished_campaign_whose_failure_is_retried_is_recorded_as_it_ended(
     write_note(campaign.unit_folder(failing.unit_id), "failed", {"reason": "ValueError: no"})
     for expected in (schema.FAILED, schema.FINISHED):
         events, _ = start(campaign)
-        events.recorder.open()
+        events.recorder.open_or_postpone()
         events.recorder.catch_up()
         events.close()
         units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
@@ -312,7 +312,7 @@ def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, f
     campaign.retry_failures()
     finish(campaign, row)
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.recorder.write([row])
     units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
     found = units.loc[row.unit_id, ["status", "failed_before", "times_lost"]]
@@ -327,7 +327,7 @@ def test_a_unit_whose_pictures_are_gone_is_recorded_without(enrolled, finish, st
     (campaign.unit_folder(row.unit_id) / "score.pt").unlink()
     (campaign.unit_folder(other.unit_id) / "outcome.json").write_text("[]")
     events, said = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     events.recorder.write([row])
     assert f"{row.unit_id} is recorded without pictures" in said.getvalue()
     units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
@@ -347,7 +347,7 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled
     """When one was kept was decided after treatment; an analysis must not come across it."""
     campaign = enrolled()
     events, _ = start(campaign)
-    events.recorder.open()
+    events.recorder.open_or_postpone()
     kept = {"train-acc-0.90.pt": {"epoch": 3, "clean_acc": 0.9}}
     for row in campaign.pending():
         events.unit_started(row.unit_id)
@@ -362,3 +362,30 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled
     assert [json.loads(tag) for tag in tags] == [kept] * len(campaign.table)
     found = runs.load_record(campaign.tracking_uri, "tiny")
     assert not [name for name in found.units if "select" in name or "kept" in name]
+
+
+def test_assets_may_be_lost_as_often_in_every_pass(enrolled, start):
+    """On a cluster of spot nodes a run has many passes, and each builds or finds the assets."""
+    events, _ = start(enrolled(retries=1))
+    for _ in range(3):
+        events.retries.assets_lost("assets of split-0", MemoryError("of the node"))
+        events.retries.take_again()
+    events.retries.assets_lost("assets of split-0", MemoryError("of the node"))
+    with pytest.raises(ValueError, match="run the same command again"):
+        events.retries.assets_lost("assets of split-0", MemoryError("of the node"))
+
+
+def test_a_second_failure_that_was_not_recorded_is_recorded_by_the_next_run(enrolled, start):
+    """The status is the same as before; the reason is not."""
+    campaign = enrolled()
+    row = campaign.table[0]
+    for reason in ("ValueError: first", "ValueError: second"):
+        write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": reason})
+        events, _ = start(campaign)
+        events.recorder.open_or_postpone()
+        events.recorder.catch_up()
+        events.close()
+        units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
+        assert units.loc[row.unit_id, "reason"] == reason
+        campaign.retry_failures()
+    assert units.loc[row.unit_id, "failed_before"] == "ValueError: first"

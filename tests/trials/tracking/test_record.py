@@ -452,3 +452,14 @@ def test_a_server_that_does_not_answer_is_refused_within_seconds(dead):
         MlflowRecord(dead, "tiny")
     assert time.monotonic() - start < 10
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_sqlite_address_with_options_is_found_again(tmp_path, tiny_protocol, empty_database):
+    (tmp_path / "options.db").write_bytes(empty_database.read_bytes())
+    uri = f"sqlite:///{tmp_path}/options.db?timeout=20"
+    protocol = tiny_protocol(name="options")
+    tags = {"protocol_sha256": protocol.sha256()}
+    first, second = MlflowRecord(uri, "options"), MlflowRecord(uri, "options")
+    for record in (first, second):
+        record.register(protocol, draw(protocol, "7"), tags, tmp_path / "artifacts")
+    assert first.parent_id == second.parent_id
