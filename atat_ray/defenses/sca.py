@@ -51,8 +51,6 @@ class Sca(Defense):
         tau: divisor of the steps; use more for large dictionaries.
         iterations: of the locally competitive algorithm.
         dictionary_rate: rate of Hebbian learning after each step; 0 keeps the random dictionary.
-        channels: of the images; 1, which records name their units by, stands for those that the
-            images have.
     """
 
     threshold: float
@@ -62,7 +60,6 @@ class Sca(Defense):
     tau: float = 5.0
     iterations: int = 10
     dictionary_rate: float = 0.01
-    channels: int = 1
 
     summary: ClassVar[str] = "plain training on sparse codes of the images"
     source: ClassVar[str] = "Dibbo et al., Improving robustness ... sparse coding, ECCV 2024"
@@ -80,7 +77,7 @@ class Sca(Defense):
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
-        for name in ("atoms", "kernel", "stride", "iterations", "channels"):
+        for name in ("atoms", "kernel", "stride", "iterations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.kernel < self.stride:
@@ -95,12 +92,7 @@ class Sca(Defense):
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Add sparse coding before the network, for the channels of its images."""
-        channels = getattr(model, "channels", self.channels)
-        if self.channels not in (1, channels):
-            raise ValueError(
-                f"channels of sca are those of the images, {channels}, got {self.channels}; leave "
-                "it out"
-            )
+        channels = getattr(model, "channels", 1)
         front = SparseCoding(
             channels=channels,
             atoms=self.atoms,

@@ -129,7 +129,7 @@ def reconstruction_metrics(
 def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:
     """Measure a trained and inverted unit, unless the result is stored."""
     path = folder / "measures.pt"
-    specification = specification_hash("measures, nocco in [-1, 1]", spec.score_hash())
+    specification = specification_hash("measures", spec.score_hash())
     payload = load_stage(path, specification)
     if payload is None:
         split = load_split(spec.block.data, spec.block.split)
