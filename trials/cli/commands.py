@@ -78,12 +78,15 @@ def check_inputs(settings: "Settings", found: "RunFolder | None", uri: str | Non
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
-    """Take one step of every stage of every kind of unit; return 0 if all of them pass."""
+    """Run one step of every stage of every kind of unit; return 0 if all stages pass."""
+    from trials.cli.rehearsal_table import print_rehearsal
     from trials.execution.display import Lines
-    from trials.planning import rehearsal
+    from trials.planning.rehearsal import rehearse_settings
 
     lines = Lines(sys.stderr if options.json else None)
-    return rehearsal.run(settings, lines.say, as_json=options.json)
+    rehearsal = rehearse_settings(settings, lines.say)
+    print_rehearsal(rehearsal, as_json=options.json)
+    return 0 if rehearsal.passed else 1
 
 
 def resume(options: Namespace) -> int:
