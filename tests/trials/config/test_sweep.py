@@ -338,7 +338,7 @@ def test_status_and_stop_work_on_sweeps(settings_of, tmp_path, capsys, monkeypat
 
     code, out, _ = atat("status", "tiny")
     assert code == 0
-    assert f"{sweep.total() - 2} of {sweep.total()} points are not proposed yet" in out
+    assert f"{sweep.total() - 2} of {sweep.total()} points have not been proposed yet" in out
     assert f"{other.unit_id} failed: out of luck" in out
     found = json.loads(atat("status", "tiny", "--json")[1])
     assert found["units"] == {one.unit_id: schema.PENDING, other.unit_id: schema.FAILED}
