@@ -1,8 +1,9 @@
-"""Who gets which arm: drawn once, committed before the first unit, recomputed by anyone.
+"""Random allocation of units to arms, which anyone can recompute.
 
-``docs/allocation.md`` writes the algorithm down for other languages, with a test vector. In short:
-within each stratum (a block or, with ``design: pairs``, a matched set) the units are put in the
-order of HMAC-SHA256 digests, and the arms, sorted by name, are dealt to that order.
+The allocation is drawn once and its hash is recorded before the first unit. ``docs/allocation.md``
+specifies the algorithm for other languages, with a test vector. Within each stratum (a block or,
+with ``design: pairs``, a matched set) the units are sorted by their HMAC-SHA256 digests, and the
+arms, sorted by name, are assigned to them in that order.
 
     key     = the nonce, ASCII: the protocol's seed in decimal, or 64 secret hex digits
     message = protocol SHA-256 in hex, stratum, unit id, joined by "|", UTF-8
@@ -25,8 +26,7 @@ class Assignment:
 
     Attributes:
         unit_id: of the unit.
-        stratum: within which arms were assigned at random: a block, or a matched set of it. The
-            CSV column is called ``block``.
+        stratum: block or matched set within which arms were assigned; CSV column ``block``.
         arm: of the unit.
     """
 
@@ -37,14 +37,15 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stratum:
-    """Units among which the lot falls.
+    """Units within which arms are assigned at random.
 
     Attributes:
         name: of the stratum.
-        block: of the protocol, whose people, evaluation models and priors they share.
-        unit_ids: nothing in a name tells the arm.
-        arms: what is dealt, as many as there are units.
-        seed_name: what the units' seeds are derived from; empty where each has its own.
+        block: of the protocol; its units share people, evaluation models and priors.
+        unit_ids: of its units; a name does not reveal the arm.
+        arms: to assign, one for each unit, sorted by name.
+        seed_name: name from which the seeds of all its units derive; empty if each unit has its
+            own seeds.
     """
 
     name: str
@@ -55,18 +56,18 @@ class Stratum:
 
 
 def strata(protocol: Protocol) -> list[Stratum]:
-    """List the strata of a protocol: its blocks, or the matched sets in them."""
-    arms = sorted(protocol.arms)  # the record's JSON keeps no order, so none is read from it
-    dealt = tuple(arm for arm in arms for _ in range(protocol.units_of(arm)))
-    found = []
+    """List the strata of a protocol: its blocks, or the matched sets in its blocks."""
+    arms = sorted(protocol.arms)  # the JSON of the record does not keep the order of the file
+    units = tuple(arm for arm in arms for _ in range(protocol.units_of(arm)))
+    groups = []
     for block in sorted(protocol.blocks):
         if protocol.design == "blocked":
-            found.append(
-                Stratum(name=block, block=block, unit_ids=numbered(block, len(dealt)), arms=dealt)
+            groups.append(
+                Stratum(name=block, block=block, unit_ids=numbered(block, len(units)), arms=units)
             )
             continue
-        count = len(dealt) // len(arms)
-        found += [
+        num_sets = len(units) // len(arms)
+        groups += [
             Stratum(
                 name=name,
                 block=block,
@@ -74,19 +75,23 @@ def strata(protocol: Protocol) -> list[Stratum]:
                 arms=tuple(arms),
                 seed_name=name,
             )
-            for name in numbered(f"{block}-set", count)
+            for name in numbered(f"{block}-set", num_sets)
         ]
-    return found
+    return groups
 
 
 def numbered(prefix: str, count: int) -> tuple[str, ...]:
-    """Number names from 1, with as many digits as the last one has, at least two."""
+    """Number names from 1, all with the digits of the last number, at least two.
+
+    >>> numbered("split-0", 3)
+    ('split-0-01', 'split-0-02', 'split-0-03')
+    """
     width = max(2, len(str(count)))
     return tuple(f"{prefix}-{index:0{width}d}" for index in range(1, count + 1))
 
 
 def draw(protocol: Protocol, nonce: str) -> list[Assignment]:
-    """Draw the allocation of a protocol: every stratum as dealt, in the order of the units' ids."""
+    """Draw the allocation of a protocol: all strata, each in the order of its unit ids."""
     key, protocol_hash = nonce.encode(), protocol.sha256()
     table = []
     for stratum in strata(protocol):
@@ -117,7 +122,7 @@ def from_csv(text: str) -> list[Assignment]:
     """Read an allocation back.
 
     Raises:
-        ValueError: the columns are not those of an allocation.
+        ValueError: the columns are not those of an allocation, or a row is incomplete.
     """
     rows = csv.DictReader(io.StringIO(text))
     if tuple(rows.fieldnames or ()) != ALLOCATION_COLUMNS:
@@ -127,34 +132,34 @@ def from_csv(text: str) -> list[Assignment]:
     table = list(rows)
     broken = [row for row in table if None in row or None in row.values()]
     if broken:
-        raise ValueError(f"a row of an allocation has three fields, got {broken[0]}")
+        raise ValueError(f"a row of an allocation must have 3 fields, got {broken[0]}")
     return [
         Assignment(unit_id=row["unit_id"], stratum=row["block"], arm=row["arm"]) for row in table
     ]
 
 
 def sha256(text: str) -> str:
-    """Hash what is committed: the CSV of an allocation, or its nonce."""
+    """Hash the CSV of an allocation, or a nonce, in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(recorded: list[Assignment], drawn: list[Assignment]) -> list[str]:
-    """Say in words where a recorded allocation is not the one that the protocol draws."""
-    mine = {row.unit_id: row for row in recorded}
-    count = Counter(row.unit_id for row in recorded)
-    words = [
-        f"unit {unit_id} stands {'twice' if n == 2 else f'{n} times'}"
-        for unit_id, n in count.items()
-        if n > 1
+    """List where a recorded allocation differs from the drawn one, one line each."""
+    rows = {row.unit_id: row for row in recorded}
+    counts = Counter(row.unit_id for row in recorded)
+    lines = [
+        f"unit {unit_id} is recorded {count} times"
+        for unit_id, count in counts.items()
+        if count > 1
     ]
     for row in drawn:
-        other = mine.pop(row.unit_id, None)
+        other = rows.pop(row.unit_id, None)
         if other is None:
-            words.append(f"unit {row.unit_id} is missing")
+            lines.append(f"unit {row.unit_id} is missing")
         elif other != row:
-            words.append(
+            lines.append(
                 f"unit {row.unit_id}: recorded {other.arm} in {other.stratum}, "
                 f"drawn {row.arm} in {row.stratum}"
             )
-    words += [f"unit {unit_id} is recorded and was never drawn" for unit_id in mine]
-    return words
+    lines += [f"unit {unit_id} is recorded but was not drawn" for unit_id in rows]
+    return lines

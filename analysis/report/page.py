@@ -133,10 +133,7 @@ def _flow(record: Record, results: Results) -> dict[str, Any]:
         "flow": tables.flow_table(results),
         "block_count": record.allocation["block"].nunique(),
         "failures": results.flow.failures,
-        "arms": {
-            arm: ", ".join(f"{key} {value}" for key, value in options.items())
-            for arm, options in record.protocol["arms"].items()
-        },
+        "arms": {arm: _recipe(options) for arm, options in record.protocol["arms"].items()},
     }
 
 
@@ -226,3 +223,9 @@ def _forest(results: Results) -> list[Comparison]:
 def _minus(text: str) -> str:
     """Set hyphens before numbers as minus signs."""
     return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def _recipe(options: dict[str, Any]) -> str:
+    """Write the options of an arm, its defense first; those that are not set are left out."""
+    first = {"defense": options["defense"], **options} if "defense" in options else options
+    return ", ".join(f"{key} {value}" for key, value in first.items() if value is not None)

@@ -1,4 +1,4 @@
-"""Who gets which arm, against a second implementation, a stored table and the laws of chance."""
+"""Allocation: against a second implementation, a stored table and the expected frequencies."""
 
 import hmac
 import json
@@ -52,7 +52,7 @@ DESIGNS = pytest.mark.parametrize(
 
 
 def draw_again(protocol_hash, nonce, name, unit_ids, arms):
-    """The algorithm in the words of the module: order the units by digest, deal the arms."""
+    """Second implementation: sort the units by digest, assign the sorted arms in that order."""
     digests = {
         unit_id: hmac.digest(nonce.encode(), f"{protocol_hash}|{name}|{unit_id}".encode(), "sha256")
         for unit_id in unit_ids
@@ -61,7 +61,7 @@ def draw_again(protocol_hash, nonce, name, unit_ids, arms):
     return [Assignment(unit_id=unit_id, stratum=name, arm=dealt[unit_id]) for unit_id in unit_ids]
 
 
-def test_every_block_has_each_arm_as_often_as_the_protocol_says(three_arms):
+def test_every_block_has_the_number_of_units_per_arm_of_the_protocol(three_arms):
     table = draw(three_arms(), "7")
     assert Counter((row.stratum, row.arm) for row in table) == {
         (block, arm): 4 for block in BLOCKS for arm in ("control", "treatment", "placebo")
@@ -69,7 +69,7 @@ def test_every_block_has_each_arm_as_often_as_the_protocol_says(three_arms):
     assert len({row.unit_id for row in table}) == len(table)
 
 
-def test_unequal_arms_have_their_own_numbers_in_every_block(three_arms):
+def test_unequal_arms_have_their_own_number_of_units_in_every_block(three_arms):
     sizes = {"control": 5, "treatment": 1, "placebo": 2}
     table = draw(three_arms(units_per_arm=sizes), "7")
     for block in BLOCKS:
@@ -113,7 +113,7 @@ def test_a_second_implementation_draws_the_same_table(three_arms, design):
     assert draw(protocol, "987") == expected
 
 
-def test_a_stored_table_that_other_languages_can_check(three_arms, monkeypatch):
+def test_the_draw_equals_a_stored_table(three_arms, monkeypatch):
     """Nonce 20261124, protocol SHA-256 64 times "a", block split-0, two units of each arm.
 
     The digests behind it are those of ``openssl dgst -sha256 -hmac 20261124``.
@@ -124,7 +124,7 @@ def test_a_stored_table_that_other_languages_can_check(three_arms, monkeypatch):
     assert to_csv(draw(protocol, "20261124")) == VECTOR
 
 
-def test_the_documented_vector_is_what_is_drawn(tiny_protocol, monkeypatch):
+def test_the_draw_equals_the_documented_test_vector(tiny_protocol, monkeypatch):
     monkeypatch.setattr(Protocol, "sha256", lambda self: 64 * "0")
     text = (Path(trials.__file__).parents[1] / "docs" / "allocation.md").read_text()
     documented = re.findall(
@@ -146,8 +146,8 @@ def test_the_table_is_a_function_of_protocol_and_nonce(three_arms):
 
 
 @DESIGNS
-def test_anyone_draws_the_table_from_the_protocol_as_it_is_recorded(three_arms, design):
-    """Canonical JSON sorts names; the table must not depend on an order that it does not keep."""
+def test_the_recorded_protocol_draws_the_same_table(three_arms, design):
+    """Canonical JSON sorts names, so the table must not depend on the order in the file."""
     protocol = three_arms(**design)
     recorded = json.loads(canonical_json(protocol.canonical()))
     again = draw(Protocol.model_validate(recorded), "7")
@@ -167,7 +167,7 @@ def test_anyone_draws_the_table_from_the_protocol_as_it_is_recorded(three_arms, 
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_setting_is_another_draw(three_arms, change):
+def test_a_changed_setting_changes_the_draw(three_arms, change):
     arms = [row.arm for row in draw(three_arms(), "7")]
     assert [row.arm for row in draw(three_arms(**change), "7")] != arms
 
@@ -217,31 +217,31 @@ def test_ten_thousand_draws_are_balanced_and_as_frequent_as_their_probability(
     assert 0.35 < sum(error**2 for error in errors) / len(errors) < 1.65
 
 
-def test_blocks_are_drawn_apart(three_arms):
-    """Two blocks that are alike but for their name do not get the same order of arms."""
+def test_blocks_are_drawn_independently(three_arms):
+    """Two blocks that differ only in their names get different orders of arms."""
     table = draw(three_arms(), "7")
     orders = {tuple(row.arm for row in table if row.stratum == block) for block in BLOCKS}
     assert len(orders) == 3
 
 
 @DESIGNS
-def test_no_unit_id_tells_the_arm(three_arms, design):
+def test_unit_ids_do_not_reveal_the_arm(three_arms, design):
     for row in draw(three_arms(**design), "7"):
         assert row.arm not in row.unit_id
 
 
-def test_numbers_in_names_have_the_digits_of_the_last():
+def test_numbers_in_names_have_the_digits_of_the_last_number():
     assert numbered("a", 3) == ("a-01", "a-02", "a-03")
     assert numbered("a", 100)[0] == "a-001"
 
 
 @DESIGNS
-def test_csv_keeps_the_table(three_arms, design):
+def test_the_csv_reads_back_as_the_same_table(three_arms, design):
     table = draw(three_arms(**design), "7")
     assert from_csv(to_csv(table)) == table
 
 
-def test_other_columns_are_no_allocation():
+def test_a_csv_with_other_columns_is_refused():
     with pytest.raises(ValueError, match="columns unit_id, block, arm, got .*'unit'"):
         from_csv("unit,block,arm\na,b,c\n")
 
@@ -255,13 +255,10 @@ def test_differences_are_named(three_arms):
         f"unit split-0-01: recorded elsewhere in split-0, drawn {first.arm} in split-0"
     ]
     assert differences([second, *others], drawn) == ["unit split-0-01 is missing"]
-    stranger = Assignment(unit_id="stranger", stratum="split-0", arm="control")
-    assert differences([*drawn, stranger], drawn) == [
-        "unit stranger is recorded and was never drawn"
-    ]
+    undrawn = Assignment(unit_id="undrawn", stratum="split-0", arm="control")
+    assert differences([*drawn, undrawn], drawn) == ["unit undrawn is recorded but was not drawn"]
 
 
-def test_a_unit_that_stands_twice_is_named(three_arms):
+def test_a_unit_that_is_recorded_twice_is_named(three_arms):
     drawn = draw(three_arms(), "7")
-    (words,) = differences([*drawn, drawn[0]], drawn)
-    assert "split-0-01" in words
+    assert differences([*drawn, drawn[0]], drawn) == ["unit split-0-01 is recorded 2 times"]

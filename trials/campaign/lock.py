@@ -1,4 +1,4 @@
-"""Lock a run folder, so that one process runs it at a time."""
+"""Lock of a run folder: one process runs it at a time."""
 
 import fcntl
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from running the same folder while the block runs.
+    """Hold the lock of a run folder during a ``with`` block.
 
-    The lock is the operating system's, which releases it when the process ends in any way. On a
-    file system without locks there is none.
+    The operating system releases the lock when the process ends for any reason. On a file system
+    without locks the block runs without one.
 
     Raises:
         ValueError: another process holds the lock; the message names it.
     """
-    me = f"process {os.getpid()} on {platform.node()}"
+    owner = f"process {os.getpid()} on {platform.node()}"
     file = os.open(folder / "running", os.O_RDWR | os.O_CREAT)
     try:
         try:
@@ -27,13 +27,13 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             other = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
             raise ValueError(
                 f"{folder} is being run by {other}; `atat status` shows its progress, `atat stop` "
-                "ends it after the present stages"
+                "stops it after the current stages"
             ) from None
         except OSError:
             yield
             return
         os.ftruncate(file, 0)
-        os.pwrite(file, me.encode(), 0)
+        os.pwrite(file, owner.encode(), 0)
         yield
         os.ftruncate(file, 0)
     finally:

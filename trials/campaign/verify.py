@@ -1,4 +1,4 @@
-"""Check a campaign against its protocol: who should have got which arm, and who did."""
+"""Verify a campaign: recompute the allocation and compare folder and record with it."""
 
 import sys
 from dataclasses import dataclass
@@ -15,24 +15,29 @@ from trials.tracking.record import MlflowRecord, classes_of, metrics_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One thing that was compared, and where it differs, in words."""
+    """Result of one comparison.
+
+    Attributes:
+        what: statement that was checked.
+        problems: one line for each difference; empty if the statement holds.
+    """
 
     what: str
     problems: list[str]
 
 
 def verify(campaign: Campaign) -> list[Check]:
-    """Recompute the allocation of a campaign and compare all that was written down with it.
+    """Recompute the allocation of a campaign and compare folder and record with it.
 
     Raises:
         ValueError: the record cannot be read.
     """
     drawn = allocation.draw(campaign.settings, campaign.nonce)
-    promised = campaign.settings.nonce == "secret" or campaign.nonce == str(campaign.settings.seed)
+    allowed = campaign.settings.nonce == "secret" or campaign.nonce == str(campaign.settings.seed)
     checks = [
         Check(
-            what="the nonce is what the protocol says",
-            problems=[] if promised else [f"the nonce is {campaign.nonce}, not the seed"],
+            what="the nonce follows the protocol",
+            problems=[] if allowed else [f"the nonce is {campaign.nonce}, not the seed"],
         ),
         Check(
             what=f"allocation.csv is what protocol and nonce draw ({len(drawn)} units)",
@@ -43,26 +48,26 @@ def verify(campaign: Campaign) -> list[Check]:
             problems=campaign.broken_commitments(),
         ),
         Check(
-            what="every finished unit was trained as its drawn arm says",
-            problems=trained_otherwise(campaign, drawn),
+            what="every finished unit was trained with the defense of its drawn arm",
+            problems=training_mismatches(campaign, drawn),
         ),
     ]
     return [*checks, *verify_record(campaign, drawn)]
 
 
-def compare(computed: dict[str, str], stored: dict[str, str]) -> list[str]:
-    """Name the hashes that differ."""
+def hash_mismatches(computed: dict[str, str], recorded: dict[str, str]) -> list[str]:
+    """List the hashes that differ from the recorded ones."""
     return [
-        f"{name} is {value}, the record was committed to {stored.get(name)}"
+        f"{name} is {value}, but the record was committed to {recorded.get(name)}"
         for name, value in computed.items()
-        if stored.get(name) != value
+        if recorded.get(name) != value
     ]
 
 
-def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[str]:
-    """Name units whose outcome is of another specification than the drawn arm's."""
+def training_mismatches(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[str]:
+    """List the units whose outcome has another specification than their drawn arm."""
     return [
-        f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
+        f"unit {row.unit_id} has an outcome that is not of arm {row.arm} under this protocol"
         for row in drawn
         if (campaign.unit_folder(row.unit_id) / "outcome.json").exists()
         and campaign.outcome(row) is None
@@ -70,18 +75,34 @@ def trained_otherwise(campaign: Campaign, drawn: list[allocation.Assignment]) ->
 
 
 def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> list[Check]:
-    """Compare the record in MLflow with what was drawn and with the folders of the units."""
+    """Compare the record in MLflow with the drawn allocation and the folders of the units."""
     record = MlflowRecord(campaign.tracking_uri, campaign.settings.name)
     if not record.attach():
         return [Check(what="the record", problems=[f"there is none at {campaign.tracking_uri}"])]
     tags, table = record.registered()
-    # Before the folders are read: a unit that ends meanwhile is not recorded yet.
-    runs = sorted(record.runs(), key=unit_of)
-    whole = [run for run in runs if run.info.status in COMPLETE]
-    recorded = {unit_of(run) for run in whole}
-    rows = {row.unit_id: row for row in drawn}
-    states = {row.unit_id: campaign.status(row) for row in drawn}
-    pairs = [(rows[unit_of(run)], run) for run in whole if unit_of(run) in rows]
+    return [
+        *verify_units(campaign, record, {row.unit_id: row for row in drawn}),
+        Check(
+            what="protocol, nonce and allocation have the hashes that the record was committed to",
+            problems=hash_mismatches(campaign.hashes(), tags),
+        ),
+        Check(
+            what="the record's allocation is what protocol and nonce draw",
+            problems=allocation.differences(allocation.from_csv(table), drawn),
+        ),
+    ]
+
+
+def verify_units(
+    campaign: Campaign, record: MlflowRecord, rows: dict[str, allocation.Assignment]
+) -> list[Check]:
+    """Compare the recorded units with the drawn rows (by unit id) and with their folders."""
+    # The record is read before the folders: a unit that ends in between is not recorded yet.
+    runs = sorted(record.runs(), key=unit_id_of)
+    complete = [run for run in runs if run.info.status in COMPLETE]
+    recorded = {unit_id_of(run) for run in complete}
+    states = {unit_id: campaign.status(row) for unit_id, row in rows.items()}
+    pairs = [(rows[unit_id_of(run)], run) for run in complete if unit_id_of(run) in rows]
     return [
         Check(
             what="every unit that has ended is in the record",
@@ -93,52 +114,44 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
         ),
         Check(
             what=f"each of the {len(recorded)} recorded units was drawn and has one run",
-            problems=[*strangers(runs, rows), *repeated(runs)],
+            problems=[*undrawn_units(runs, rows), *duplicate_runs(runs)],
         ),
         Check(
             what="the recorded units have the blocks and arms that were drawn",
-            problems=[words for row, run in pairs for words in placed_otherwise(row, run)],
+            problems=[line for row, run in pairs for line in allocation_mismatches(row, run)],
         ),
         Check(
-            what="the recorded units ended as in their folders",
-            problems=[words for row, run in pairs for words in ended_otherwise(campaign, row, run)],
+            what="the recorded units have the status of their folders",
+            problems=[line for row, run in pairs for line in status_mismatches(campaign, row, run)],
         ),
         Check(
             what="the recorded outcomes are those in the folders of the units",
             problems=[
-                words
+                line
                 for row, run in pairs
                 if (outcome := campaign.outcome(row)) is not None
-                for words in recorded_otherwise(record, run, outcome)
+                for line in outcome_mismatches(record, run, outcome)
             ],
-        ),
-        Check(
-            what="protocol, nonce and allocation have the hashes that the record was committed to",
-            problems=compare(campaign.hashes(), tags),
-        ),
-        Check(
-            what="the record's allocation is what protocol and nonce draw",
-            problems=allocation.differences(allocation.from_csv(table), drawn),
         ),
     ]
 
 
-def unit_of(run: Any) -> str:
-    """Tell which unit a run says that it is of."""
+def unit_id_of(run: Any) -> str:
+    """Return the unit id in a run's tags."""
     return run.data.tags.get("unit_id", "")
 
 
-def strangers(runs: list[Any], rows: dict[str, allocation.Assignment]) -> list[str]:
-    """Name the units that were recorded and never drawn."""
-    unknown = {unit_of(run) for run in runs if unit_of(run) not in rows}
-    return [f"unit {unit_id} is recorded, and was never drawn" for unit_id in sorted(unknown)]
+def undrawn_units(runs: list[Any], rows: dict[str, allocation.Assignment]) -> list[str]:
+    """List the units that are recorded but were not drawn."""
+    undrawn = {unit_id_of(run) for run in runs if unit_id_of(run) not in rows}
+    return [f"unit {unit_id} is recorded but was not drawn" for unit_id in sorted(undrawn)]
 
 
-def repeated(runs: list[Any]) -> list[str]:
-    """Name the units that have more than one run, with the runs."""
+def duplicate_runs(runs: list[Any]) -> list[str]:
+    """List the units that have more than one run, with their run ids."""
     runs_of: dict[str, list[str]] = {}
     for run in runs:
-        runs_of.setdefault(unit_of(run), []).append(run.info.run_id)
+        runs_of.setdefault(unit_id_of(run), []).append(run.info.run_id)
     return [
         f"unit {unit_id} has {len(ids)} runs in the record: {', '.join(ids)}"
         for unit_id, ids in runs_of.items()
@@ -146,20 +159,20 @@ def repeated(runs: list[Any]) -> list[str]:
     ]
 
 
-def placed_otherwise(row: allocation.Assignment, run: Any) -> list[str]:
-    """Name the block and the arm of a unit that the record has otherwise."""
+def allocation_mismatches(row: allocation.Assignment, run: Any) -> list[str]:
+    """List the block and the arm of a unit if they are not recorded as drawn."""
     return [
-        f"unit {row.unit_id}: {name} is recorded as {run.data.tags.get(name)}, drawn was {value}"
+        f"unit {row.unit_id}: {name} is recorded as {run.data.tags.get(name)}, drawn as {value}"
         for name, value in (("block", row.stratum), ("arm", row.arm))
         if run.data.tags.get(name) != value
     ]
 
 
-def ended_otherwise(campaign: Campaign, row: allocation.Assignment, run: Any) -> list[str]:
-    """Say that the record ends a unit otherwise than its folder.
+def status_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) -> list[str]:
+    """Name a unit whose recorded status differs from that in its folder.
 
-    The failure of a unit that runs again stays recorded until that ends. An outcome of another arm
-    is named by :func:`trained_otherwise`.
+    Two differences are not reported. A unit that runs again after a failure stays recorded as
+    failed until it ends. An outcome of another arm is reported by :func:`training_mismatches`.
     """
     recorded, status = run.data.tags.get("status"), campaign.status(row)
     if status == schema.PENDING:
@@ -171,35 +184,38 @@ def ended_otherwise(campaign: Campaign, row: allocation.Assignment, run: Any) ->
     return [f"unit {row.unit_id}: status is recorded as {recorded}, its folder has {status}"]
 
 
-def recorded_otherwise(record: MlflowRecord, run: Any, outcome: dict[str, Any]) -> list[str]:
-    """Name the outcomes of a unit that the record has otherwise, those by class included."""
-    unit_id, metrics = unit_of(run), run.data.metrics
+def outcome_mismatches(record: MlflowRecord, run: Any, outcome: dict[str, Any]) -> list[str]:
+    """List the metrics of a unit, and the first line of its class table, that differ.
+
+    Durations are not compared, because a unit that is run again takes another time.
+    """
+    unit_id, metrics = unit_id_of(run), run.data.metrics
     if run.data.tags.get("status") != schema.FINISHED:
-        return []  # there are none, and that is said of its status
-    last = {metric.key: metric.value for metric in metrics_of(outcome)}  # of a curve, its last
-    differing = [
+        return []  # status_mismatches reports it
+    expected = {metric.key: metric.value for metric in metrics_of(outcome)}  # last value of curves
+    lines = [
         f"unit {unit_id}: {name} is recorded as {metrics.get(name, 'nothing')}, "
-        f"its folder has {last.get(name, 'nothing')}"
-        for name in {**last, **metrics}
-        if not name.startswith(schema.SECONDS_PREFIX)  # a unit that is made again takes its time
-        and not same(metrics.get(name), last.get(name))
+        f"its folder has {expected.get(name, 'nothing')}"
+        for name in {**expected, **metrics}
+        if not name.startswith(schema.SECONDS_PREFIX)
+        and not same_value(metrics.get(name), expected.get(name))
     ]
-    recorded, kept = record.classes(run.info.run_id).splitlines(), classes_of(outcome).splitlines()
-    rows = enumerate(zip_longest(recorded, kept, fillvalue="nothing"))
+    recorded, own = record.classes(run.info.run_id).splitlines(), classes_of(outcome).splitlines()
+    rows = enumerate(zip_longest(recorded, own, fillvalue="nothing"), start=1)
     first = next(((number, *pair) for number, pair in rows if pair[0] != pair[1]), None)
     if first is not None:
-        number, there, here = first
-        differing.append(
-            f"unit {unit_id}: line {number + 1} of {schema.CLASSES_FILE} is recorded as {there}; "
-            f"its folder has {here}"
+        number, in_record, in_folder = first
+        lines.append(
+            f"unit {unit_id}: line {number} of {schema.CLASSES_FILE} is recorded as {in_record}; "
+            f"its folder has {in_folder}"
         )
-    return differing
+    return lines
 
 
-def same(recorded: float | None, value: float | None) -> bool:
-    """Tell whether a value is as recorded; of what is no finite number only that it is none.
+def same_value(recorded: float | None, value: float | None) -> bool:
+    """Tell whether a recorded metric equals a value; all values that are not finite are equal.
 
-    MLflow keeps an infinite value as the largest that there is.
+    MLflow stores an infinite value as the largest finite one.
     """
     if recorded is None or value is None or isfinite(value):
         return recorded == value

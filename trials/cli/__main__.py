@@ -1,4 +1,4 @@
-"""Run the command line as `python -m trials.cli`."""
+"""Run the command line by ``python -m trials.cli``."""
 
 import sys
 

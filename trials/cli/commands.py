@@ -1,6 +1,6 @@
-"""Commands of ``atat``; ``trials.cli.parser`` parses their options.
+"""Commands of ``atat``; :mod:`trials.cli.parser` parses their options.
 
-A command imports what it needs when it is called, so that ``atat --help`` is fast.
+Each command imports what it needs when it runs, so that ``atat --help`` is fast.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan(options: Namespace) -> int:
-    """Print what a protocol would do."""
+    """Describe a protocol before it runs."""
     from trials.planning.plan import describe_plan
 
     for line in describe_plan(options):
@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
 
 
 def sweep(options: Namespace) -> int:
-    """Run a sweep, or resume it, and show what it found."""
+    """Run a sweep, or resume it, and print its results."""
     from trials.config.load import read_sweep
     from trials.search.sweep import Sweep
 
@@ -44,7 +44,7 @@ def sweep(options: Namespace) -> int:
 
 
 def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> int:
-    """Rehearse, or register the settings in a folder and run it."""
+    """Rehearse settings, or register them in a folder and run its units."""
     from trials.campaign.folder import default_folder
 
     check_at_a_time(options)
@@ -77,12 +77,15 @@ def check_inputs(settings: "Settings", uri: str | None) -> None:
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
-    """Take one step of every stage of every kind of unit; return 0 if all of them pass."""
+    """Run one step of every stage of every kind of unit; return 0 if all stages pass."""
+    from trials.cli.rehearsal_table import print_rehearsal
     from trials.execution.display import Lines
-    from trials.planning import rehearsal
+    from trials.planning.rehearsal import rehearse_settings
 
     lines = Lines(sys.stderr if options.json else None)
-    return rehearsal.run(settings, lines.say, as_json=options.json)
+    rehearsal = rehearse_settings(settings, lines.say)
+    print_rehearsal(rehearsal, as_json=options.json)
+    return 0 if rehearsal.passed else 1
 
 
 def resume(options: Namespace) -> int:
@@ -94,7 +97,7 @@ def resume(options: Namespace) -> int:
 
 
 def load(options: Namespace) -> "RunFolder":
-    """Load the campaign or the sweep whose name and ``--out`` were given."""
+    """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name."""
     from trials.campaign.campaign import Campaign
     from trials.campaign.folder import default_folder
     from trials.search.sweep import Sweep
@@ -104,7 +107,7 @@ def load(options: Namespace) -> "RunFolder":
 
 
 def check_at_a_time(options: Namespace) -> None:
-    """Refuse a number of units at a time below 1."""
+    """Refuse ``--at-a-time`` below 1."""
     if options.at_a_time is not None and options.at_a_time < 1:
         raise ValueError(f"--at-a-time must be 1 or more, got {options.at_a_time}")
 
@@ -145,7 +148,7 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
 
 
 def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespace) -> None:
-    """Print how many units finished, and what happened to the others."""
+    """Print how many units finished, and why others did not."""
     from trials.execution.display import format_duration
 
     if options.json:
@@ -157,22 +160,22 @@ def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespac
     for unit_id, reason in summary.failed.items():
         print(f"{unit_id} failed: {reason}", file=sys.stderr)
     for unit_id, reason in summary.lost.items():
-        print(f"{unit_id} is not done: {reason}", file=sys.stderr)
+        print(f"{unit_id} has not ended: {reason}", file=sys.stderr)
     if summary.unrecorded:
-        print(f"{summary.unrecorded} units are missing in the record; "
+        print(f"{summary.unrecorded} units are not in the record yet; "
               f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
 
 
 def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
-    """Write the command that resumes a campaign or sweep."""
+    """Return the command that resumes a campaign or sweep."""
     return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
 
 
 def stop(options: Namespace) -> int:
-    """Ask a running campaign or sweep to stop after the present stages of its units."""
+    """Ask a running campaign or sweep to stop after the current stages of its units."""
     run_folder = load(options)
     run_folder.stop_file.touch()
-    print(f"{run_folder.settings.name} stops after the present stages of its units; "
+    print(f"{run_folder.settings.name} stops after the current stages of its units; "
           f"{resume_command(run_folder, options)} resumes it")  # fmt: skip
     return 0
 
@@ -195,11 +198,11 @@ def status(options: Namespace) -> int:
                           "units": states, "failed": reasons}))  # fmt: skip
         return 0
     print(f"{name} in {run_folder.folder}")
-    print(f"{'arm':<16}" + "".join(f"{name:>10}" for name in shown))
+    print(f"{'arm':<16}" + "".join(f"{state:>10}" for state in columns))
     for arm, row in arms.items():
         print(f"{arm:<16}" + "".join(f"{count:>10}" for count in row.values()))
     if len(run_folder.table) < total:
-        print(f"{total - len(run_folder.table)} of {total} points are not proposed yet")
+        print(f"{total - len(run_folder.table)} of {total} points have not been proposed yet")
     for unit_id, reason in reasons.items():
         print(f"{unit_id} failed: {reason}")
     return 0
@@ -220,7 +223,7 @@ def verify(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> int:
-    """Write the report of a campaign, or the table and picture of a sweep."""
+    """Write the report of a campaign, or the table and figure of a sweep."""
     from analysis.report import conclude
 
     run_folder = load(options)
@@ -236,16 +239,16 @@ def report(options: Namespace) -> int:
 
 
 def print_sweep(run_folder: "RunFolder") -> None:
-    """Write the table and picture of a sweep, and print what it found."""
+    """Write the table and figure of a sweep, and print its results."""
     from analysis.report.sweep import conclude_sweep
 
     name = run_folder.settings.name
-    found = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{found.text}\n\npicture    {found.picture}\ntable      {found.table}")
+    written = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
+    print(f"\n{written.text}\n\npicture    {written.picture}\ntable      {written.table}")
 
 
 def dashboard_command(run_folder: "RunFolder") -> str:
-    """Write the address or command that opens the record in MLflow's dashboard."""
+    """Return the address of MLflow's dashboard, or the command that opens it."""
     if run_folder.tracking_uri.startswith("http"):
         return run_folder.tracking_uri
     mlflow = Path(sys.executable).with_name("mlflow")
@@ -255,7 +258,7 @@ def dashboard_command(run_folder: "RunFolder") -> str:
 
 
 def doctor(options: Namespace) -> int:
-    """Check this machine, a line a check; return 0 if all pass."""
+    """Check this machine and print one line for each check; return 0 if all pass."""
     from trials.cli.doctor import examine
 
     healthy = True
@@ -287,14 +290,14 @@ def evaluate(options: Namespace) -> int:
 
 
 def convert_prior(options: Namespace) -> int:
-    """Convert a StyleGAN2 generator to a file that protocols can name."""
+    """Convert a StyleGAN2 generator for use in protocols."""
     from trials.cli.prior import convert
 
     return convert(options.source, options.target)
 
 
 def check_data(options: Namespace) -> int:
-    """Check a dataset in files."""
+    """Check a dataset of image files."""
     from trials.cli.data import check
 
     return check(options)

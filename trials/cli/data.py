@@ -1,4 +1,4 @@
-"""``atat data check``: list a dataset in files, what is missing and what to do about it."""
+"""``atat data check``: list a dataset of image files, its problems and what to do about them."""
 
 import json
 from argparse import Namespace
@@ -12,7 +12,7 @@ from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import Problem, abbreviate
 from atat_ray.utils.errors import unknown
 
-SIDE = 32  # pixels; decoding reads a whole file at any size
+SIDE = 32  # pixels; decoding reads the whole file whatever the size
 
 
 def check(options: Namespace) -> int:
@@ -21,17 +21,20 @@ def check(options: Namespace) -> int:
     Raises:
         ValueError: there is no dataset of this name.
     """
-    found = examine(options.name, options.root)
-    print(json.dumps(found)) if options.json else show(found)
-    return 0 if found["usable"] else 1
+    result = examine(options.name, options.root)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print_table(result)
+    return 0 if result["usable"] else 1
 
 
 def examine(name: str, root: Path) -> dict[str, Any]:
     """List a dataset and decode each of its images.
 
     Returns:
-        name, root, usable, classes and images (counts), smallest (its class and count, if there is
-        one), corrupt (names and reasons), problems (what and advice), notes; JSON can hold it.
+        As JSON types: name, root, usable, classes and images (counts), smallest (class and count;
+        None without classes), corrupt (reason by file name), problems (what and advice), notes.
 
     Raises:
         ValueError: there is no dataset of this name.
@@ -41,7 +44,7 @@ def examine(name: str, root: Path) -> dict[str, Any]:
         raise unknown("dataset of image files", name, readers)
     listing = readers[name].list_files(root.expanduser())
     counts = dict(zip(listing.classes, listing.counts(), strict=True))
-    smallest = min(counts, key=lambda one: counts[one], default=None)
+    smallest = min(counts, key=lambda name: counts[name], default=None)
     corrupt = {
         listing.names[number]: str(image)
         for number, image in decode_all(listing, size=SIDE)
@@ -64,27 +67,27 @@ def examine(name: str, root: Path) -> dict[str, Any]:
     }
 
 
-def show(found: dict[str, Any]) -> None:
-    """Print what was found as a table."""
+def print_table(result: dict[str, Any]) -> None:
+    """Print the result of :func:`examine` as a table."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{found['name']} in {escape(found['root'])}", show_header=False)
+    table = Table(title=f"{result['name']} in {escape(result['root'])}", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("classes", f"{found['classes']:,}")
-    table.add_row("images", f"{found['images']:,}")
-    if found["smallest"]:
-        name, count = found["smallest"]
+    table.add_row("classes", f"{result['classes']:,}")
+    table.add_row("images", f"{result['images']:,}")
+    if result["smallest"]:
+        name, count = result["smallest"]
         table.add_row("smallest class", escape(f"{name}: {count} images"))
-    table.add_row("corrupt", f"{len(found['corrupt']):,}")
-    for note in found["notes"]:
+    table.add_row("corrupt", f"{len(result['corrupt']):,}")
+    for note in result["notes"]:
         table.add_row("note", escape(note))
-    for problem in found["problems"]:
+    for problem in result["problems"]:
         table.add_section()
         table.add_row("[red]wrong[/red]", escape(problem["what"]))
         table.add_row("what to do", escape(problem["advice"]))
     table.add_section()
-    table.add_row("verdict", "can be used" if found["usable"] else "[red]cannot be used[/red]")
+    table.add_row("verdict", "can be used" if result["usable"] else "[red]cannot be used[/red]")
     Console(highlight=False).print(table)

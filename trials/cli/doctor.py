@@ -1,4 +1,4 @@
-"""``atat doctor``: check what campaigns need of a machine, a line a check."""
+"""``atat doctor``: check that this machine can run campaigns."""
 
 import os
 import shutil
@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MIN_DISK = 2 * 2**30  # bytes; a campaign on the embedded faces takes some 100 MB
+MIN_DISK = 2 * 2**30  # bytes; a campaign on the ORL faces takes about 100 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """Result of one check."""
+    """Result of one check.
+
+    Attributes:
+        check: name of the check.
+        good: whether it passed.
+        result: one line on what was found or what is wrong.
+    """
 
     check: str
     good: bool
@@ -20,10 +26,10 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Run every check; failures are findings and not exceptions.
+    """Run every check; a failed check is a finding, not an exception.
 
     Args:
-        folder: of future campaigns.
+        folder: in which campaigns will run.
     """
     checks: dict[str, Callable[[], str]] = {
         "python": find_python,
@@ -42,7 +48,7 @@ def examine(folder: Path) -> Iterator[Finding]:
 
 
 def find_python() -> str:
-    """Return version and path of the running Python."""
+    """Return the version and path of this Python."""
     return f"{sys.version.split()[0]} at {sys.executable}"
 
 
@@ -63,7 +69,7 @@ def check_ray() -> str:
 
     try:
         ray = start_ray()
-    except Exception as error:  # Ray raises many kinds
+    except Exception as error:  # Ray raises exceptions of many types
         raise ValueError(f"Ray does not start: {error}") from error
     try:
         nodes = alive_nodes(ray)
@@ -87,13 +93,13 @@ def check_record() -> str:
 
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        return "a database in each campaign's folder; MLFLOW_TRACKING_URI names a server"
+        return "a database in each campaign's folder; set MLFLOW_TRACKING_URI to use a server"
     check_address(uri, must_exist=False)
     return f"{uri} answers"
 
 
 def check_disk(folder: Path) -> str:
-    """Check that the folder can be written and has room."""
+    """Check that the folder can be written and that the disk has space."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -101,12 +107,15 @@ def check_disk(folder: Path) -> str:
         raise ValueError(f"{place} cannot be written; choose another folder with --out")
     free = shutil.disk_usage(place).free
     if free < MIN_DISK:
-        raise ValueError(f"{free / 2**30:.1f} GiB free at {place}; 2 GiB are needed")
+        raise ValueError(
+            f"{free / 2**30:.1f} GiB free at {place}, 2 GiB are needed; free some space or choose "
+            "another folder with --out"
+        )
     return f"{free / 2**30:.0f} GiB free at {place}"
 
 
 def check_dataset() -> str:
-    """Read the ORL faces, which an installed package ships."""
+    """Read the ORL faces, which an installed package contains."""
     from atat_ray.data.readers.orl_faces import load_orl_faces
 
     images, people = load_orl_faces()

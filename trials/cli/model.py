@@ -1,4 +1,4 @@
-"""``atat train``, ``invert`` and ``evaluate``: one target model outside any campaign."""
+"""``atat train``, ``invert`` and ``evaluate``: one target model, without a campaign."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ say = Lines().say
 
 
 def list_defenses() -> str:
-    """Describe every defense: name, what it minimises, options, source."""
+    """List every defense with its summary, options and source."""
     lines = []
     for name, kind in DEFENSES.items():
         options = ", ".join(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
@@ -39,19 +39,22 @@ def list_defenses() -> str:
     return "\n".join(lines)
 
 
-def parse_defense(words: list[str]) -> dict[str, Any]:
-    """Turn ``NAME KEY=VALUE ...`` into an arm of a protocol.
+def parse_defense(arguments: list[str]) -> dict[str, Any]:
+    """Parse ``NAME KEY=VALUE ...`` into an arm of a protocol.
+
+    >>> parse_defense(["decoy_noise", "weight=1", "epsilon=0.01"])
+    {'defense': 'decoy_noise', 'weight': 1, 'epsilon': 0.01}
 
     Raises:
-        ValueError: the name is unknown or a word has no equals sign.
+        ValueError: the name is unknown, or an option has no equals sign or no readable value.
     """
-    name, *settings = words
+    name, *settings = arguments
     DEFENSES.find(name)
-    for word in settings:
-        if "=" not in word:
-            raise ValueError(f"options of a defense are KEY=VALUE, got {word!r}")
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"options of a defense are KEY=VALUE, got {setting!r}")
     try:
-        pairs = [word.split("=", 1) for word in settings]
+        pairs = [setting.split("=", 1) for setting in settings]
         return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
     except yaml.YAMLError as error:
         raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
@@ -61,12 +64,7 @@ def train(options: Namespace) -> int:
     """Train a target model and write it to a folder."""
     folder: Path = options.folder
     base = read_protocol(options.protocol).canonical()
-    if options.arm is not None and options.arm not in base["arms"]:
-        raise unknown("arm", options.arm, base["arms"])
-    if options.defense:
-        defense = parse_defense(options.defense)
-    else:
-        defense = base["arms"][options.arm or next(iter(base["arms"]))]
+    defense = choose_defense(options, base["arms"])
     content = base | {
         "seed": options.seed,
         "blocks": {UNIT: {"split": options.split}},
@@ -74,28 +72,43 @@ def train(options: Namespace) -> int:
         "design": "blocked",
         "units_per_arm": 1,
     }
-    if any(isinstance(value, dict) for value in defense.values()):
-        raise ValueError(f"one model takes one value for each option, not levels: {defense}")
     protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
     path = folder / MODEL_FILE
     if path.exists() and json.loads(path.read_text()) != protocol.canonical():
-        raise ValueError(f"{folder} holds a model of other settings; choose another folder")
+        raise ValueError(f"{folder} holds a model with other settings; choose another folder")
     if not path.exists() and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
     write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
-    words = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
-    say(f"training {protocol.architecture} with {defense['defense']} {words}".rstrip())
+    settings = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
+    say(f"training {protocol.architecture} with {defense['defense']} {settings}".rstrip())
     trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
     say(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
     say(f"next: atat invert {folder}")
     return 0
 
 
+def choose_defense(options: Namespace, arms: dict[str, Any]) -> dict[str, Any]:
+    """Return the arm to train: that of ``--defense`` or ``--arm``, else the protocol's first.
+
+    Raises:
+        ValueError: the arm or defense is unknown, or an option has levels.
+    """
+    if options.arm is not None and options.arm not in arms:
+        raise unknown("arm", options.arm, arms)
+    if options.defense:
+        defense = parse_defense(options.defense)
+    else:
+        defense = arms[options.arm or next(iter(arms))]
+    if any(isinstance(value, dict) for value in defense.values()):
+        raise ValueError(f"a single model needs one value for each option, got levels: {defense}")
+    return defense
+
+
 def load(folder: Path) -> UnitSpec:
     """Load the specification of a model that ``train`` wrote.
 
     Raises:
-        ValueError: there is none in the folder.
+        ValueError: the folder holds no model, or its file is damaged.
     """
     path = folder / MODEL_FILE
     if not path.exists():
@@ -109,7 +122,7 @@ def load(folder: Path) -> UnitSpec:
 
 
 def estimate_cost(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
-    """Estimate the time of an inversion attack; fit its prior if that was not done."""
+    """Estimate the duration of an inversion attack; fit its prior first if it is missing."""
     split = load_split(spec.block.data, spec.block.split)
     target = load_target(spec, split, folder)
     prior = load_block_prior(spec.block, inversion, folder / "assets")
@@ -127,20 +140,20 @@ def invert(folder: Path) -> int:
              f"{attack.steps_per_class()} candidate-steps")  # fmt: skip
         if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
             say(str(estimate_cost(spec, inversion, folder)))
-        found = invert_stage(spec, inversion, folder / "assets", folder)
-        row = torch.cat(list(found["images"][:: attack.keep]), dim=2)
+        inverted = invert_stage(spec, inversion, folder / "assets", folder)
+        row = torch.cat(list(inverted["images"][:: attack.keep]), dim=2)
         pixels = to_bytes(row).permute(1, 2, 0).squeeze(2).numpy()
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)
-        confidence = float(found["confidence"].mean())
-        say(f"target model's confidence {confidence:.3f}, best of each class in "
-             f"{path}")  # fmt: skip
+        confidence = float(inverted["confidence"].mean())
+        say(f"mean confidence of the target model {confidence:.3f}; the best reconstruction of "
+            f"each class is in {path}")  # fmt: skip
     say(f"next: atat evaluate {folder}")
     return 0
 
 
 def evaluate(folder: Path) -> int:
-    """Measure a model: accuracies, attack accuracies, robust accuracies."""
+    """Measure a model and print clean, attack and robust accuracies."""
     spec = load(folder)
     outcome = run_unit(
         spec,

@@ -1,4 +1,4 @@
-"""``atat prior convert``: convert a StyleGAN2 generator to a file that protocols can name."""
+"""``atat prior convert``: convert a StyleGAN2 generator for use in protocols."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from atat_ray.priors.stylegan2.files import file_hash, read_generator, write_gen
 
 
 def convert(source: Path, target: Path) -> int:
-    """Write the generator of a file as safetensors and print its shape and sha256.
+    """Convert the generator of a file to safetensors, and print its shape and sha256.
 
     Raises:
         ValueError: the target exists or does not end in .safetensors, or the source holds no
             generator.
     """
     if target.suffix != ".safetensors":
-        raise ValueError(f"{target} must end in .safetensors")
+        raise ValueError(f"the new file must end in .safetensors, got {target}")
     if target.exists():
         raise ValueError(f"{target} exists already; choose another name, or move the file")
     generator = read_generator(source)
@@ -24,7 +24,7 @@ def convert(source: Path, target: Path) -> int:
     print(f"parameters  {sum(tensor.numel() for tensor in generator.parameters()):,}")
     print(f"sha256      {sha256}")
     print(f"written     {target}")
-    print("\nin an inversion of a protocol, with psi, cutoff and crop as you choose:")
+    print("\nuse it in an inversion of a protocol; choose psi, cutoff and crop:")
     print("  prior:\n    name: stylegan2")
     print(f"    path: {target.resolve()}\n    sha256: {sha256}")
     return 0

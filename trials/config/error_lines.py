@@ -1,4 +1,4 @@
-"""Turn a validation error of pydantic into one line that names key and line number."""
+"""Turn a validation error of pydantic into one line with file, line number and key."""
 
 import dataclasses
 import typing
@@ -15,21 +15,27 @@ from atat_ray.utils.errors import unknown
 from trials.config.protocol import Protocol, Settings
 from trials.config.sweep import METHODS
 
-TAGGED = {**DEFENSES, **PRIORS}
-
 
 def explain(
     error: ValidationError, source: str, nodes: Any, root: type[Settings] = Protocol
 ) -> str:
-    """Turn pydantic's first complaint into one line with file and line number."""
-    complaints = error.errors()
-    first = next((c for c in complaints if "unexpected" in c["type"] or "extra" in c["type"]), None)
-    problem = first or complaints[0]
-    located = getattr(problem.get("ctx", {}).get("error"), "location", ())
+    """Describe the first problem of a validation error in one line.
+
+    An unknown key comes before other problems, because a misspelling often causes them.
+
+    Args:
+        error: of pydantic.
+        source: name of the file.
+        nodes: YAML nodes of the file, for line numbers; None if there are none.
+        root: class of the settings that were validated.
+    """
+    problems = error.errors()
+    keys = (p for p in problems if "unexpected" in p["type"] or "extra" in p["type"])
+    problem = next(keys, problems[0])
     location = without_tags(problem["loc"])
     where = " ".join(".".join(str(part) for part in location).split())
-    lines = location or list(located)
-    place = f"{source}:{line_of(nodes, lines)}" if lines and nodes else source
+    marked = location or list(getattr(problem.get("ctx", {}).get("error"), "location", ()))
+    place = f"{source}:{line_of(nodes, marked)}" if marked and nodes else source
     kind, given = problem["type"], problem.get("input")
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = allowed_keys(problem["loc"][:-1], root)
@@ -42,12 +48,15 @@ def explain(
     if kind == "value_error":
         return f"{place}: {where}: {message}" if where else f"{place}: {message}"
     if kind == "string_pattern_mismatch":
-        message = "names are made of a-z, 0-9, ., - and _, and start with a letter or digit"
+        message = (
+            "a name has at most 63 characters out of a-z, 0-9, '.', '-' and '_' and begins with a "
+            "letter or digit"
+        )
     return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {given!r}"
 
 
 def without_tags(location: tuple[Any, ...]) -> list[Any]:
-    """Drop what pydantic puts into a location for the members of a union."""
+    """Remove the union tags that pydantic inserts into the location of an error."""
     parts = list(location)
     if parts[:1] == ["units_per_arm"]:
         return parts[:1]
@@ -55,43 +64,46 @@ def without_tags(location: tuple[Any, ...]) -> list[Any]:
         del parts[1]
         return [part for part in parts if part not in ("int", "float")]
     tag = {"arms": 2, "inversions": 3}.get(str(parts[0])) if parts else None
-    if tag is not None and len(parts) > tag and parts[tag] in TAGGED:
+    if tag is not None and len(parts) > tag and registered_class(parts[tag]):
         del parts[tag]
     return parts
 
 
+def registered_class(name: Any) -> Any:
+    """Return the defense or prior of a name; None if there is none."""
+    return DEFENSES.get(name) or PRIORS.get(name)
+
+
 def prefixed(where: str, key: str) -> str:
-    """Write an allowed key with the path of the wrong one, so that the nearest can be found."""
+    """Prefix an allowed key with the path of an unknown key, so that the two can be compared."""
     head, dot, _ = where.rpartition(".")
     return f"{head}{dot}{key}"
 
 
 def near_miss(problem: Any, location: list[Any]) -> str:
-    """Point to a key beside a missing one that looks like it."""
-    beside = problem.get("input")
-    keys = [str(key) for key in beside] if isinstance(beside, dict) else []
+    """Suggest a given key that may be a misspelling of a missing one."""
+    given = problem.get("input")
+    keys = [str(key) for key in given] if isinstance(given, dict) else []
     close = get_close_matches(str(location[-1]), keys, n=1)
-    return f"; is {close[0]!r} meant to be it?" if close else ""
+    return f"; is {close[0]!r} a misspelling of it?" if close else ""
 
 
 def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
-    """Explain a defense or prior that is not named, or not known."""
+    """Explain the missing or unknown name of a defense, prior or search method."""
     if where == "search":
-        named = isinstance(given, dict) and given.get("method")
-        return f"{where}: {unknown('method', str(named or 'missing'), METHODS)}"
-    key = "defense" if where.startswith("arms") else "name"
-    kinds = DEFENSES if key == "defense" else PRIORS
-    what = "defense" if key == "defense" else "prior"
+        method = isinstance(given, dict) and given.get("method")
+        return f"{where}: {unknown('method', str(method or 'missing'), METHODS)}"
+    key, registry = ("defense", DEFENSES) if where.startswith("arms") else ("name", PRIORS)
     if kind == "union_tag_invalid":
-        return f"{where}: {unknown(what, str(problem['ctx']['tag']), kinds)}"
-    return f"{where}: needs {key}: NAME, one of {', '.join(sorted(kinds))}; got {given!r}"
+        return f"{where}: {unknown(registry.what, str(problem['ctx']['tag']), registry)}"
+    return f"{where}: needs {key}: NAME, one of {', '.join(sorted(registry))}; got {given!r}"
 
 
 def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
-    """List the keys that the part of a protocol or sweep at ``location`` may have."""
+    """List the keys that are allowed at a location of a protocol or sweep."""
     kind: Any = root
     for part in location:
-        kind = tagged(kind, part) or step_into(kind, part)
+        kind = union_member(kind, part) or step_into(kind, part)
     keys, preset = fields_of(kind), ["preset"] if getattr(kind, "presets", None) else []
     if kind in DEFENSES.values():
         return ["defense", *preset, *keys]
@@ -100,20 +112,20 @@ def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
     return ["name", *keys] if kind in PRIORS.values() else list(keys)
 
 
-def tagged(kind: Any, part: Any) -> Any:
-    """Find the member of a union that ``part`` stands for; None if it stands for none."""
+def union_member(kind: Any, tag: Any) -> Any:
+    """Return the member of a union that a tag names; None if it names none."""
     methods = [member for member in typing.get_args(kind) if member in METHODS.values()]
-    return METHODS.get(part) if methods else TAGGED.get(part)
+    return METHODS.get(tag) if methods else registered_class(tag)
 
 
 def step_into(kind: Any, part: Any) -> Any:
-    """Find the type of a field, or of a mapping's values."""
+    """Return the type of a field, or of a mapping's values."""
     if typing.get_origin(kind) is dict:
         return typing.get_args(kind)[1]
-    found = fields_of(kind).get(part, kind)
-    plain = [getattr(member, "__origin__", member) for member in typing.get_args(found)]
+    hint = fields_of(kind).get(part, kind)
+    plain = [getattr(member, "__origin__", member) for member in typing.get_args(hint)]
     members = [member for member in plain if dataclasses.is_dataclass(member)]
-    return members[0] if members else found  # of ``Data | None``
+    return members[0] if members else hint  # the dataclass of ``Data | None``
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
@@ -127,7 +139,7 @@ def fields_of(kind: Any) -> dict[str, Any]:
 
 
 def line_of(nodes: Any, location: list[Any]) -> int:
-    """Find the line, from 1, of the deepest part of ``location`` that the file has."""
+    """Find the line (from 1) of the deepest part of a location that the file contains."""
     line = nodes.start_mark.line
     for part in location:
         children = nodes.value if isinstance(nodes, yaml.CollectionNode) else []

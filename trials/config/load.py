@@ -1,4 +1,4 @@
-"""Read a protocol or sweep by its file or name; every mistake is one line that says what to do."""
+"""Read protocols and sweeps from YAML files; report each mistake in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,26 @@ SHIPPED_SWEEPS = Path(__file__).parents[1] / "sweeps"
 
 
 def shipped(folder: Path) -> dict[str, Path]:
-    """List the files that ship with the package in a folder, by name."""
+    """List the YAML files of a folder of this package, by name."""
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def find(name: str, what: str, folder: Path) -> Path:
-    """Find a protocol or sweep by its file or, where it ships, by its name.
+    """Find the file of a protocol or sweep.
+
+    Args:
+        name: path of a YAML file, or name of a shipped protocol or sweep.
+        what: "protocol" or "sweep", for the message.
+        folder: of the shipped ones.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: no file and no shipped name matches; the message lists the shipped names.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise ValueError(f"there is no {what} file {name}; the shipped ones are named: "
-                             f"{', '.join(shipped(folder))}")  # fmt: skip
+            raise ValueError(f"there is no {what} file {name}; give another file, or a shipped "
+                             f"{what}: {', '.join(shipped(folder))}")  # fmt: skip
         return path
     if name not in shipped(folder):
         raise ValueError(f"{unknown(what, name, shipped(folder))}; or give a .yaml file")
@@ -38,27 +43,27 @@ def find(name: str, what: str, folder: Path) -> Path:
 
 
 def read_protocol(name: str) -> Protocol:
-    """Read and check a protocol.
+    """Read and validate a protocol.
 
     Args:
-        name: of a shipped protocol, or of a YAML file.
+        name: of a shipped protocol, or path of a YAML file.
 
     Raises:
-        ValueError: it cannot be read or says something that is not allowed. The message is one
-            line: file, line, what was given, what is allowed.
+        ValueError: the file cannot be read or is not a valid protocol. The message is one line:
+            file, line number, what was given, what is allowed.
     """
     content, source, nodes = read_mapping(find(name, "protocol", SHIPPED), "protocol")
     return check_protocol(content, source, nodes)
 
 
 def read_sweep(name: str) -> SweepSettings:
-    """Read and check a sweep.
+    """Read and validate a sweep.
 
     Args:
-        name: of a shipped sweep, or of a YAML file.
+        name: of a shipped sweep, or path of a YAML file.
 
     Raises:
-        ValueError: as of ``read_protocol``.
+        ValueError: the file cannot be read or is not a valid sweep, as for :func:`read_protocol`.
     """
     content, source, nodes = read_mapping(find(name, "sweep", SHIPPED_SWEEPS), "sweep")
     try:
@@ -68,7 +73,14 @@ def read_sweep(name: str) -> SweepSettings:
 
 
 def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
-    """Read the YAML mapping of a protocol or sweep: content, where it comes from, YAML nodes."""
+    """Read the YAML mapping of a protocol or sweep.
+
+    Returns:
+        Content, name of the file, YAML nodes.
+
+    Raises:
+        ValueError: the file cannot be read, is not YAML, is not a mapping or repeats a key.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -76,7 +88,7 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         repeated = repeated_key(nodes)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the {what} {path}: {error}") from error
-    except (ValueError, RecursionError) as error:  # a date that is none, a list in itself
+    except (ValueError, RecursionError) as error:  # an impossible date, a list inside itself
         raise ValueError(f"{path}: not a {what}: {str(error).splitlines()[0]}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -87,22 +99,23 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         example = (
             SHIPPED / "orl-rct.yaml" if what == "protocol" else SHIPPED_SWEEPS / "orl-sweep.yaml"
         )
-        raise ValueError(f"{path}: a {what} is a mapping of keys; see {example}")
+        raise ValueError(f"{path}: a {what} must be a mapping of keys; see {example}")
     if repeated is not None:
-        raise ValueError(f"{path}:{repeated.start_mark.line + 1}: {repeated.value} stands twice")
+        place = f"{path}:{repeated.start_mark.line + 1}"
+        raise ValueError(f"{place}: the key {repeated.value} is given twice; remove one of them")
     return content, str(path), nodes
 
 
 def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> Protocol:
-    """Check what a protocol says.
+    """Validate the content of a protocol.
 
     Args:
-        content: as YAML or JSON holds it.
-        source: where it comes from, for the message.
-        nodes: the YAML nodes, if there are any, for line numbers.
+        content: mapping that was read from YAML or JSON.
+        source: name of the file, for the message.
+        nodes: YAML nodes, for line numbers; None if there are none.
 
     Raises:
-        ValueError: it says something that is not allowed; the message is one line.
+        ValueError: the content is not a valid protocol; the message is one line.
     """
     try:
         return Protocol.model_validate(content)
@@ -111,7 +124,7 @@ def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> P
 
 
 def repeated_key(node: Any) -> Any:
-    """Find a key that stands twice in one mapping, of which YAML would silently keep the last."""
+    """Find a key that is given twice in one mapping; YAML would silently keep the last value."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, _ in node.value:
@@ -121,7 +134,7 @@ def repeated_key(node: Any) -> Any:
     children = node.value if isinstance(node, yaml.CollectionNode) else []
     for child in children:
         for part in child if isinstance(child, tuple) else (child,):
-            found = repeated_key(part)
-            if found is not None:
-                return found
+            repeated = repeated_key(part)
+            if repeated is not None:
+                return repeated
     return None

@@ -1,4 +1,4 @@
-"""Types of protocol entries that name a class of a registry and give its options."""
+"""Types of protocol entries that give a registered name and options of its class."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def write_options(options: Any) -> dict[str, Any]:
 
 
 def with_preset(kind: Any, value: Any) -> Any:
-    """Replace ``preset: NAME`` by the options of that preset; other options of the file win."""
+    """Replace ``preset: NAME`` with the options of that preset; explicit options override them."""
     if not isinstance(value, dict) or "preset" not in value:
         return value
     presets = getattr(kind, "presets", {})
@@ -39,8 +39,8 @@ def with_preset(kind: Any, value: Any) -> Any:
     return {**presets[value["preset"]], **{k: v for k, v in value.items() if k != "preset"}}
 
 
-def named(kinds: Mapping[str, Any], key: str) -> Any:
-    """Return the type of ``{key: NAME, **options}``, where NAME is a name of the registry."""
+def tagged_union(kinds: Mapping[str, Any], key: str) -> Any:
+    """Build the type of ``{key: NAME, **options}``, where NAME is a name of the registry."""
     names = {kind: name for name, kind in kinds.items()}
 
     def tag(value: Any) -> str | None:
@@ -68,7 +68,7 @@ def named(kinds: Mapping[str, Any], key: str) -> Any:
 
 
 def attack_options(kind: Any) -> Any:
-    """Make the type of an attack's key in a protocol; it is null where another attack is given."""
+    """Build the type of an attack's key in an inversion; null where another attack is given."""
     reading = BeforeValidator(lambda value: with_preset(kind, value))
     return Optional[Annotated[kind, reading, PlainSerializer(write_options)]]  # noqa: UP045
 
@@ -76,10 +76,10 @@ def attack_options(kind: Any) -> Any:
 class SearchedPrior(Strict):
     """The prior that an inversion attack searches."""
 
-    prior: named(PRIORS, "name")  # type: ignore[valid-type]
+    prior: tagged_union(PRIORS, "name")  # type: ignore[valid-type]
 
 
-# One optional key for each attack, so that an attack in ATTACKS needs no line here.
+# One optional key for each attack in ATTACKS.
 ATTACK_KEYS: dict[str, Any] = {n: (attack_options(kind), None) for n, kind in ATTACKS.items()}
 AttackKeys = create_model("AttackKeys", __base__=SearchedPrior, **ATTACK_KEYS)
 
@@ -93,14 +93,14 @@ class Inversion(AttackKeys):
         given = [name for name in ATTACKS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"needs one attack beside prior, one of {', '.join(ATTACKS)}; "
+                f"needs exactly one attack beside prior, one of {', '.join(ATTACKS)}; "
                 f"got {' and '.join(given) or 'none'}"
             )
-        for part in self.attack.needs():
-            if part not in self.prior.offers:
+        for feature in self.attack.needs():
+            if feature not in self.prior.offers:
                 raise ValueError(
-                    f"{given[0]} needs a prior with {part}, this one has none; choose one of "
-                    f"{', '.join(priors_offering(part))}"
+                    f"{given[0]} needs a prior with {feature}, this one has none; choose one of "
+                    f"{', '.join(priors_offering(feature))}"
                 )
         return self
 

@@ -1,6 +1,7 @@
 """Optional keys of a protocol: margins, doses, looks, matching, families.
 
-Each adds an analysis to the report. A key that is not declared is not in the protocol's JSON.
+Each key adds an analysis to the report. A key that is not declared is left out of the protocol's
+JSON, so it does not enter the hash.
 """
 
 from typing import Annotated, Any, Literal
@@ -13,15 +14,14 @@ from atat_ray.utils.errors import at, unknown
 
 
 class Strict(BaseModel):
-    """Frozen part of a protocol that refuses unknown keys."""
+    """Base of all settings: frozen, refuses unknown keys, infinities and NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Count = Annotated[
-    int, Field(ge=1, le=100_000)
-]  # the limit keeps a typing error from filling the memory
+# The limit keeps a typing error from filling the memory.
+Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Part(Strict):
@@ -38,18 +38,23 @@ class Part(Strict):
 
 
 class Looks(Part):
-    """Planned interim looks, and the spending of the error over them."""
+    """Planned interim looks, and the function that spends alpha over them."""
 
     blocks: list[Count] = Field(
         min_length=1,
-        description="number of blocks (matched sets with design: pairs) that are finished at each "
-        "look; the last look is at all of them",
+        description="number of finished blocks (matched sets with design: pairs) at each look; "
+        "the last look has all of them",
     )
     spending: Literal["obrien_fleming", "pocock"]
 
 
 class Matching(Part):
-    """An arm, and the arms that give the line of leakage on clean accuracy to compare it with."""
+    """Comparison of an arm with other arms at its clean accuracy.
+
+    Attributes:
+        arm: to compare.
+        line: arms to which the line of leakage on clean accuracy is fitted.
+    """
 
     arm: str
     line: list[str] = Field(min_length=1)
@@ -70,7 +75,7 @@ class Declarations(Strict):
     looks: Looks | None = None
     matching: Matching | None = None
     families: dict[Name, list[str]] | None = Field(
-        default=None, description="groups of arms whose leakage models are fitted separately"
+        default=None, description="groups of arms for each of which a leakage model is fitted"
     )
 
     def without_undeclared(self, content: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +87,7 @@ class Declarations(Strict):
         }
 
     def check_declared(self, arms: list[str], epsilons: list[float]) -> None:
-        """Refuse arms and outcomes that the trial does not have, and declarations without effect.
+        """Refuse unknown arms and outcomes, and declarations without effect.
 
         Args:
             arms: of the protocol.
@@ -96,21 +101,23 @@ class Declarations(Strict):
         self.check_arms(arms)
         if self.doses is not None and len(set(self.doses.values())) < 3:
             given = ", ".join(f"{arm}: {dose:g}" for arm, dose in self.doses.items())
-            raise at(
-                ("doses",), f"doses needs three different doses or more, got {given or 'none'}"
-            )
+            raise at(("doses",), f"doses needs at least 3 different doses, got {given or 'none'}")
         if self.matching is not None and self.matching.arm in self.matching.line:
             raise at(
                 ("matching", "line"),
-                f"matching compares an arm with other arms; {self.matching.arm!r} is in its line",
+                f"matching.line must not contain matching.arm, got {self.matching.arm!r} in both",
             )
+        self.check_families()
+
+    def check_families(self) -> None:
+        """Refuse an arm in two families."""
         family_of: dict[str, str] = {}
         for family, members in (self.families or {}).items():
             for arm in members:
                 if arm in family_of:
                     raise at(
                         ("families", family),
-                        f"an arm is in one of the families, {arm!r} is in {family_of[arm]} and "
+                        f"an arm may be in one family only, {arm!r} is in {family_of[arm]} and "
                         f"{family}",
                     )
                 family_of[arm] = family

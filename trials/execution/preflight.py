@@ -1,4 +1,4 @@
-"""Check before a run what it reads: data, ImageNet weights, files of priors."""
+"""Check the inputs of a run before it starts: data, ImageNet weights, files of priors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,22 +10,22 @@ from trials.config.protocol import Settings
 
 
 def check_data(settings: Settings) -> None:
-    """Read the data of every block, and look for the files that the settings name.
+    """Read the data of every block, and look for the weights and priors that the settings name.
 
     Raises:
-        ValueError: a file cannot be read, a dataset is too small, ImageNet weights or the file of a
-            prior are missing; one line names all of it.
+        ValueError: a file is missing or cannot be read, or a dataset is too small; one line lists
+            all problems.
     """
-    found = missing(settings)
-    if len(found) == 1:
-        raise ValueError(found[0])
-    if found:
-        numbered = " ".join(f"({number}) {what}" for number, what in enumerate(found, 1))
-        raise ValueError(f"{len(found)} things are missing: {numbered}")
+    problems = find_problems(settings)
+    if len(problems) == 1:
+        raise ValueError(problems[0])
+    if problems:
+        numbered = " ".join(f"({number}) {problem}" for number, problem in enumerate(problems, 1))
+        raise ValueError(f"{len(problems)} inputs cannot be used: {numbered}")
 
 
-def missing(settings: Settings) -> list[str]:
-    """List what this machine lacks and what to do about each, a line each."""
+def find_problems(settings: Settings) -> list[str]:
+    """List the inputs that are missing or unusable on this machine, and what to do about each."""
     checks: list[Callable[[], Any]] = []
     for name, block in settings.blocks.items():
         spec = settings.block_spec(name)
@@ -36,10 +36,10 @@ def missing(settings: Settings) -> list[str]:
         checks.append(partial(find_weights, settings.evaluation.architecture))
     for inversion in settings.inversions.values():
         checks.append(inversion.prior.check)
-    found = []
+    problems = []
     for check in checks:
         try:
             check()
         except ValueError as error:
-            found.append(str(error))
-    return list(dict.fromkeys(found))
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

@@ -1,4 +1,4 @@
-"""Signals to the driver: the first asks units to stop, and one that ended Ray ends it too."""
+"""Handle signals to the driver: stop after the current stages, then at once, or with Ray."""
 
 import _thread
 import os
@@ -10,31 +10,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MISSES = 3  # times that Ray's server does not answer until it is taken for dead
+MISSES = 3  # failed connections after which Ray's server counts as dead
 
 
 @contextmanager
 def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into the stop file, the second into KeyboardInterrupt.
+    """Write the stop file on the first SIGINT or SIGTERM, raise KeyboardInterrupt on the second.
 
-    The event that it gives is set by the first. Python runs a handler only once the main thread
-    returns from Ray, so a thread hears of signals as they come.
+    Python runs a signal handler only when the main thread returns from Ray. A thread therefore
+    reads the signals from the wake-up descriptor as they arrive.
+
+    Args:
+        stop: path of the stop file.
+        echo: called with one line for the user.
+
+    Yields:
+        An event that the first signal sets.
     """
     signalled, at_once = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield signalled  # signals are the main thread's
+        yield signalled  # only the main thread may set signal handlers
         return
-    heard, written = socket.socketpair()
+    receiver, sender = socket.socketpair()
 
     def listen() -> None:
-        while heard.recv(1):
+        while receiver.recv(1):
             if stop.exists():
                 at_once.set()
-                _thread.interrupt_main()  # calls the handler, if Ray is still waiting in it
+                _thread.interrupt_main()  # runs the handler if the main thread waits in Ray
                 return
-            stop.write_text("interrupted")  # `atat stop` leaves it empty
+            stop.write_text("interrupted")  # `atat stop` leaves the file empty
             signalled.set()
-            echo("stopping: running units finish their present stage; once more to stop at once")
+            echo("stopping after the current stages; interrupt again to stop at once")
 
     def handle(number: int, frame: Any) -> None:
         if at_once.is_set():
@@ -42,38 +49,43 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threadi
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
-    written.setblocking(False)
-    told = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    sender.setblocking(False)
+    previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield signalled
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(told)
-        written.close()
+        signal.set_wakeup_fd(previous_fd)
+        sender.close()
         listener.join()
-        heard.close()
+        receiver.close()
 
 
 @contextmanager
 def end_with_ray(
     signalled: threading.Event, address: tuple[str, int], echo: Callable[[str], None]
 ) -> Iterator[None]:
-    """End this process soon after a signal that ended Ray too.
+    """End this process soon after a signal that also ended Ray.
 
-    ``scancel`` and systemd signal every process of a job. Ray's own client would wait for its
-    server for a minute, and then end this process with words about something else.
+    ``scancel`` and systemd signal every process of a job. Ray's client would wait for its server
+    for a minute and then end this process with an unrelated message.
+
+    Args:
+        signalled: event that the first signal sets.
+        address: host and port of Ray's server.
+        echo: called with one line for the user.
     """
-    over = threading.Event()
+    done = threading.Event()
 
     def watch() -> None:
         misses = 0
-        while misses < MISSES and not over.wait(0.2):
+        while misses < MISSES and not done.wait(0.2):
             if signalled.is_set():
-                misses = 0 if answers(address) else misses + 1
+                misses = 0 if is_listening(address) else misses + 1
         if misses == MISSES:
-            echo("the signal ended Ray too; what was done is kept, the same command goes on")
+            echo("the signal ended Ray too; finished stages are kept, the same command resumes")
             os._exit(130)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -81,12 +93,12 @@ def end_with_ray(
     try:
         yield
     finally:
-        over.set()
+        done.set()
         watcher.join()
 
 
-def answers(address: tuple[str, int]) -> bool:
-    """Tell whether something listens at an address."""
+def is_listening(address: tuple[str, int]) -> bool:
+    """Tell whether a server listens at an address."""
     try:
         socket.create_connection(address, timeout=5).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many hours the units of a protocol take, from a step of each kind of unit on this device."""
+"""Estimate the hours that the units of a protocol take, from one step of each kind of unit."""
 
 from collections.abc import Iterator
 
@@ -13,40 +13,43 @@ from trials.planning.rehearsal import temporary_folder, unit_kinds
 
 
 def count_images(data: Data, split: int) -> tuple[int, int]:
-    """Count training and test images, from the files or, where they are not there, as published.
+    """Count training and test images in the files or, if these are missing, as published.
 
     Raises:
-        ValueError: they are not there and nobody knows how many there are.
+        ValueError: the files are missing and the dataset has no published count.
     """
     if folder_is_missing(data):
         published = DATASETS[data.name].num_published
         if published is None or data.train_share is None:
             raise ValueError(
-                f"there is no folder {data.root}, so that its images cannot be counted; hours need "
-                "the dataset, or --like"
+                f"the images of {data.name} cannot be counted, because there is no folder "
+                f"{data.root}; correct data.root, or use --like instead of --probe"
             )
         train = round(published * data.train_share)
         return train, published - train
-    found = load_split(data, split)
-    return len(found.train), len(found.test)
+    loaded = load_split(data, split)
+    return len(loaded.train), len(loaded.test)
 
 
 def attack_seconds(robustness: Robustness, rates: Rates) -> float:
-    """Give the seconds that the attacks of robust accuracy take on an image that resists."""
+    """Estimate the seconds that the attacks of robust accuracy take on a robust image.
+
+    An attack on a robust image runs through its whole budget.
+    """
     settings = ATTACK_SETS[robustness.attacks]
     step = rates.gradient * settings.iterations * robustness.eot
     costs = {
         "apgd-ce": step,
         "apgd-dlr": step,
         "apgd-t": step * settings.target_classes,
-        "fab-t": 2 * step * settings.target_classes,  # a step takes the gradient of two logits
+        "fab-t": 2 * step * settings.target_classes,  # one step needs the gradient of two logits
         "square": settings.queries * rates.forward,
     }
     return sum(costs[attack] for attack in settings.attacks) * len(robustness.epsilons)
 
 
 def unit_seconds(spec: UnitSpec, rates: Rates) -> float:
-    """Scale the seconds of an image to a unit; scoring and the reading of files are left out."""
+    """Scale the seconds per image to a unit; exclude scoring and reading files."""
     train, test = count_images(spec.block.data, spec.block.split)
     seconds = spec.training.epochs * train * rates.train
     seconds += test * attack_seconds(spec.robustness, rates)
@@ -55,18 +58,18 @@ def unit_seconds(spec: UnitSpec, rates: Rates) -> float:
 
 
 def describe_probe(settings: Settings) -> Iterator[str]:
-    """Measure each kind of unit; generate lines on progress, hours and what was assumed.
+    """Measure each kind of unit; generate lines on progress, hours and assumptions.
 
     Args:
         settings: of a protocol or sweep.
     """
-    found, lines, total, count = unit_kinds(settings), [], 0.0, 0
+    kinds, lines, total, count = unit_kinds(settings), [], 0.0, 0
     notes: list[str] = []
     with temporary_folder("probe") as folder:
-        for number, kind in enumerate(found, 1):
-            yield f"[{number}/{len(found)}] measuring {kind.name}"
-            small, differing = shrink(kind.spec, folder, narrow=False)
-            notes += [note for note in differing if note not in notes]
+        for number, kind in enumerate(kinds, 1):
+            yield f"[{number}/{len(kinds)}] measuring {kind.name}"
+            small, differences = shrink(kind.spec, folder, narrow=False)
+            notes += [note for note in differences if note not in notes]
             rates = measure_rates(kind.spec, small, folder / "assets")
             hours = unit_seconds(kind.spec, rates) / 3600
             units = round(kind.units)
@@ -74,8 +77,8 @@ def describe_probe(settings: Settings) -> Iterator[str]:
             total, count = total + units * hours, count + units
     device = "GPU" if pick_device().type == "cuda" else "CPU"
     yield (
-        f"hours: {total:.2g} {device} hours for {count} units, each alone on this device "
-        "(seconds an image of one step of each kind, times the images of the protocol)"
+        f"hours: {total:.2g} {device} hours for {count} units, if one unit at a time runs on this "
+        "device (measured seconds per image and step, times images and steps of the protocol)"
     )
     yield from lines
     yield "  not counted: evaluation models and priors, scoring, reading files"

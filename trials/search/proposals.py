@@ -1,8 +1,8 @@
-"""What a sweep tries next: a function of the points so far, so that nothing else has to be kept.
+"""Propose the next point of a sweep, as a function of the earlier points alone.
 
-Optuna is told every point anew at each proposal, and draws from a generator that belongs to the
-number of the point. A sweep that was killed therefore goes on as it would have, with no study to
-restore: the same finished and running points give the same proposal.
+Each proposal builds a new Optuna study from all earlier points and seeds its sampler by the number
+of the point. No study is stored: the same finished and running points give the same proposal, so a
+sweep that was killed resumes as if it had not been.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A point of a sweep as a search sees it.
+    """A point of a sweep: options and, once it has finished, outcomes.
 
     Attributes:
         options: of the defense.
@@ -33,33 +33,35 @@ class Point:
     clean_acc: float = 0.0
 
 
-def combination(grid: Grid, index: int) -> Options:
-    """Give the options of a grid's point, from 0."""
-    every = product(*(space.ends() for space in grid.options.values()))
-    return dict(zip(grid.options, next(islice(every, index, None)), strict=True))
+def grid_point(grid: Grid, index: int) -> Options:
+    """Return the options of a grid's point; ``index`` counts from 0."""
+    combinations = product(*(space.ends() for space in grid.options.values()))
+    return dict(zip(grid.options, next(islice(combinations, index, None)), strict=True))
 
 
 def propose(settings: SweepSettings, points: list[Point]) -> Options:
-    """Propose the options of the next point of a search, none of which was there before.
+    """Propose the options of the next point; they differ from those of all earlier points.
 
     Args:
-        settings: of the sweep; it has fewer points than are to be tried.
-        points: in the order in which they were proposed.
+        settings: of the sweep.
+        points: earlier points in the order in which they were proposed, fewer than
+            ``settings.total()``.
     """
-    study, distributions = told(settings, points)
-    seen = {tuple(point.options.values()) for point in points}
+    study, distributions = build_study(settings, points)
+    tried = {tuple(point.options.values()) for point in points}
     for _ in range(ATTEMPTS):
         trial = study.ask(distributions)
-        if tuple(trial.params.values()) not in seen:
+        if tuple(trial.params.values()) not in tried:
             return dict(trial.params)
-    values = settings.values()  # the search insists on what was tried; the rest is as good as any
-    assert values is not None, "a range of real numbers is not drawn from twice"
-    rest = (one for one in product(*values) if one not in seen)
-    return dict(zip(settings.search.options, next(rest), strict=True))
+    # The sampler repeats earlier points: take the first combination that was not tried.
+    values = settings.values()
+    assert values is not None, "a sampler of real numbers does not repeat a point"
+    untried = (combination for combination in product(*values) if combination not in tried)
+    return dict(zip(settings.search.options, next(untried), strict=True))
 
 
-def told(settings: SweepSettings, points: list[Point]) -> tuple[Any, Any]:
-    """Make an Optuna study that knows every point, and the distributions that it draws from."""
+def build_study(settings: SweepSettings, points: list[Point]) -> tuple[Any, Any]:
+    """Build an Optuna study of all earlier points, and the distributions of the options."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -68,14 +70,14 @@ def told(settings: SweepSettings, points: list[Point]) -> tuple[Any, Any]:
     if isinstance(search, Asha):
         sampler: Any = optuna.samplers.RandomSampler(seed=seed)
     else:
-        assert isinstance(search, Tpe | Pareto), "a grid has its combinations"
+        assert isinstance(search, Tpe | Pareto), "a grid needs no proposals"
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup)
     down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
     study = optuna.create_study(
         sampler=sampler, directions=[down, up] if isinstance(search, Pareto) else [down]
     )
     distributions = {
-        name: distribution(space, whole=settings.whole(name))
+        name: distribution(space, integers=settings.takes_integers(name))
         for name, space in search.options.items()
     }
     state = {
@@ -95,10 +97,10 @@ def told(settings: SweepSettings, points: list[Point]) -> tuple[Any, Any]:
 
 
 def objectives(search: Any, point: Point) -> list[float]:
-    """Say what Optuna is told of a finished point.
+    """Return the objective values of a finished point for Optuna.
 
-    TPE looks at ranks only: points below the clean accuracy that is asked for come after all
-    others, whose leakage is at most 1, in the order of what they lack.
+    TPE uses ranks only. A point whose clean accuracy is too low gets 1 plus the missing accuracy,
+    so that it ranks behind all others, whose leakage is at most 1.
     """
     if isinstance(search, Pareto):
         return [point.leakage, point.clean_acc]
@@ -107,8 +109,13 @@ def objectives(search: Any, point: Point) -> list[float]:
     return [point.leakage]
 
 
-def distribution(space: Space, *, whole: bool) -> Any:
-    """Write a space as Optuna does."""
+def distribution(space: Space, *, integers: bool) -> Any:
+    """Convert a space to a distribution of Optuna.
+
+    Args:
+        space: levels or range of an option.
+        integers: the option takes whole numbers only.
+    """
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
@@ -118,6 +125,6 @@ def distribution(space: Space, *, whole: bool) -> Any:
     if space.levels is not None:
         return CategoricalDistribution(space.levels)
     low, high = space.ends()
-    if whole:
+    if integers:
         return IntDistribution(int(low), int(high), log=space.log)
     return FloatDistribution(low, high, log=space.log)

@@ -1,4 +1,4 @@
-"""A sweep in its folder: its points are units, proposed one at a time."""
+"""A sweep and its folder; its points are units that are proposed one at a time."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -15,19 +15,19 @@ from trials.campaign.layout import FolderLayout
 from trials.campaign.notes import read_note, write_note
 from trials.config.sweep import Asha, Grid, Options, SweepSettings
 from trials.search.asha import Halving
-from trials.search.proposals import Point, combination, propose
+from trials.search.proposals import Point, grid_point, propose
 from trials.tracking.record import SWEEP
 
-OPTIONS_NOTE = "options"  # of each point, written before it starts
-EPOCHS_NOTE = "epochs"  # clean accuracy by epoch, which ASHA compares
+OPTIONS_NOTE = "options"  # note with the options of a point, written before it starts
+EPOCHS_NOTE = "epochs"  # note with the clean accuracy by epoch, which ASHA compares
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep(RunFolder):
-    """A sweep; its table grows by a row whenever a point is proposed.
+    """A sweep; each proposed point appends a row to its table.
 
     Attributes:
-        ended: the points that have ended, by unit id; each is read from its folder once.
+        ended: points that have ended, by unit id, so that each is read from disk once.
     """
 
     kind = SWEEP
@@ -40,7 +40,7 @@ class Sweep(RunFolder):
     def load_table(
         cls, settings: SweepSettings, nonce: str, layout: FolderLayout
     ) -> list[Assignment]:
-        """List the points that were proposed: those with a note of their options."""
+        """List the proposed points: those that have a note of their options."""
         table = []
         for number in range(1, settings.total() + 1):
             row = point_row(settings, number)
@@ -50,11 +50,11 @@ class Sweep(RunFolder):
         return table
 
     def hashes(self) -> dict[str, str]:
-        """Hash the settings."""
+        """Return the hash of the settings, by the name of its tag in the record."""
         return {"protocol_sha256": self.settings.sha256()}
 
     def spec(self, row: Assignment) -> UnitSpec:
-        """Specify a point; all of them have the same seeds."""
+        """Specify a point; all points have the same seeds."""
         defense = self.settings.defense(self.options(row))
         return self.settings.specify(row.unit_id, row.stratum, defense, seed_name=row.stratum)
 
@@ -69,21 +69,21 @@ class Sweep(RunFolder):
         return schema.STOPPED if halted else status
 
     def total(self) -> int:
-        """Count the points that there will be."""
+        """Count the points of the whole sweep."""
         return self.settings.total()
 
     def trainer(self, row: Assignment) -> Trainer:
-        """Report the accuracy after each epoch to ASHA, if it may stop the point."""
+        """Return the training function; with ASHA it reports the accuracy after each epoch."""
         if not isinstance(self.settings.search, Asha):
             return train_here
         return partial(train_here, on_epoch=partial(report_epoch, self.unit_folder(row.unit_id)))
 
     def learns(self) -> bool:
-        """Tell whether a proposal depends on earlier points: not in a grid."""
+        """Tell whether a proposal depends on earlier points; false for a grid."""
         return not isinstance(self.settings.search, Grid)
 
     def scheduler(self) -> Any:
-        """Make the scheduler of ASHA, which knows what every point has reported; else None."""
+        """Build the ASHA scheduler from what every point has reported; None for other methods."""
         search = self.settings.search
         if not isinstance(search, Asha):
             return None
@@ -106,7 +106,7 @@ class Sweep(RunFolder):
         write_note(self.unit_folder(unit_id), schema.STOPPED, {"reason": reason})
 
     def point(self, row: Assignment) -> Point:
-        """Return a point as a search sees it; one that has ended is read once."""
+        """Return a point with its status and outcomes; one that has ended is read once."""
         if row.unit_id in self.ended:
             return self.ended[row.unit_id]
         status, options = self.status(row), self.options(row)
@@ -122,7 +122,7 @@ class Sweep(RunFolder):
     def propose(self) -> Assignment:
         """Propose the next point, write its options and append it to the table."""
         if isinstance(self.settings.search, Grid):
-            options = combination(self.settings.search, len(self.table))
+            options = grid_point(self.settings.search, len(self.table))
         else:
             options = propose(self.settings, [self.point(row) for row in self.table])
         row = point_row(self.settings, len(self.table) + 1)
@@ -132,7 +132,7 @@ class Sweep(RunFolder):
 
 
 def point_row(settings: SweepSettings, number: int) -> Assignment:
-    """Name the point of a number, from 1; its arm is the name of the defense."""
+    """Return the table row of a point; points count from 1, the arm is the defense's name."""
     (block,) = settings.blocks
     width = len(str(settings.total()))
     unit_id = f"point-{number:0{width}}"
@@ -140,7 +140,7 @@ def point_row(settings: SweepSettings, number: int) -> Assignment:
 
 
 def report_epoch(folder: Path, epoch: int, clean_acc: float) -> None:
-    """Report the clean accuracy after an epoch to ASHA and note it; ASHA may end the point."""
+    """Note the clean accuracy after an epoch and report it to ASHA, which may stop the point."""
     from ray import tune
 
     path = folder / f"{EPOCHS_NOTE}.json"

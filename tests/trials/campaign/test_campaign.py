@@ -1,4 +1,4 @@
-"""A campaign's folder: what enrolling writes, what it refuses, what is read back."""
+"""Folder of a campaign: what creating it writes and refuses, and what is read back."""
 
 import json
 import re
@@ -31,14 +31,14 @@ def campaign(tiny_protocol, tmp_path):
     return Campaign.create_or_resume(tiny_protocol(), tmp_path / "tiny", None)
 
 
-def test_enrolling_writes_protocol_and_allocation_and_nothing_else(campaign, tiny_protocol):
+def test_creating_writes_only_protocol_and_allocation(campaign, tiny_protocol):
     assert {path.name for path in files(campaign.folder)} == {"campaign.json", "allocation.csv"}
     drawn = allocation.draw(tiny_protocol(), "7")
     assert campaign.table == drawn
     assert (campaign.folder / "allocation.csv").read_text() == allocation.to_csv(drawn)
 
 
-def test_enrolling_again_is_the_same_campaign(campaign, tiny_protocol):
+def test_creating_again_gives_the_same_campaign(campaign, tiny_protocol):
     before = files(campaign.folder)
     assert Campaign.create_or_resume(tiny_protocol(), campaign.folder, None) == campaign
     assert Campaign.load(campaign.folder) == campaign
@@ -59,8 +59,8 @@ def test_the_nonce_is_the_seed_or_a_secret(campaign, tiny_protocol, tmp_path):
     assert secrets[0].nonce != secrets[1].nonce
 
 
-def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
-    """The campaign file is written first; a table that is not there was not drawn yet."""
+def test_an_interrupted_creation_is_completed(campaign, tiny_protocol):
+    """The campaign file is written first; a missing table is drawn again."""
     before = files(campaign.folder)
     (campaign.folder / "allocation.csv").unlink()
     assert Campaign.create_or_resume(tiny_protocol(), campaign.folder, None) == campaign
@@ -68,7 +68,7 @@ def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"alpha": 0.01}, "alpha from 0.05 to 0.01"),
         ({"seed": 8}, "seed from 7 to 8"),
@@ -78,15 +78,15 @@ def test_enrolling_that_was_cut_short_goes_on(campaign, tiny_protocol):
          "robustness.epsilons from [0.01] to [0.02]"),
     ],
 )  # fmt: skip
-def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, words):
+def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, message):
     before = files(campaign.folder)
-    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         Campaign.create_or_resume(tiny_protocol(**changes), campaign.folder, None)
     assert len(str(caught.value).splitlines()) == 1
     assert files(campaign.folder) == before
 
 
-def test_changed_names_added_and_removed_keys():
+def test_changed_keys_include_added_and_removed_keys():
     old, new = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 2, "e": 4}}
     assert changed_keys(old, new) == ["b.d from 3 to None", "b.e from None to 4"]
     assert changed_keys(old, old) == []
@@ -97,7 +97,7 @@ def test_keys_in_another_order_are_the_same_protocol(campaign, content, tiny_pro
     assert Campaign.create_or_resume(tiny_protocol(arms=arms), campaign.folder, None) == campaign
 
 
-def test_another_record_is_refused(campaign, tiny_protocol):
+def test_another_address_of_the_record_is_refused(campaign, tiny_protocol):
     with pytest.raises(ValueError, match=r"kept at sqlite:.*, got http://elsewhere"):
         Campaign.create_or_resume(tiny_protocol(), campaign.folder, "http://elsewhere")
     assert (
@@ -106,17 +106,17 @@ def test_another_record_is_refused(campaign, tiny_protocol):
     )
 
 
-def test_a_server_that_is_named_once_is_remembered(tiny_protocol, tmp_path):
+def test_the_address_of_a_server_is_stored(tiny_protocol, tmp_path):
     Campaign.create_or_resume(tiny_protocol(), tmp_path / "tiny", "http://server:5000")
     assert Campaign.load(tmp_path / "tiny").tracking_uri == "http://server:5000"
 
 
-def test_a_campaign_that_was_moved_keeps_its_record_with_it(campaign, tmp_path):
+def test_the_record_in_the_folder_moves_with_it(campaign, tmp_path):
     moved = campaign.folder.rename(tmp_path / "moved")
     assert Campaign.load(moved).tracking_uri == f"sqlite:///{moved}/mlflow.db"
 
 
-def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_path):
+def test_a_folder_name_that_no_database_address_can_hold_is_refused(tiny_protocol, tmp_path):
     with pytest.raises(
         ValueError, match=r"what\?: its address would end at the '\?'; choose another"
     ):
@@ -125,19 +125,20 @@ def test_a_folder_whose_name_no_database_can_have_is_refused(tiny_protocol, tmp_
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "message"),
     [
         (",control\n", ",treatment\n", "unit split-0-0[12]: recorded treatment in split-0, drawn"),
         ("split-1-02,", "split-1-03,", "unit split-1-02 is missing"),
     ],
 )
-def test_a_tampered_allocation_is_refused(campaign, tiny_protocol, old, new, words):
+def test_a_tampered_allocation_is_refused(campaign, tiny_protocol, old, new, message):
     edit(campaign.folder / "allocation.csv", old, new)
-    with pytest.raises(ValueError, match=f"allocation.csv is not what the protocol draws: {words}"):
+    refusal = f"allocation.csv is not what the protocol draws: {message}"
+    with pytest.raises(ValueError, match=refusal):
         Campaign.create_or_resume(tiny_protocol(), campaign.folder, None)
 
 
-def test_a_folder_that_holds_other_things_is_refused(tiny_protocol, tmp_path):
+def test_a_folder_with_other_files_is_refused(tiny_protocol, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / ".hidden").touch()
@@ -150,7 +151,7 @@ def test_a_folder_that_holds_other_things_is_refused(tiny_protocol, tmp_path):
     Campaign.create_or_resume(tiny_protocol(), folder, None)
 
 
-def test_loading_nothing_says_how_to_start(tmp_path):
+def test_loading_a_missing_folder_says_how_to_start(tmp_path):
     with pytest.raises(ValueError, match=r"no campaign in .*nowhere .*`atat run PROTOCOL`.*--out"):
         Campaign.load(tmp_path / "nowhere")
 
@@ -168,7 +169,7 @@ def test_loading_nothing_says_how_to_start(tmp_path):
         ("allocation.csv", "unit_id,block,arm\nsplit-0-01\n"),
     ],
 )
-def test_files_that_cannot_be_read_are_one_line(campaign, name, text):
+def test_an_unreadable_file_is_refused_in_one_line(campaign, name, text):
     (campaign.folder / name).write_text(text)
     with pytest.raises(ValueError, match="cannot be read") as caught:
         Campaign.load(campaign.folder)
@@ -179,7 +180,7 @@ def test_files_that_cannot_be_read_are_one_line(campaign, name, text):
 @pytest.mark.parametrize(
     "change", [{"tracking_uri": ...}, {"nonce": 7}, {"nonce": None}], ids=["no uri", "7", "null"]
 )
-def test_a_campaign_file_of_wrong_types_is_one_line(campaign, change):
+def test_a_campaign_file_with_wrong_types_is_refused(campaign, change):
     path = campaign.folder / "campaign.json"
     content = json.loads(path.read_text()) | change
     content = {key: value for key, value in content.items() if value is not ...}
@@ -211,7 +212,7 @@ def test_a_unit_goes_from_pending_to_finished_or_failed(campaign, finish):
     assert campaign.pending() == others
 
 
-def test_failed_units_run_again_when_their_failures_are_forgotten(campaign, finish):
+def test_retried_failures_are_pending_and_stay_noted(campaign, finish):
     first, second, *_ = campaign.table
     finish(campaign, first)
     for name in ("failed", "lost"):
@@ -253,7 +254,7 @@ def test_an_outcome_of_another_specification_does_not_count(campaign, finish, ti
     assert campaign.status(row) == schema.PENDING
 
 
-def test_a_unit_is_specified_by_its_block_and_arm_alone(campaign):
+def test_a_unit_is_specified_only_by_its_block_and_arm(campaign):
     for row in campaign.table:
         spec = campaign.spec(row)
         assert (spec.unit_id, spec.seed_name) == (row.unit_id, row.unit_id)

@@ -1,4 +1,4 @@
-"""A folder is run by one process at a time, whoever listens to it."""
+"""Run folders: one process at a time; a closed output pipe does not end a run."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from trials.campaign.lock import exclusive_lock
 
 
-def test_two_processes_do_not_run_what_is_in_one_folder(tmp_path):
+def test_a_locked_folder_cannot_be_locked_again(tmp_path):
     with (
         exclusive_lock(tmp_path),
         pytest.raises(ValueError, match=rf"is being run by process {os.getpid()} on .*`atat stop`"),
@@ -21,7 +21,7 @@ def test_two_processes_do_not_run_what_is_in_one_folder(tmp_path):
     assert (tmp_path / "running").read_text() == ""
 
 
-def test_a_process_that_was_killed_holds_nothing(tmp_path):
+def test_a_killed_process_releases_its_lock(tmp_path):
     code = (
         "import os, sys; from pathlib import Path\n"
         "from trials.campaign.lock import exclusive_lock\n"
@@ -34,7 +34,7 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path):
         pass
 
 
-def test_lines_that_nobody_reads_end_nothing():
+def test_a_closed_output_pipe_does_not_end_the_process():
     code = (
         "import sys, time; from trials.execution.display import Lines\n"
         "for number in range(3): Lines().say('x' * 70_000)\n"

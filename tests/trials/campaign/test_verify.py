@@ -1,4 +1,4 @@
-"""Each kind of tampering is found and named in words; an untouched campaign agrees."""
+"""``atat verify``: each kind of tampering is reported; an untouched campaign agrees."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from trials.tracking.record import MlflowRecord
 
 
 def record_all(campaign):
-    """Write every unit that has ended to the record, as a run would."""
+    """Write every unit that has ended to the record, as a run does."""
     recorder = Recorder(campaign, print)
     recorder.open_or_postpone()
     recorder.catch_up()
@@ -43,7 +43,7 @@ def original(tmp_path_factory, empty_database, finish):
 
 @pytest.fixture
 def folder(original, tmp_path, monkeypatch):
-    """A copy of the campaign; MLflow remembers in a process where a run's artifacts were."""
+    """Copy the campaign, and clear MLflow's cache of the places of artifacts."""
     from mlflow.tracking._tracking_service import utils
 
     monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
@@ -51,7 +51,7 @@ def folder(original, tmp_path, monkeypatch):
 
 
 def problems(folder):
-    """Everything that differs, by what was compared."""
+    """Return the problems of all checks that found any, by the statement that was checked."""
     return {check.what: check.problems for check in verify(Campaign.load(folder)) if check.problems}
 
 
@@ -62,12 +62,11 @@ def edit(path, change):
 
 
 def runs_of(folder):
-    """MLflow's client on a campaign's record, and the id of each unit's run."""
+    """Return MLflow's client for a campaign's record, and the run id of each unit."""
     from mlflow import MlflowClient
 
-    assert MlflowRecord(
-        Campaign.load(folder).tracking_uri, "orl-rct"
-    ).attach()  # it was copied with its folder
+    # Attaching corrects the artifact paths of the copied record.
+    assert MlflowRecord(Campaign.load(folder).tracking_uri, "orl-rct").attach()
     client = MlflowClient(Campaign.load(folder).tracking_uri)
     experiment = client.get_experiment_by_name("orl-rct").experiment_id
     runs = client.search_runs([experiment])
@@ -81,7 +80,7 @@ def test_an_untouched_campaign_agrees(folder):
     assert any("6 recorded units" in what for what in compared)
 
 
-def test_a_unit_that_took_other_seconds_when_it_was_made_again_agrees(folder):
+def test_another_duration_agrees(folder):
     unit = Campaign.load(folder).table[0].unit_id
     path = folder / "units" / unit / "outcome.json"
     edit(path, lambda outcome: outcome["seconds"].update(train=1234.5))
@@ -94,15 +93,15 @@ def test_a_unit_that_was_moved_to_another_arm_is_named(folder):
     other = "treatment" if first.arm == "control" else "control"
     path.write_text(path.read_text().replace(f",{first.arm}\n", f",{other}\n", 1))
     found = problems(folder)
-    (words,) = next(value for what, value in found.items() if what.startswith("allocation.csv"))
-    assert words == (
+    (line,) = next(value for what, value in found.items() if what.startswith("allocation.csv"))
+    assert line == (
         f"unit split-10-01: recorded {other} in split-10, drawn {first.arm} in split-10"
     )
-    (words,) = next(value for what, value in found.items() if "hashes" in what)
-    assert words.startswith("allocation_sha256 is ")
+    (line,) = next(value for what, value in found.items() if "hashes" in what)
+    assert line.startswith("allocation_sha256 is ")
 
 
-def test_a_unit_that_was_left_out_is_named(folder):
+def test_a_unit_that_was_removed_from_the_allocation_is_named(folder):
     path = folder / "allocation.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     found = problems(folder)
@@ -112,44 +111,41 @@ def test_a_unit_that_was_left_out_is_named(folder):
 def test_another_protocol_is_found(folder):
     edit(folder / "campaign.json", lambda content: content["settings"].update(alpha=0.2))
     found = next(value for what, value in problems(folder).items() if "hashes" in what)
-    assert any(words.startswith("protocol_sha256 is ") for words in found)
+    assert any(line.startswith("protocol_sha256 is ") for line in found)
 
 
 def test_another_nonce_is_found(folder):
     edit(folder / "campaign.json", lambda content: content.update(nonce="0"))
     found = problems(folder)
     hashes = next(value for what, value in found.items() if "hashes" in what)
-    assert any(words.startswith("nonce_sha256 is ") for words in hashes)
+    assert any(line.startswith("nonce_sha256 is ") for line in hashes)
     assert any(what.startswith("allocation.csv") for what in found)
 
 
 def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_database, finish):
-    """Somebody drew until the table pleased, and registered that: the protocol promises the seed.
-
-    Everything agrees with everything, but not with ``nonce: seed``.
-    """
+    """A nonce that was chosen for its allocation contradicts ``nonce: seed`` and nothing else."""
     campaign = Campaign.create_or_resume(tiny_protocol(nonce="seed"), tmp_path / "tiny", None)
     edit(campaign.folder / "campaign.json", lambda content: content.update(nonce="12345"))
     (campaign.folder / "allocation.csv").unlink()
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
     record_all(Campaign.load(campaign.folder))
-    found = [words for value in problems(campaign.folder).values() for words in value]
-    assert any("nonce" in words and "seed" in words for words in found)
+    found = [line for value in problems(campaign.folder).values() for line in value]
+    assert any("nonce" in line and "seed" in line for line in found)
 
 
 @pytest.mark.parametrize("name", ["arm", "block"])
-def test_an_arm_or_a_block_that_was_changed_in_the_record_is_named(folder, name):
+def test_a_changed_arm_or_block_in_the_record_is_named(folder, name):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], name, "elsewhere")
     drawn = {"arm": row.arm, "block": row.stratum}[name]
     assert list(problems(folder).values()) == [
-        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn was {drawn}"]
+        [f"unit {row.unit_id}: {name} is recorded as elsewhere, drawn as {drawn}"]
     ]
 
 
 def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
-    """It would leave the comparison."""
+    """The analysis would leave it out of the comparison."""
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], "status", schema.FAILED)
@@ -159,7 +155,7 @@ def test_a_finished_unit_that_is_recorded_as_failed_is_named(folder):
 
 
 def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
-    """It would enter the comparison, with the outcomes that it is recorded with."""
+    """The analysis would compare outcomes that the unit does not have."""
     row = Campaign.load(folder).table[2]
     (Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json").unlink()
     write_note(
@@ -171,7 +167,7 @@ def test_a_failed_unit_that_is_recorded_as_finished_is_named(folder):
 
 
 def test_a_recorded_unit_that_has_not_ended_is_named(folder):
-    """Its run was invented."""
+    """Its recorded run cannot come from the unit."""
     row = Campaign.load(folder).table[2]
     shutil.rmtree(Campaign.load(folder).unit_folder(row.unit_id))
     assert list(problems(folder).values()) == [
@@ -180,7 +176,7 @@ def test_a_recorded_unit_that_has_not_ended_is_named(folder):
 
 
 def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
-    """Its failure stays recorded until it ends; one that never failed is named."""
+    """Its failure stays recorded until it ends; a pending unit that never failed is named."""
     client, runs = runs_of(folder)
     campaign, row = Campaign.load(folder), Campaign.load(folder).table[2]
     client.set_tag(runs[row.unit_id], "status", schema.FAILED)
@@ -195,12 +191,12 @@ def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
     assert problems(folder) == {}
 
 
-def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
+def test_an_ended_unit_that_is_not_recorded_yet_is_named(folder):
     client, runs = runs_of(folder)
     finished, failed = Campaign.load(folder).table[1:3]
     (Campaign.load(folder).unit_folder(failed.unit_id) / "outcome.json").unlink()
     write_note(Campaign.load(folder).unit_folder(failed.unit_id), schema.FAILED, {"reason": "no"})
-    client.update_run(runs[finished.unit_id], status="RUNNING")  # killed while it was written
+    client.update_run(runs[finished.unit_id], status="RUNNING")  # killed during writing
     client.delete_run(runs[failed.unit_id])
     assert list(problems(folder).values()) == [
         [
@@ -210,18 +206,18 @@ def test_a_unit_that_the_record_is_owed_is_named_as_not_recorded_yet(folder):
     ]
 
 
-def test_a_unit_with_two_runs_is_named_with_them(folder):
+def test_a_unit_with_two_runs_is_named_with_both_run_ids(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     first = client.get_run(runs[row.unit_id])
     second = client.create_run(first.info.experiment_id, tags=first.data.tags).info.run_id
-    ((words,),) = problems(folder).values()
-    assert words.startswith(f"unit {row.unit_id} has 2 runs in the record: ")
-    assert first.info.run_id in words
-    assert second in words
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"unit {row.unit_id} has 2 runs in the record: ")
+    assert first.info.run_id in line
+    assert second in line
 
 
-def test_an_outcome_that_no_unit_has_is_named(folder):
+def test_a_recorded_outcome_that_the_folder_lacks_is_named(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     client.log_metric(runs[row.unit_id], "robust_acc/0.5", 0.75)
@@ -230,7 +226,7 @@ def test_an_outcome_that_no_unit_has_is_named(folder):
     ]
 
 
-def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder):
+def test_nan_and_infinity_agree_with_what_mlflow_stores_for_them(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
@@ -245,7 +241,7 @@ def test_values_that_are_no_numbers_agree_with_what_mlflow_keeps_of_them(folder)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, there):
+def test_a_changed_or_missing_class_table_in_the_record_is_named(folder, there):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     place = Path(client.get_run(runs[row.unit_id]).info.artifact_uri.removeprefix("file://"))
@@ -254,14 +250,14 @@ def test_a_table_of_classes_that_was_changed_in_the_record_is_named(folder, ther
     if there:
         changed = given[3].rpartition(",")[0] + ",2"
         path.write_text("\n".join([*given[:3], changed, *given[4:]]) + "\n")
-        words = f"line 4 of classes.csv is recorded as {changed}; its folder has {given[3]}"
+        difference = f"line 4 of classes.csv is recorded as {changed}; its folder has {given[3]}"
     else:
         path.unlink()
-        words = f"line 1 of classes.csv is recorded as nothing; its folder has {given[0]}"
-    assert list(problems(folder).values()) == [[f"unit {row.unit_id}: {words}"]]
+        difference = f"line 1 of classes.csv is recorded as nothing; its folder has {given[0]}"
+    assert list(problems(folder).values()) == [[f"unit {row.unit_id}: {difference}"]]
 
 
-def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
+def test_a_changed_outcome_in_the_record_is_named(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
     given = client.get_run(runs[row.unit_id]).data.metrics["clean_acc"]
@@ -271,49 +267,49 @@ def test_an_outcome_that_was_changed_in_the_record_is_named(folder):
     ]
 
 
-def test_an_outcome_that_was_changed_in_the_folder_is_named(folder):
+def test_a_changed_outcome_in_the_folder_is_named(folder):
     row = Campaign.load(folder).table[1]
     path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
     edit(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
-    ((words,),) = problems(folder).values()
-    assert words.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
-    assert words.endswith("its folder has 0.123")
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
+    assert line.endswith("its folder has 0.123")
 
 
 @pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
-def test_a_commitment_that_was_changed_in_the_folder_is_named(folder, name):
+def test_a_changed_commitment_in_the_folder_is_named(folder, name):
     edit(folder / "committed.json", lambda content: content.update({name: "0" * 64}))
-    ((words,),) = problems(folder).values()
-    assert words.startswith(f"{name} is ")
-    assert words.endswith(f"committed was {'0' * 64}")
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"{name} is ")
+    assert line.endswith(f"committed was {'0' * 64}")
     with pytest.raises(ValueError, match=f"not what was committed: {name}"):
         Campaign.load(folder).check()
 
 
-def test_a_commitment_that_cannot_be_read_is_said(folder):
+def test_an_unreadable_commitment_is_reported(folder):
     (folder / "committed.json").write_text("[1")
-    ((words,),) = problems(folder).values()
-    assert words.startswith("committed.json cannot be read")
+    ((line,),) = problems(folder).values()
+    assert line.startswith("committed.json cannot be read")
 
 
-def test_a_unit_that_was_never_drawn_is_named(folder):
+def test_a_recorded_unit_that_was_not_drawn_is_named(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[2]
-    client.set_tag(runs[row.unit_id], "unit_id", "stranger")
-    found = [words for value in problems(folder).values() for words in value]
-    assert "unit stranger is recorded, and was never drawn" in found
+    client.set_tag(runs[row.unit_id], "unit_id", "undrawn")
+    found = [line for value in problems(folder).values() for line in value]
+    assert "unit undrawn is recorded but was not drawn" in found
 
 
 @pytest.mark.parametrize("name", ["protocol_sha256", "nonce_sha256", "allocation_sha256"])
-def test_a_hash_that_was_changed_in_the_record_is_named(folder, name):
+def test_a_changed_hash_in_the_record_is_named(folder, name):
     client, runs = runs_of(folder)
     client.set_tag(runs[""], name, "0" * 64)
-    ((words,),) = problems(folder).values()
-    assert words.startswith(f"{name} is ")
-    assert words.endswith(f"the record was committed to {'0' * 64}")
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"{name} is ")
+    assert line.endswith(f"but the record was committed to {'0' * 64}")
 
 
-def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
+def test_a_changed_allocation_in_the_record_is_named(folder):
     client, runs = runs_of(folder)
     first, *others = Campaign.load(folder).table
     moved = allocation.Assignment(unit_id=first.unit_id, stratum=first.stratum, arm="elsewhere")
@@ -323,14 +319,14 @@ def test_an_allocation_that_was_changed_in_the_record_is_named(folder):
     ]
 
 
-def test_an_outcome_that_was_trained_as_another_arm_is_named(folder, finish):
+def test_an_outcome_of_another_arm_is_named(folder, finish):
     campaign = Campaign.load(folder)
     row = campaign.table[3]
     other = next(arm for arm in campaign.settings.arms if arm != row.arm)
     finish(campaign, allocation.Assignment(unit_id=row.unit_id, stratum=row.stratum, arm=other))
-    ((words,),) = problems(folder).values()
-    assert words == (
-        f"unit {row.unit_id} has an outcome, but not of arm {row.arm} under this protocol"
+    ((line,),) = problems(folder).values()
+    assert line == (
+        f"unit {row.unit_id} has an outcome that is not of arm {row.arm} under this protocol"
     )
 
 
@@ -338,26 +334,26 @@ def test_a_unit_that_was_removed_from_the_record_is_named(folder):
     client, runs = runs_of(folder)
     row = Campaign.load(folder).table[1]
     client.delete_run(runs[row.unit_id])
-    found = [words for value in problems(folder).values() for words in value]
-    assert any(row.unit_id in words for words in found)
+    found = [line for value in problems(folder).values() for line in value]
+    assert any(row.unit_id in line for line in found)
 
 
-def test_a_record_that_is_missing_is_said(folder):
+def test_a_missing_record_is_reported(folder):
     (folder / "mlflow.db").unlink()
     found = problems(folder)
     assert found == {"the record": [f"there is none at {Campaign.load(folder).tracking_uri}"]}
 
 
-@pytest.mark.parametrize("words", [["verify"], ["verify", "--json"]])
-def test_the_command_exits_0_if_all_agrees_and_1_with_the_unit_if_not(folder, capsys, words):
-    assert main([*words, "orl-rct", "--out", str(folder)]) == 0
+@pytest.mark.parametrize("command", [["verify"], ["verify", "--json"]])
+def test_the_exit_code_is_0_if_all_agrees_and_1_otherwise(folder, capsys, command):
+    assert main([*command, "orl-rct", "--out", str(folder)]) == 0
     assert "DIFFERS" not in capsys.readouterr().out
     path = folder / "allocation.csv"
     path.write_text(path.read_text().replace("split-10-02", "split-10-09"))
-    assert main([*words, "orl-rct", "--out", str(folder)]) == 1
+    assert main([*command, "orl-rct", "--out", str(folder)]) == 1
     said = capsys.readouterr().out
     assert "unit split-10-02 is missing" in said
-    if "--json" in words:
+    if "--json" in command:
         assert json.loads(said)["agrees"] is False
     else:
         assert "DIFFERS allocation.csv is what protocol and nonce draw" in said

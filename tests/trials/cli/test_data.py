@@ -1,4 +1,4 @@
-"""``atat data check`` on trees of each real layout: whole ones pass, each damage is named."""
+"""``atat data check`` on each real layout: complete datasets pass, each damage is named."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from trials.cli import parser as cli
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """One whole tree of each layout, to be copied."""
-    made = {}
+    """Return a function that builds a complete dataset of a layout once."""
+    built = {}
 
     def tree(name):
-        if name not in made:
-            made[name] = trees.TREES[name](tmp_path_factory.mktemp(name) / "data")
-        return made[name]
+        if name not in built:
+            built[name] = trees.TREES[name](tmp_path_factory.mktemp(name) / "data")
+        return built[name]
 
     return tree
 
@@ -29,8 +29,9 @@ def copied(whole, tmp_path):
     return lambda name: shutil.copytree(whole(name), tmp_path / "copy")
 
 
-def check(capsys, name, root, *words):
-    code = cli.main(["data", "check", name, "--root", str(root), *words])
+def check(capsys, name, root, *options):
+    """Run ``atat data check``; return exit code and output."""
+    code = cli.main(["data", "check", name, "--root", str(root), *options])
     return code, capsys.readouterr()
 
 
@@ -43,7 +44,7 @@ def check(capsys, name, root, *words):
         ("stanford_dogs", 120, 240),
     ],
 )
-def test_a_tree_of_the_real_layout_passes(whole, capsys, name, classes, images):
+def test_a_dataset_of_the_real_layout_passes(whole, capsys, name, classes, images):
     code, said = check(capsys, name, whole(name))
     assert code == 0, said.out
     assert "can be used" in said.out
@@ -172,7 +173,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_each_damage_has_its_own_message_and_what_to_do(copied, capsys, damage):
+def test_each_damage_has_its_own_message_and_advice(copied, capsys, damage):
     name, harm, message = DAMAGE[damage]
     root = copied(name)
     harm(root)
@@ -180,21 +181,21 @@ def test_each_damage_has_its_own_message_and_what_to_do(copied, capsys, damage):
     found = json.loads(said.out)
     assert code == 1
     assert not found["usable"]
-    assert any(re.search(message, one["what"]) for one in found["problems"]), found
-    assert all(one["advice"] for one in found["problems"])
+    assert any(re.search(message, problem["what"]) for problem in found["problems"]), found
+    assert all(problem["advice"] for problem in found["problems"])
     code, said = check(capsys, name, root)
     assert code == 1
     assert "cannot be used" in said.out
     assert "what to do" in said.out
 
 
-def test_damages_are_told_apart():
+def test_messages_of_damages_are_different():
     assert len({message for _, _, message in DAMAGE.values()}) >= 17
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("place", ["", "ann"])
-def test_a_folder_that_may_not_be_read_is_named(copied, capsys, place):
+def test_an_unreadable_folder_is_named(copied, capsys, place):
     root = copied("image_folder")
     (root / place).chmod(0)
     try:
@@ -205,7 +206,7 @@ def test_a_folder_that_may_not_be_read_is_named(copied, capsys, place):
     assert "chmod" in said.out
 
 
-def test_a_name_that_is_no_dataset_is_exit_code_2(tmp_path, capsys):
+def test_an_unknown_dataset_is_exit_code_2(tmp_path, capsys):
     code, said = check(capsys, "facescrap", tmp_path)
     assert code == 2
     assert "did you mean 'facescrub'" in said.err
@@ -214,7 +215,7 @@ def test_a_name_that_is_no_dataset_is_exit_code_2(tmp_path, capsys):
     assert ended.value.code == 2
 
 
-def test_files_that_are_no_images_are_noted_and_stop_nothing(copied, capsys):
+def test_files_that_are_not_images_are_noted_and_the_dataset_passes(copied, capsys):
     root = copied("image_folder")
     (root / "ann" / "Thumbs.db").write_text("x")
     (root / "ann" / ".DS_Store").write_text("x")

@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line for each mistake, and nothing slow before it is needed."""
+"""The command line: exit codes, one line for each mistake, no slow import before it is needed."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def atat(capsys):
 
 @pytest.fixture
 def mistaken(atat):
-    """Return a function that runs a command that must refuse; it returns its one line."""
+    """Return a function that runs a command that must fail; it returns the line on stderr."""
 
     def call(*words):
         code, out, err = atat(*words)
@@ -66,13 +66,13 @@ def tiny(content, write_protocol):
 
 @pytest.fixture
 def campaign(tiny_protocol, tmp_path):
-    """A campaign in its default folder, of which no unit has run."""
+    """Create a campaign in its default folder; no unit has run."""
     return Campaign.create_or_resume(tiny_protocol(), tmp_path / "runs" / "tiny", None)
 
 
 @pytest.fixture
 def dead():
-    """An address where nobody listens."""
+    """Return an address without a server."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -91,14 +91,14 @@ def not_run(monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command, capsys):
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: atat {command}")
 
 
-def test_the_commands_are_those_that_are_tested_here(capsys):
+def test_the_tests_cover_all_commands(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
@@ -134,9 +134,7 @@ def test_plan_prints_units_and_the_smallest_p_and_writes_nothing(atat, tmp_path)
     ],
     ids=["small", "blocked", "unequal", "pairs"],
 )
-def test_the_p_that_plan_prints_is_the_one_that_analysis_can_reach(
-    atat, content, write_protocol, changes
-):
+def test_the_smallest_p_of_plan_equals_that_of_the_analysis(atat, content, write_protocol, changes):
     path = write_protocol(content | changes)
     _, out, _ = atat("plan", path)
     (printed, allocations) = re.search(r"exact p: (\S+) \(([\d,]+) alloc", out).groups()
@@ -152,7 +150,7 @@ def test_the_p_that_plan_prints_is_the_one_that_analysis_can_reach(
     assert ("warning" in out) == (found.smallest_p > 0.05)
 
 
-def test_an_unknown_protocol_is_one_line_with_the_nearest(mistaken):
+def test_an_unknown_protocol_is_one_line_with_the_nearest_name(mistaken):
     assert "did you mean 'orl-rct'" in mistaken("plan", "orl-rtc")
     assert "no protocol file missing.yaml" in mistaken("run", "missing.yaml")
 
@@ -165,7 +163,7 @@ def test_a_bad_protocol_is_one_line_with_file_and_line(mistaken, content, write_
 
 
 @pytest.mark.parametrize("command", ["resume", "stop", "status", "verify", "report"])
-def test_a_campaign_that_is_not_there_is_one_line_with_what_to_do(mistaken, command, tmp_path):
+def test_a_missing_campaign_is_one_line_with_advice(mistaken, command, tmp_path):
     said = mistaken(command, "orl-rct")
     assert "no campaign in runs/orl-rct" in said
     assert "atat run" in said
@@ -174,13 +172,13 @@ def test_a_campaign_that_is_not_there_is_one_line_with_what_to_do(mistaken, comm
 
 
 @pytest.mark.parametrize("units", ["0", "-1"])
-def test_no_unit_at_a_time_is_one_line(mistaken, tiny, campaign, not_run, units):
+def test_less_than_one_unit_at_a_time_is_refused(mistaken, tiny, campaign, not_run, units):
     assert "--at-a-time must be 1 or more" in mistaken("run", tiny, "--at-a-time", units)
     assert "--at-a-time must be 1 or more" in mistaken("resume", "tiny", "--at-a-time", units)
 
 
 @pytest.mark.parametrize("by_environment", [False, True])
-def test_a_dead_server_is_one_line_and_nothing_is_written(
+def test_a_server_that_does_not_answer_is_one_line_and_nothing_is_written(
     mistaken, tiny, dead, tmp_path, monkeypatch, by_environment
 ):
     if by_environment:
@@ -190,12 +188,12 @@ def test_a_dead_server_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_unknown_kind_of_record_is_one_line(mistaken, tiny):
+def test_an_unknown_scheme_of_the_record_is_one_line(mistaken, tiny):
     assert "'ftp://x' is of no known kind" in mistaken("run", tiny, "--tracking-uri", "ftp://x")
 
 
 @pytest.mark.parametrize("make", [False, True], ids=["missing", "another file"])
-def test_data_that_cannot_be_read_are_one_line(mistaken, content, write_protocol, tmp_path, make):
+def test_unreadable_data_is_one_line(mistaken, content, write_protocol, tmp_path, make):
     root = tmp_path / "faces"
     if make:
         (root / "s1").mkdir(parents=True)
@@ -206,7 +204,7 @@ def test_data_that_cannot_be_read_are_one_line(mistaken, content, write_protocol
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(mistaken, tiny, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(mistaken, tiny, tmp_path, monkeypatch):
     def full(*words):
         raise OSError(28, "No space left on device")
 
@@ -233,7 +231,7 @@ def test_an_interrupt_is_exit_code_130_and_one_line(atat, monkeypatch):
     assert err.count("\n") == 1
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_closed_output_pipe_is_no_error():
     process = subprocess.Popen(
         [sys.executable, "-m", "trials.cli", "train", "--help"],
         stdout=subprocess.PIPE,
@@ -265,7 +263,7 @@ def test_a_tampered_allocation_is_not_run(mistaken, tiny, campaign, not_run, com
     [(",control\n", ",placebo\n"), (",split-0,", ",split-9,")],
     ids=["arm", "block"],
 )
-def test_an_allocation_of_unknown_names_is_one_line_and_verify_still_names_the_unit(
+def test_an_allocation_with_unknown_names_is_one_line_and_verify_names_the_unit(
     mistaken, atat, campaign, not_run, old, new
 ):
     path = campaign.folder / "allocation.csv"
@@ -291,13 +289,13 @@ def test_status_counts_units_by_arm_and_gives_reasons(atat, campaign, finish):
 
 def test_status_shows_no_outcome(atat, campaign, finish):
     outcome = finish(campaign, campaign.table[0])
-    said = "".join(text for words in ([], ["--json"]) for text in atat("status", "tiny", *words)[1])
+    said = "".join(atat("status", "tiny", *options)[1] for options in ([], ["--json"]))
     for value in [outcome["clean_acc"], *outcome["inversions"].values()]:
         assert str(value)[:5] not in said
     assert "acc" not in said
 
 
-def test_status_in_json_says_the_same(atat, campaign, finish):
+def test_status_in_json_has_the_same_content(atat, campaign, finish):
     finish(campaign, campaign.table[0])
     _, out, _ = atat("status", "tiny", "--json")
     said = json.loads(out)
@@ -306,7 +304,7 @@ def test_status_in_json_says_the_same(atat, campaign, finish):
     assert said["arms"][campaign.table[0].arm] == {"finished": 1, "failed": 0, "pending": 1}
 
 
-def test_stop_leaves_its_file_and_says_how_to_go_on(atat, campaign):
+def test_stop_writes_its_file_and_prints_how_to_resume(atat, campaign):
     code, out, _ = atat("stop", "tiny")
     assert code == 0
     assert "atat resume tiny" in out
@@ -319,7 +317,7 @@ def test_report_without_a_record_is_one_line(mistaken, campaign):
 
 
 @pytest.mark.parametrize("command", ["verify", "report"])
-def test_a_record_that_is_no_database_is_one_line(mistaken, campaign, command):
+def test_a_record_that_is_not_a_database_is_one_line(mistaken, campaign, command):
     (campaign.folder / "mlflow.db").write_bytes(100 * b"no database")
     assert "mlflow.db" in mistaken(command, "tiny")
 
@@ -341,14 +339,14 @@ def test_a_model_is_trained_inverted_and_measured(atat, mistaken, tiny, tmp_path
     assert (code, err) == (0, "")
     assert "anti_adversarial weight=2.0 epsilon=0.01" in out
     assert out.endswith("next: atat invert m\n")
-    assert atat(*words)[0] == 0  # it is there already
+    assert atat(*words)[0] == 0  # the model exists already
     assert "another folder" in mistaken(*words[:-1], "4")
 
     code, out, err = atat("invert", "m")
     assert (code, err) == (0, "")
     assert out.endswith("next: atat evaluate m\n")
     with Image.open("m/standard.png") as picture:
-        assert picture.size == (6 * 32, 32)  # the best of each of 6 classes, 32 pixels wide
+        assert picture.size == (6 * 32, 32)  # best reconstruction of 6 classes, 32 pixels wide
 
     code, out, err = atat("evaluate", "m")
     assert (code, err) == (0, "")
@@ -378,7 +376,7 @@ def test_a_model_is_trained_inverted_and_measured(atat, mistaken, tiny, tmp_path
         (["m", "--protocol", "nothing"], "unknown protocol 'nothing'"),
     ],
 )
-def test_what_train_cannot_do_is_one_line_and_nothing_is_written(
+def test_invalid_arguments_of_train_are_one_line_and_nothing_is_written(
     mistaken, tiny, tmp_path, words, said
 ):
     settings = [] if "--protocol" in words else ["--protocol", tiny]
@@ -386,12 +384,12 @@ def test_what_train_cannot_do_is_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [tiny]
 
 
-def test_train_takes_the_settings_of_a_protocol_with_unequal_arms(atat, content, write_protocol):
+def test_train_accepts_a_protocol_with_unequal_arms(atat, content, write_protocol):
     path = write_protocol(content | {"units_per_arm": {"control": 1, "treatment": 3}})
     assert atat("train", "m", "--protocol", path)[0] == 0
 
 
-def test_a_folder_of_other_things_gets_no_model(mistaken, tiny, tmp_path):
+def test_train_refuses_a_folder_with_other_files(mistaken, tiny, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "me.png").touch()
     assert "m is not empty and holds no model" in mistaken("train", "m", "--protocol", tiny)
@@ -406,20 +404,20 @@ def test_a_folder_without_a_model_is_one_line(mistaken, command, tmp_path):
 
 
 @pytest.fixture
-def well(monkeypatch):
-    """Let the checks pass that depend on this machine or take long."""
+def healthy(monkeypatch):
+    """Make the checks pass that depend on this machine or are slow."""
     monkeypatch.setattr(doctor, "check_ray", lambda: "2.0 on this machine")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
 
 
-def test_doctor_finds_a_well_machine_well(atat, well):
+def test_doctor_passes_on_a_healthy_machine(atat, healthy):
     code, out, err = atat("doctor")
     assert (code, err) == (0, "")
     assert [line[:4] for line in out.splitlines()] == 7 * ["ok  "]
     assert "400 images of 40 people" in out
 
 
-def test_doctor_names_each_thing_that_is_wrong(atat, well, monkeypatch, dead):
+def test_doctor_names_each_failed_check(atat, healthy, monkeypatch, dead):
     def refuse():
         raise ValueError("Ray does not start:\nno port")
 
@@ -433,14 +431,14 @@ def test_doctor_names_each_thing_that_is_wrong(atat, well, monkeypatch, dead):
     assert len(out.splitlines()) == 7
 
 
-def test_importing_the_command_line_loads_nothing_slow():
+def test_importing_the_command_line_loads_no_slow_package():
     code = "import sys, trials.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "argparse" in done.stdout.split()
     assert not set(done.stdout.split()) & HEAVY
 
 
-def test_a_campaign_is_found_by_its_name_or_its_file(atat, campaign, tiny):
+def test_a_campaign_is_found_by_the_name_or_the_file_of_its_protocol(atat, campaign, tiny):
     said = atat("status", "tiny")[1]
     assert said.startswith(f"tiny in {campaign.folder}\n")
     assert atat("status", tiny)[1] == said

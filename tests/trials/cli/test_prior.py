@@ -1,4 +1,4 @@
-"""``atat prior convert``: what it says and makes, and what it refuses in one line."""
+"""``atat prior convert``: output, written file, and refusals in one line."""
 
 import os
 
@@ -28,7 +28,7 @@ def pickled(tmp_path):
     return path
 
 
-def test_convert_writes_the_generator_and_says_what_it_is(convert, pickled, tmp_path):
+def test_convert_writes_the_generator_and_prints_its_shape(convert, pickled, tmp_path):
     made = tmp_path / "made.safetensors"
     code, out, err = convert(pickled, made)
     assert (code, err) == (0, "")
@@ -61,7 +61,7 @@ class Evil:
         return os.system, (self.command,)
 
 
-def test_a_hostile_file_is_one_line_and_nothing_runs_or_is_written(convert, tmp_path):
+def test_a_hostile_file_is_refused_without_running_or_writing_anything(convert, tmp_path):
     marker, path = tmp_path / "ran", tmp_path / "evil.pkl"
     path.write_bytes(nvidia_pickle(small_generator(), D2=Evil(f"touch {marker}")))
     code, out, err = convert(path, tmp_path / "made.safetensors")
@@ -78,12 +78,12 @@ def test_a_hostile_file_is_one_line_and_nothing_runs_or_is_written(convert, tmp_
     [
         ("gone.pkl", "a.safetensors", "there is no file gone.pkl"),
         ("small.pt", "a.safetensors", "small.pt must end in .pkl or .safetensors"),
-        ("small.pkl", "a.pkl", "a.pkl must end in .safetensors"),
+        ("small.pkl", "a.pkl", "the new file must end in .safetensors, got a.pkl"),
         ("empty.pkl", "a.safetensors", "empty.pkl: not a whole pickle of a generator"),
         ("small.pkl", "empty.pkl/a.safetensors", "empty.pkl"),
     ],
 )
-def test_mistakes_are_one_line(convert, pickled, tmp_path, monkeypatch, source, target, said):
+def test_a_mistake_is_one_line(convert, pickled, tmp_path, monkeypatch, source, target, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.pkl").touch()
     code, out, err = convert(source, target)
@@ -94,7 +94,7 @@ def test_mistakes_are_one_line(convert, pickled, tmp_path, monkeypatch, source, 
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_the_help_of_convert_teaches(capsys):
+def test_the_help_of_convert_has_an_example(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["prior", "convert", "--help"])
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a protocol is one line: file, line, what was given, what is allowed."""
+"""Each mistake in a protocol is reported in one line: file, line, given value, allowed values."""
 
 from copy import deepcopy
 from random import Random
@@ -13,7 +13,7 @@ from trials.config.protocol import Protocol
 
 
 def put(path, value):
-    """Make a change that sets one value."""
+    """Return a change that sets one value."""
     *parents, last = path.split("/")
 
     def change(content):
@@ -25,6 +25,7 @@ def put(path, value):
 
 
 def drop(path):
+    """Return a change that removes one key."""
     *parents, last = path.split("/")
 
     def change(content):
@@ -41,8 +42,8 @@ def misspell_alpha(content):
 
 LINEAR = {"prior": {"name": "rotated_pca"}}
 PEOPLE = {"name": "orl_faces", "num_private": 5, "num_train": 7, "size": 32}
-# what is done to a good protocol, what the line must say, and a text that only the line has which
-# it must point to
+# By name: change of a valid protocol, part of the message, and a text that occurs only on the line
+# that the message must give.
 BAD = {
     "a wrong key": (misspell_alpha, "unknown key 'alpa' (did you mean 'alpha'?)", "alpa:"),
     "a wrong key inside": (
@@ -63,7 +64,7 @@ BAD = {
     "a key that is a number": (lambda c: c.update({1: 2}), "1: keys should be strings", "1: 2"),
     "a key of two lines": (
         lambda c: c["arms"].update({"a\nb": {"defense": "none"}}),
-        "names are made of",
+        "a name has at most 63 characters out of a-z",
         "? 'a",
     ),
     "an unknown defense": (
@@ -95,7 +96,7 @@ BAD = {
     "a missing key": (drop("alpha"), "alpha is missing", "name: tiny"),
     "a missing option": (
         drop("arms/treatment/steps"),
-        "arms.treatment.steps is missing; is 'step_size' meant to be it?",
+        "arms.treatment.steps is missing; is 'step_size' a misspelling of it?",
         "  treatment:\n    defense:",
     ),
     "a wrong type": (put("seed", "seven"), "seed: input should be a valid integer", "seed:"),
@@ -111,7 +112,7 @@ BAD = {
         "robustness.epsilons.1: input should be a finite number, got inf",
         "- .inf",
     ),
-    "a wrong name": (put("name", "My Trial"), "name: names are made of a-z, 0-9", "name: My"),
+    "a wrong name": (put("name", "My Trial"), "name: a name has at most 63 char", "name: My"),
     "no block": (put("blocks", {}), "blocks: ", "blocks:"),
     "one arm": (drop("arms/treatment"), "arms: ", "arms:"),
     "no unit": (put("units_per_arm", 0), "units_per_arm: ", "units_per_arm:"),
@@ -132,7 +133,7 @@ BAD = {
     ),
     "pairs of unequal arms": (
         lambda c: c.update(design="pairs", units_per_arm={"control": 1, "treatment": 2}),
-        "design pairs gives every arm as many units",
+        "design: pairs needs one number in units_per_arm, got one for each arm",
         "units_per_arm:",
     ),
     "an unknown design": (put("design", "crossover"), "design: ", "design:"),
@@ -178,15 +179,17 @@ BAD = {
     ),
     "no inversion attack": (
         drop("inversions/standard/ppa"),
-        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got none",
+        "inversions.standard: needs exactly one attack beside prior, one of if_gmi, ppa, ppdg; got "
+        "none",
         "  standard:",
     ),
     "two inversion attacks": (
         put("inversions/standard/ppdg", {"preset": "quick"}),
-        "inversions.standard: needs one attack beside prior, one of if_gmi, ppa, ppdg; got ppa and",
+        "inversions.standard: needs exactly one attack beside prior, one of if_gmi, ppa, ppdg; got "
+        "ppa and",
         "  standard:",
     ),
-    "an inversion attack that the prior is not made for": (
+    "an inversion attack that the prior does not support": (
         put("inversions/standard", {**LINEAR, "if_gmi": {"preset": "quick"}}),
         "inversions.standard: if_gmi needs a prior with stages, this one has none; choose one of "
         "stylegan2, warped",
@@ -194,8 +197,8 @@ BAD = {
     ),
     "an inversion named as other columns of the record": (
         put("inversions/epoch", {**LINEAR, "ppa": {"preset": "quick"}}),
-        "an inversion may not be named 'epoch', as columns of the record begin with epoch, "
-        "robust_acc, seconds; any other name will do, such as standard",
+        "an inversion may not be named 'epoch': other columns of the record begin with epoch, "
+        "robust_acc, seconds; choose another name, such as standard",
         "  epoch:",
     ),
     "an unknown preset of an inversion attack": (
@@ -231,13 +234,13 @@ BAD = {
     ),
     "fewer images than people": (
         put("data/at_most", 4),
-        "data.at_most must be num_private or more, so that everybody has an image, got 4 images of "
-        "6 people",
+        "data.at_most must be at least num_private, so that each person has an image, got 4 images "
+        "of 6 people",
         "at_most:",
     ),
     "fewer images than people in a block": (
         put("blocks/split-1/data", {**PEOPLE, "at_most": 4}),
-        "blocks.split-1.data.at_most must be num_private or more",
+        "blocks.split-1.data.at_most must be at least num_private",
         "at_most:",
     ),
     "workers that do not divide the batch": (
@@ -261,7 +264,7 @@ def complaint(path):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_mistake_is_one_line_with_file_and_line(content, write_protocol, name):
+def test_a_mistake_is_reported_in_one_line_with_file_and_line(content, write_protocol, name):
     change, words, part = BAD[name]
     change(content)
     path = write_protocol(content)
@@ -274,27 +277,27 @@ def test_a_mistake_is_one_line_with_file_and_line(content, write_protocol, name)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ": a protocol is a mapping of keys; see "),
-        ("- control\n- treatment\n", ": a protocol is a mapping of keys"),
+        ("", ": a protocol must be a mapping of keys; see "),
+        ("- control\n- treatment\n", ": a protocol must be a mapping of keys"),
         ("name: [tiny\nseed: 7\n", ":2: not YAML: "),
-        ("name: tiny\nseed: 7\nname: tiny-2\n", ":3: name stands twice"),
-        ("arms:\n  a: {defense: none}\n  a: {defense: none}\n", ":3: a stands twice"),
+        ("name: tiny\nseed: 7\nname: tiny-2\n", ":3: the key name is given twice; remove one"),
+        ("arms:\n  a: {defense: none}\n  a: {defense: none}\n", ":3: the key a is given twice"),
         ("? [a]\n: 1\n", ":1: not YAML: "),
         ("name: a\n---\nname: b\n", ":2: not YAML: "),
         ("name: !!python/object:os.system a\n", ":1: not YAML: "),
         ("name: \x07\n", ": not YAML: "),
-        ("seed: 2026-13-45\n", "month"),  # a date, by the rules of YAML, that is none
+        ("seed: 2026-13-45\n", "month"),  # YAML reads a date, which does not exist
         ("seed: " + 5000 * "9", "digits"),
         ("arms: &arms {control: *arms}\n", ""),
         ("name: &name [*name]\n", ""),
         ("name: " + 3000 * "[", ""),
     ],
     ids=[
-        "empty", "list", "no yaml", "key twice", "arm twice", "list as key", "two documents",
-        "object", "bell", "no date", "long number", "arms in arms", "list in itself", "deep",
+        "empty", "list", "not YAML", "key twice", "arm twice", "list as key", "two documents",
+        "object", "bell", "not a date", "long number", "arms in arms", "list in itself", "deep",
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_protocol_is_one_line_with_the_file(tmp_path, text, words):
+def test_a_file_that_is_not_a_protocol_is_refused_in_one_line_with_the_file(tmp_path, text, words):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     message = complaint(path)
@@ -303,7 +306,7 @@ def test_a_file_that_is_no_protocol_is_one_line_with_the_file(tmp_path, text, wo
     assert words in message
 
 
-def test_a_binary_file_is_one_line_with_the_file(tmp_path):
+def test_a_binary_file_is_refused_in_one_line_with_the_file(tmp_path):
     path = tmp_path / "picture.yaml"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + Random(0).randbytes(1000))
     message = complaint(path)
@@ -312,7 +315,7 @@ def test_a_binary_file_is_one_line_with_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.yaml", "missing.yaml", "orl-rtc", ""])
-def test_what_is_no_file_is_one_line_with_what_there_is(tmp_path, name):
+def test_a_missing_file_or_unknown_name_is_refused_with_the_shipped_names(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.yaml").mkdir()
     message = complaint(name)
@@ -321,7 +324,7 @@ def test_what_is_no_file_is_one_line_with_what_there_is(tmp_path, name):
     assert "orl-aa, orl-defenses, orl-rct" in message
 
 
-def test_a_near_name_is_offered():
+def test_the_nearest_shipped_name_is_suggested():
     assert "did you mean 'orl-rct'" in complaint("orl-rtc")
 
 
@@ -358,7 +361,7 @@ def places(node, path=()):
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_one_wrong_node_gives_a_protocol_or_one_line(data):
+def test_one_changed_node_gives_a_protocol_or_an_error_of_one_line(data):
     content = deepcopy(CONTENT)
     *parents, last = data.draw(st.sampled_from(places(content)), label="place")
     node = content

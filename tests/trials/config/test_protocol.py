@@ -1,4 +1,4 @@
-"""A protocol as data: its one hash, what it specifies, and what it does not let pass."""
+"""Protocols: canonical form and hash, specified units, refused mistakes."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from trials.config.protocol import Protocol, canonical_json, expand_levels
 
 LEAVES = {
     "seed": 8,
-    "question": "Does it walk?",
+    "question": "Does it work?",
     "units_per_arm": 2,
     "design": "pairs",
     "nonce": "secret",
@@ -55,15 +55,15 @@ def changed(content, path, value):
     return content
 
 
-def backwards(value):
-    """The same mapping with its keys in the other order."""
+def reversed_keys(value):
+    """Return the same mapping with its keys in reverse order, at every depth."""
     if isinstance(value, dict):
-        return {key: backwards(item) for key, item in reversed(value.items())}
+        return {key: reversed_keys(item) for key, item in reversed(value.items())}
     return value
 
 
 @pytest.mark.parametrize("name", sorted(shipped(SHIPPED)))
-def test_a_shipped_protocol_reads_and_is_named_as_its_file(name):
+def test_a_shipped_protocol_is_valid_and_has_the_name_of_its_file(name):
     protocol = read_protocol(name)
     assert protocol.name == name
     assert "primary" in protocol.contrasts
@@ -79,7 +79,7 @@ def test_the_hash_is_that_of_sorted_json_without_spaces(tiny_protocol):
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys(content):
-    once, again = Protocol.model_validate(content), Protocol.model_validate(backwards(content))
+    once, again = Protocol.model_validate(content), Protocol.model_validate(reversed_keys(content))
     assert once.sha256() == again.sha256()
 
 
@@ -110,7 +110,7 @@ def test_the_canonical_form_reads_back_as_the_same_protocol(tiny_protocol):
     assert Protocol.model_validate(protocol.canonical()) == protocol
 
 
-def test_a_protocol_does_not_change(tiny_protocol):
+def test_a_protocol_is_immutable(tiny_protocol):
     with pytest.raises(ValueError, match="frozen"):
         tiny_protocol().seed = 8
 
@@ -123,7 +123,7 @@ def test_a_block_may_have_its_own_data(content, tiny_protocol):
     assert (other.split, other.data.num_private) == (1, 8)
 
 
-def test_levels_stand_for_one_arm_each():
+def test_levels_expand_to_one_arm_per_combination():
     arms = {
         "control": {"defense": "none"},
         "dose": {
@@ -150,18 +150,18 @@ def test_every_option_of_a_defense_can_have_levels(content, option):
     assert given == levels
 
 
-def test_no_arm_takes_the_place_of_one_that_is_made_of_levels():
+def test_an_arm_does_not_replace_one_generated_from_levels():
     other = {"defense": "label_smoothing", "smoothing": 0.5}
     arms = {"s": {**other, "smoothing": {"levels": [0.1, 0.2]}}, "s-smoothing-0.1": other}
-    with pytest.raises(ValueError, match="two arms are named s-smoothing-0.1"):
+    with pytest.raises(ValueError, match="two arms are named s-smoothing-0.1, .*; rename one"):
         expand_levels(arms)
-    with pytest.raises(ValueError, match="levels of smoothing stand alone, got levels, low"):
+    with pytest.raises(ValueError, match="s: smoothing with levels takes no other key, got levels"):
         expand_levels({"s": {**other, "smoothing": {"levels": [0.1], "low": 2}}})
 
 
 @pytest.mark.parametrize("levels", [[], [1, 1]], ids=["none", "twice the same"])
-def test_levels_that_are_no_arms_are_refused(content, levels):
-    """Or an arm that somebody wrote down would be missing from the trial."""
+def test_missing_or_repeated_levels_are_refused(content, levels):
+    """They would remove an arm from the trial without a message."""
     dose = {"defense": "decoy_noise", "weight": {"levels": levels}, "epsilon": 0.01}
     content["arms"]["dose"] = dose
     with pytest.raises(ValueError, match="dose.*levels"):
@@ -185,7 +185,7 @@ def with_weak(content):
 
 
 @pytest.mark.parametrize("key", DECLARED)
-def test_what_is_declared_is_in_the_canonical_form_and_nothing_else_is(with_weak, key):
+def test_the_canonical_form_contains_exactly_the_declared_optional_keys(with_weak, key):
     without = Protocol.model_validate(with_weak)
     declared = check_protocol({**with_weak, key: DECLARED[key]}, "tiny.yaml")
     assert set(declared.canonical()) - set(without.canonical()) == {key}
@@ -195,7 +195,7 @@ def test_what_is_declared_is_in_the_canonical_form_and_nothing_else_is(with_weak
 
 
 def test_the_shipped_trials_have_the_hashes_of_their_published_results():
-    """The hash enters the draw: with another hash, arms go to other units than in the README."""
+    """The hash enters the allocation: another hash would give arms to other units."""
     assert read_protocol("orl-rct").sha256().startswith("f91767701f6ab301")
     assert read_protocol("orl-aa").sha256().startswith("e080b59433515aeb")
 
@@ -209,9 +209,12 @@ def test_the_shipped_trials_have_the_hashes_of_their_published_results():
         ),
         ({"margins": {"clean_acc": 2}}, "margins.clean_acc: input should be less than 1, got 2"),
         ({"doses": {"control": 0, "wek": 1}}, r"arm in doses 'wek' \(did you mean 'weak'\?\); kno"),
-        ({"doses": {"control": 0, "weak": 1}}, "three different doses or more, got control: 0, we"),
+        ({"doses": {"control": 0, "weak": 1}}, "at least 3 different doses, got control: 0, weak"),
         ({"matching": {"arm": "weak", "line": ["contrl"]}}, "matching 'contrl' .*mean 'control'"),
-        ({"matching": {"arm": "weak", "line": ["weak"]}}, "'weak' is in its line"),
+        (
+            {"matching": {"arm": "weak", "line": ["weak"]}},
+            "matching.line must not contain matching.arm, got 'weak' in both",
+        ),
         (
             {"matching": {"arm": "weak", "lines": ["weak"]}},
             "key 'lines' .*mean 'line'.*: arm, line",
@@ -226,14 +229,14 @@ def test_the_shipped_trials_have_the_hashes_of_their_published_results():
         ),
     ],
 )
-def test_what_cannot_be_declared_is_refused_with_what_can(with_weak, declared, message):
+def test_an_invalid_declaration_is_refused_in_one_line(with_weak, declared, message):
     with pytest.raises(ValueError, match=message) as refused:
         check_protocol(with_weak | declared, "tiny.yaml")
     assert "\n" not in str(refused.value)
 
 
-def test_what_is_declared_reaches_the_analysis(with_weak):
-    """The analysis reads the canonical JSON and nothing else of a protocol."""
+def test_declarations_reach_the_analysis(with_weak):
+    """The analysis reads only the canonical JSON of a protocol."""
     protocol = Protocol.model_validate(with_weak | DECLARED)
     units = pd.DataFrame(draw(protocol, "7")).rename(columns={"stratum": "block"})
     numbers = np.random.default_rng(0)
@@ -272,8 +275,8 @@ def test_what_is_declared_reaches_the_analysis(with_weak):
     ],
     ids=["unequal", "pairs"],
 )
-def test_looks_know_the_design(with_weak, changes, smallest):
-    """Matched sets are what is finished at a look, and unequal arms have no mirror image."""
+def test_the_smallest_p_of_a_look_follows_the_design(with_weak, changes, smallest):
+    """Looks count matched sets with ``design: pairs``; unequal arms cannot be exchanged."""
     last = 10 if changes.get("design") == "pairs" else 2
     looks = {"blocks": [last // 2 + 3 * (last == 10), last], "spending": "pocock"}
     protocol = Protocol.model_validate(with_weak | changes | {"looks": looks})
@@ -288,13 +291,13 @@ def test_looks_know_the_design(with_weak, changes, smallest):
         ({"auxiliary_weight": 0.4}, "small_resnet has no auxiliary head"),
     ],
 )
-def test_a_training_that_its_network_or_arms_cannot_have_is_refused(content, changes, message):
+def test_a_training_that_does_not_fit_network_or_arms_is_refused(content, changes, message):
     content["training"] = {**content["training"], **changes}
     with pytest.raises(ValueError, match=message):
         Protocol.model_validate(content)
 
 
-def test_a_block_may_have_a_network_of_torchvision(content):
+def test_networks_of_torchvision_with_imagenet_weights_are_valid(content):
     content["architecture"] = "resnet152"
     content["training"] = {**content["training"], "weights": "imagenet"}
     content["evaluation"] = {
@@ -312,18 +315,18 @@ def test_a_block_may_have_a_network_of_torchvision(content):
     [{"attacks": "apgd-ce", "epsilons": [0.01]}, {"attacks": "standard", "epsilons": []}],
     ids=["no DLR loss", "no epsilon"],
 )
-def test_few_people_are_enough_where_no_attack_compares_more(content, robustness):
+def test_two_people_are_enough_without_a_dlr_loss(content, robustness):
     content["data"]["num_private"] = 2
     assert Protocol.model_validate(content | {"robustness": robustness}).data.num_private == 2
 
 
-OF_TAGS = ["LOOK_PREFIX"]  # what begins with another prefix of the schema is a column
+OF_TAGS = ["LOOK_PREFIX"]  # prefixes of tags; all other prefixes of the schema are of columns
 
 
 @pytest.mark.parametrize(
     "prefix", [name for name in vars(schema) if name.endswith("_PREFIX") and name not in OF_TAGS]
 )
-def test_no_inversion_is_named_as_the_columns_of_something_else_begin(content, prefix):
+def test_an_inversion_named_like_a_column_prefix_is_refused(content, prefix):
     """Its outcomes would be dropped as curves, or read as robust accuracies."""
     name = getattr(schema, prefix).rstrip("/")
     content["inversions"][name] = content["inversions"]["standard"]
@@ -331,7 +334,7 @@ def test_no_inversion_is_named_as_the_columns_of_something_else_begin(content, p
         Protocol.model_validate(content)
 
 
-def test_each_inversion_attack_is_read_from_a_preset_and_written_alone(tiny_protocol):
+def test_each_inversion_attack_reads_a_preset_and_is_the_only_attack_written(tiny_protocol):
     warped = {"name": "warped"}
     for name, kind in ATTACKS.items():
         inversion = {"prior": warped, name: {"preset": "quick", "keep": 4, "views": 3}}

@@ -1,4 +1,4 @@
-"""The protocols at the paper's scale: what they say when the files are not there yet."""
+"""Shipped protocols at the paper's scale: messages about missing files, and key settings."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ AT_SCALE = {
 
 
 @pytest.mark.parametrize("name", AT_SCALE)
-def test_without_files_one_line_says_all_that_is_missing(name, tmp_path, monkeypatch, capsys):
+def test_missing_files_are_all_named_in_one_line(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     command, number = AT_SCALE[name]
@@ -26,7 +26,7 @@ def test_without_files_one_line_says_all_that_is_missing(name, tmp_path, monkeyp
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert said.err.startswith(f"atat: {number} things are missing: (1) there is no folder ")
+    assert said.err.startswith(f"atat: {number} inputs cannot be used: (1) there is no folder ")
     assert "ImageNet weights inception_v3" in said.err
     assert f"there is no file {tmp_path}/ffhq.safetensors; `atat prior convert" in said.err
     assert list(tmp_path.iterdir()) == []
@@ -37,8 +37,8 @@ def read(name):
 
 
 @pytest.mark.parametrize("name", AT_SCALE)
-def test_one_w_is_searched_for_all_layers_as_in_the_paper(name):
-    """With a w for each of FFHQ's 18 layers it would be another, larger space, W+."""
+def test_the_attack_searches_one_w_for_all_layers_as_in_the_paper(name):
+    """One w for each of FFHQ's 18 layers would be the larger space W+."""
     as_deep = Generator(Shape(latent_dim=4, style_dim=6, num_layers=1, channels=(2,) * 9))
     assert as_deep.shape.num_styles == 18
     inversion = read(name).inversions["standard"]
@@ -50,14 +50,12 @@ def test_one_w_is_searched_for_all_layers_as_in_the_paper(name):
 
 
 @pytest.mark.parametrize("name", AT_SCALE)
-def test_a_unit_has_a_gpu_of_its_own(name):
+def test_a_unit_at_scale_gets_a_whole_gpu(name):
     settings = read(name)
     assert resources_of(settings, next(iter(settings.blocks)), 1).amounts["GPU"] == 1.0
 
 
-def test_a_unit_of_one_process_takes_a_quarter_of_a_gpu_unless_the_protocol_says_otherwise(
-    tiny_protocol,
-):
+def test_a_unit_of_one_process_gets_a_quarter_of_a_gpu_by_default(tiny_protocol):
     plain, whole = tiny_protocol(), tiny_protocol(gpu_share=1.0)
     assert resources_of(whole, "split-0", 1).amounts["GPU"] == 1.0
     assert resources_of(plain, "split-0", 1).amounts["GPU"] == 0.25
@@ -65,6 +63,6 @@ def test_a_unit_of_one_process_takes_a_quarter_of_a_gpu_unless_the_protocol_says
         tiny_protocol(gpu_share=1.5)
 
 
-def test_the_paper_s_trial_has_its_radius_in_pixel_units():
+def test_the_radius_of_the_paper_is_converted_to_pixel_units():
     treatment = read_protocol("facescrub-rct").arms["treatment"]
     assert (treatment.epsilon, treatment.step_size, treatment.steps) == (0.00025, 0.00005, 5)

@@ -1,4 +1,4 @@
-"""What a sweep may say, and what it tries next: a function of the points so far."""
+"""Sweeps: valid settings, proposals as a function of earlier points, folder and record."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from trials.execution.events import UnitEvents
 from trials.execution.resources import Resources
 from trials.execution.run import unit_tasks
 from trials.search.asha import Halving
-from trials.search.proposals import Point, combination, propose
+from trials.search.proposals import Point, grid_point, propose
 from trials.search.sweep import Sweep
 
 GRID = {
@@ -48,8 +48,8 @@ def finished(options, leakage=0.5, clean_acc=0.5):
     return Point(options=options, status=schema.FINISHED, leakage=leakage, clean_acc=clean_acc)
 
 
-def played(settings, outcome, points=None):
-    """Play a whole search in which ``outcome(options)`` gives leakage and clean accuracy."""
+def simulated(settings, outcome, points=None):
+    """Simulate a whole search in which ``outcome(options)`` gives leakage and clean accuracy."""
     points = list(points or [])
     while len(points) < settings.total():
         options = propose(settings, points)
@@ -59,35 +59,37 @@ def played(settings, outcome, points=None):
 
 def test_a_grid_is_every_combination_once(settings_of):
     grid = settings_of().search
-    points = [tuple(combination(grid, index).values()) for index in range(4)]
+    points = [tuple(grid_point(grid, index).values()) for index in range(4)]
     assert points == list(product([0.5, 2.0], [0.005, 0.01]))
 
 
 @pytest.mark.parametrize("search", [TPE, PARETO, ASHA], ids=["tpe", "pareto", "asha"])
-def test_a_search_that_is_cut_off_goes_on_as_it_would_have(settings_of, search):
+def test_an_interrupted_search_continues_with_the_same_proposals(settings_of, search):
     settings = settings_of(search)
     outcome = lambda o: (1 / (1 + o["weight"]), 1 - o["epsilon"])  # noqa: E731
-    whole = played(settings, outcome)
-    assert played(settings, outcome, whole[:5]) == whole
+    whole = simulated(settings, outcome)
+    assert simulated(settings, outcome, whole[:5]) == whole
     assert len({tuple(p.options.values()) for p in whole}) == settings.total()
 
 
-def test_tpe_finds_least_leakage_among_points_that_are_accurate_enough(settings_of):
-    """Leakage falls with the weight; accuracy is enough up to a weight of 2."""
+def test_tpe_minimises_leakage_among_points_of_sufficient_accuracy(settings_of):
+    """Leakage falls with the weight; accuracy is sufficient up to a weight of 2."""
     settings = settings_of({**TPE, "points": 60})
-    points = played(settings, lambda o: (1 / (1 + o["weight"]), 0.9 if o["weight"] <= 2 else 0.2))
+    points = simulated(
+        settings, lambda o: (1 / (1 + o["weight"]), 0.9 if o["weight"] <= 2 else 0.2)
+    )
     late = [p for p in points[15:] if 1 <= p.options["weight"] <= 2]
     assert len(late) >= 17, "by chance 9 of 45 on a log scale from 0.25 to 8"
 
 
-def test_a_pareto_search_weighs_both(settings_of):
-    """A clean win for small epsilon in both objectives must draw the search there."""
-    points = played(settings_of(PARETO), lambda o: (o["epsilon"] * 40, 1 - o["epsilon"] * 40))
+def test_a_pareto_search_optimises_both_objectives(settings_of):
+    """A small epsilon is better in both objectives, so the search must move there."""
+    points = simulated(settings_of(PARETO), lambda o: (o["epsilon"] * 40, 1 - o["epsilon"] * 40))
     late = sorted(p.options["epsilon"] for p in points[15:])
     assert late[len(late) // 2] < 0.005, "by chance the median is 0.0105"
 
 
-def test_points_that_run_are_not_proposed_again_and_failed_ones_teach_nothing(settings_of):
+def test_running_and_failed_points_are_not_proposed_again(settings_of):
     options = {"steps": {"low": 1, "high": 3}, "weight": {"levels": [1.0, 2.0]}}
     arm = {"defense": "anti_adversarial", "epsilon": 0.01, "step_size": 0.005, "random_start": True}
     search = {"method": "tpe", "points": 6, "startup": 2, "clean_acc_at_least": 0}
@@ -143,8 +145,8 @@ BAD = {
         put("search.options.weight", {"low": 1, "high": 2}),
         "a grid needs levels: [...], weight has a range",
     ),
-    "words": (put("search.options.weight.levels", ["a"]), "only numbers can be searched over"),
-    "truths": (put("search.options.weight.levels", [True]), "only numbers can be searched over"),
+    "texts": (put("search.options.weight.levels", ["a"]), "values of a search must be numbers"),
+    "booleans": (put("search.options.weight.levels", [True]), "values of a search must be numbers"),
     "no levels": (put("search.options.weight.levels", []), "search.options.weight.levels"),
     "no options": (put("search.options", {}), "search.options"),
     "one level twice": (put("search.options.weight.levels", [1, 1]), "different values"),
@@ -171,16 +173,21 @@ BAD = {
         "search.grace must be below training.epochs, got 2 and 2",
     ),
     "two blocks": (put("blocks", {"a": {"split": 0}, "b": {"split": 1}}), "runs on one block"),
-    "an option said twice": (put("arm.weight", 1.0), "weight stands in arm and in search.options"),
+    "an option given twice": (
+        put("arm.weight", 1.0),
+        "weight is given in arm and in search.options; remove one of them",
+    ),
     "a wrong key of the arm": (put("arm.stepz", 1), "unknown key of arm 'stepz'"),
-    "a key of the arm too few": (put("arm", {"defense": "anti_adversarial"}), "is missing"),
+    "a missing key of the arm": (put("arm", {"defense": "anti_adversarial"}), "is missing"),
     "no defense": (put("arm", {"steps": 1}), "unknown defense"),
     "a list for a search": (put("search", [1]), "search"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_sweep_is_one_line_and_writes_nothing(name, sweep_content, capsys, tmp_path):
+def test_an_invalid_sweep_is_refused_in_one_line_and_writes_nothing(
+    name, sweep_content, capsys, tmp_path
+):
     change, words = BAD[name]
     content = sweep_content(GRID)
     change(content)
@@ -194,7 +201,7 @@ def test_a_bad_sweep_is_one_line_and_writes_nothing(name, sweep_content, capsys,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_changed_file_is_refused_with_what_changed(settings_of, tmp_path):
+def test_changed_settings_are_refused_with_the_change(settings_of, tmp_path):
     Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
     other = deepcopy(GRID)
     other["options"]["weight"]["levels"] = [0.5, 4.0]
@@ -202,14 +209,14 @@ def test_a_changed_file_is_refused_with_what_changed(settings_of, tmp_path):
         Sweep.create_or_resume(settings_of(other), tmp_path / "sweep", None)
 
 
-def test_a_folder_of_something_else_is_refused(settings_of, tmp_path):
+def test_a_folder_with_other_files_is_refused(settings_of, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds no sweep"):
         Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
 
 
-def test_points_are_found_again(settings_of, tmp_path):
+def test_a_resumed_sweep_has_the_points_of_the_first_run(settings_of, tmp_path):
     sweep = Sweep.create_or_resume(settings_of(PARETO), tmp_path / "sweep", None)
     rows = [sweep.propose() for _ in range(3)]
     again = Sweep.create_or_resume(settings_of(PARETO), tmp_path / "sweep", None)
@@ -218,7 +225,7 @@ def test_points_are_found_again(settings_of, tmp_path):
     assert again.spec(rows[0]).seed("weights") == again.spec(rows[1]).seed("weights")
 
 
-def test_a_point_that_waited_for_lost_assets_is_handed_out_again(settings_of, tmp_path):
+def test_a_point_that_has_not_run_is_handed_out_again(settings_of, tmp_path):
     sweep = Sweep.create_or_resume(settings_of(), tmp_path / "s", None)
     events = UnitEvents(sweep, Lines(io.StringIO()))
     resources = {"split-0": Resources(amounts={"CPU": 1.0}, processes=1)}
@@ -234,15 +241,15 @@ def test_a_point_that_waited_for_lost_assets_is_handed_out_again(settings_of, tm
     assert set(events.rows) == {"point-1", "point-2"}
 
 
-def test_a_grid_reads_no_point_to_propose_the_next(settings_of, tmp_path, monkeypatch):
-    """With thousands of points on a shared disk, that would keep Tune from everything else."""
+def test_a_grid_proposes_without_reading_earlier_points(settings_of, tmp_path, monkeypatch):
+    """Reading thousands of points on a shared disk would block Tune."""
     sweep = Sweep.create_or_resume(settings_of(), tmp_path / "s", None)
     monkeypatch.setattr(Sweep, "point", lambda self, row: pytest.fail(f"{row.unit_id} was read"))
     options = [sweep.options(sweep.propose()) for _ in range(3)]
-    assert len({tuple(one.values()) for one in options}) == 3
+    assert len({tuple(point.values()) for point in options}) == 3
 
 
-def test_a_search_reads_a_point_that_has_ended_once(settings_of, tmp_path, monkeypatch):
+def test_a_search_reads_each_ended_point_once(settings_of, tmp_path, monkeypatch):
     sweep, asked = Sweep.create_or_resume(settings_of(TPE), tmp_path / "s", None), []
     read = Sweep.outcome
     monkeypatch.setattr(Sweep, "outcome", lambda self, row: asked.append(row) or read(self, row))
@@ -259,8 +266,8 @@ def test_the_shipped_sweeps_are_valid_and_small():
         assert read_sweep(name).total() <= 12
 
 
-def test_asha_knows_after_a_kill_what_it_knew(local_ray):
-    """With a reduction of 2 a point goes on if it is at least the median of those before it."""
+def test_asha_replays_the_accuracies_of_an_earlier_run(local_ray):
+    """With a reduction of 2 a point continues if it reaches the median of the earlier points."""
     stopped = []
     curves = {"point-1": {1: 0.9}, "point-2": {1: 0.7}}
 
@@ -269,7 +276,7 @@ def test_asha_knows_after_a_kill_what_it_knew(local_ray):
 
         scheduler = Halving(
             epochs=8, grace=1, reduction=2, curves=known,
-            on_stop=lambda *words: stopped.append(words),
+            on_stop=lambda *call: stopped.append(call),
         ).scheduler()  # fmt: skip
         trial = SimpleNamespace(trial_id="x", config={"task": SimpleNamespace(name="point-3")})
         scheduler.on_trial_add(None, trial)
@@ -282,19 +289,21 @@ def test_asha_knows_after_a_kill_what_it_knew(local_ray):
     assert stopped == [("point-3", 1, 0.5)]
 
 
-def test_a_sweep_is_written_whole(settings_of, tmp_path):
+def test_the_settings_of_a_sweep_read_back_from_its_folder(settings_of, tmp_path):
     sweep = Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
     written = json.loads((Path(sweep.folder) / "sweep.json").read_text())["settings"]
     assert SweepSettings.model_validate(written) == sweep.settings
 
 
-def test_a_folder_whose_name_no_database_can_have_is_refused(settings_of, tmp_path):
+def test_a_folder_name_that_no_database_address_can_hold_is_refused(settings_of, tmp_path):
     with pytest.raises(ValueError, match=r"its address would end at the '\?'; choose another"):
         Sweep.create_or_resume(settings_of(), tmp_path / "what?", None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, empty_database):
+def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
+    settings_of, tmp_path, empty_database
+):
     from analysis.report import sweep as sweeps
     from trials.allocation import Assignment
     from trials.campaign.folder import local_uri
@@ -317,7 +326,7 @@ def test_a_sweep_is_marked_and_does_not_mix_with_a_trial(settings_of, tmp_path, 
         MlflowRecord(uri, settings.name).register(settings, [], {}, None)
 
 
-def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, monkeypatch):
+def test_status_and_stop_work_on_sweeps(settings_of, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = Sweep.create_or_resume(settings_of(PARETO), default_folder("tiny"), None)
     one, other = sweep.propose(), sweep.propose()
@@ -329,7 +338,7 @@ def test_the_commands_of_a_campaign_know_sweeps(settings_of, tmp_path, capsys, m
 
     code, out, _ = atat("status", "tiny")
     assert code == 0
-    assert f"{sweep.total() - 2} of {sweep.total()} points are not proposed yet" in out
+    assert f"{sweep.total() - 2} of {sweep.total()} points have not been proposed yet" in out
     assert f"{other.unit_id} failed: out of luck" in out
     found = json.loads(atat("status", "tiny", "--json")[1])
     assert found["units"] == {one.unit_id: schema.PENDING, other.unit_id: schema.FAILED}

@@ -72,7 +72,7 @@ def test_a_campaign_that_was_interrupted_goes_on_to_the_same_table(
     one.until(lambda: len(one.finished()) >= 1 and one.running())
     os.killpg(one.process.pid, signal.SIGINT)  # as Ctrl-C does
     code = one.wait()
-    assert "stopping: running units finish their present stage" in one.said()
+    assert "stopping after the current stages; interrupt again" in one.said()
     assert "Traceback" not in one.said()
     assert 1 <= len(one.finished()) < 8
     two = driver("resume", "tiny", folder)
@@ -138,7 +138,7 @@ def test_a_unit_that_cannot_write_waits_and_the_others_finish(
     blocked.mkdir(parents=True)  # what is written there is refused, as on a full disk
     one = driver("run", protocol, folder)
     assert one.wait() == 1
-    assert f"{unit_id} is not done: IsADirectoryError" in one.said()
+    assert f"{unit_id} has not ended: IsADirectoryError" in one.said()
     assert [row.unit_id for row in campaign.pending()] == [unit_id]
     blocked.rmdir()
     run_whole(protocol, folder)

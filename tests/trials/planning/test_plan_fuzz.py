@@ -1,4 +1,4 @@
-"""Two hundred damaged protocols: a plan or one line with exit code 2, and nothing is written."""
+"""``atat plan`` on 200 damaged protocols: a plan, or one line with exit code 2; no file written."""
 
 import io
 from collections import Counter
@@ -16,7 +16,7 @@ from trials.config import load as reading
 EXAMPLES = 200
 SHIPPED = yaml.safe_load((reading.SHIPPED / "orl-rct.yaml").read_text())
 
-# What people and broken programs write where something else is meant.
+# Values that people and broken programs write by mistake.
 ODD = [
     None, True, False, "", " ", "none", "1", "treatment", "a|b", "a\nb", "\u00e9\u4e16\U0001f600",
     "\x7f", "../x", 200 * "x", -1, 0, 1, 2, 3, 0.5, 1e-300, 1e300, float("inf"), float("nan"),
@@ -27,7 +27,7 @@ KINDS = ["close", "close", "close", "odd", "number", "gone", "renamed", "more", 
 
 
 def places(value, path=()):
-    """List the path of everything inside what a protocol says."""
+    """Generate the path of every key and item inside a value."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -40,7 +40,7 @@ def leaf(value):
 
 
 def damage(draw, content):
-    """Damage one place of what a protocol says: it or its key is another, is gone, or is moved."""
+    """Damage one entry of a protocol: change, remove, rename, move or add it."""
     path = draw(st.sampled_from(sorted(places(content), key=str)))
     around = content
     for key in path[:-1]:
@@ -67,7 +67,7 @@ def damage(draw, content):
 
 @st.composite
 def damaged(draw, contents):
-    """Draw the bytes of a protocol file that is damaged in one to three places."""
+    """Draw the bytes of a protocol file with one to three damaged entries."""
     content = deepcopy(draw(st.sampled_from(contents)))
     for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
         if content:
@@ -86,16 +86,16 @@ def plan(path):
     """Run ``atat plan``; return exit code, stdout and stderr."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = cli.main(["plan", str(path), "--trials", "10"])  # of its power, which nothing judges
+        code = cli.main(["plan", str(path), "--trials", "10"])  # few trials: power is not tested
     return code, out.getvalue(), err.getvalue()
 
 
-def everything(folder):
+def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def judge(code, out, err):
-    """Check that a command printed a plan, or refused in one line."""
+    """Check that a command printed a plan or an error of one line."""
     if code == 0:
         assert err == ""
         assert " units in " in out
@@ -107,7 +107,7 @@ def judge(code, out, err):
     assert err.count("\n") == 1
 
 
-def test_a_damaged_protocol_is_a_plan_or_one_line_and_writes_nothing(content, tmp_path):
+def test_a_damaged_protocol_gives_a_plan_or_an_error_of_one_line(content, tmp_path):
     seen = Counter()
     path = tmp_path / "damaged.yaml"
 
@@ -121,17 +121,17 @@ def test_a_damaged_protocol_is_a_plan_or_one_line_and_writes_nothing(content, tm
     @given(damaged([content, SHIPPED]))
     def check(text):
         path.write_bytes(text)
-        said = plan(path)
-        judge(*said)
-        seen[said[0]] += 1
-        assert everything(tmp_path) == {path: text}
+        result = plan(path)
+        judge(*result)
+        seen[result[0]] += 1
+        assert files(tmp_path) == {path: text}
 
     check()
     assert sum(seen.values()) >= EXAMPLES
-    assert min(seen[0], seen[2]) > EXAMPLES / 20  # both kinds were met
+    assert min(seen[0], seen[2]) > EXAMPLES / 20  # both exit codes occurred
 
 
-def test_a_split_that_no_generator_takes_is_refused_before_anything_runs(content, tmp_path):
+def test_a_split_too_large_for_a_seed_is_refused(content, tmp_path):
     content["blocks"]["split-1"]["split"] = 2**63
     path = tmp_path / "damaged.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -148,7 +148,7 @@ def test_a_split_that_no_generator_takes_is_refused_before_anything_runs(content
      "training.epochs", "training.learning_rate", "data.num_private", "data.size",
      "evaluation.ensemble", "inversions.standard.ppa.samples", "robustness.epsilons"],
 )  # fmt: skip
-def test_an_enormous_number_is_a_plan_or_one_line(content, tmp_path, place, number):
+def test_an_enormous_number_gives_a_plan_or_an_error_of_one_line(content, tmp_path, place, number):
     *outer, key = place.split(".")
     around = content
     for name in outer:

@@ -1,4 +1,4 @@
-"""``--rehearse``: what it runs, what it finds, and that nothing is left."""
+"""``--rehearse``: stages it runs, failures it reports, files it removes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ STAGES = ["evaluation model", "prior of standard", "train", "invert standard", "
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path, monkeypatch):
-    """Let temporary folders be made where they can be looked for."""
+    """Create temporary folders where the test can look for them."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -33,7 +33,7 @@ def temporary(tmp_path, monkeypatch):
 
 @pytest.fixture
 def rehearsed(write_protocol, capsys, temporary):
-    """Return a function that rehearses what a file says: exit code and what it said as JSON."""
+    """Return a function that rehearses settings; it returns exit code, JSON object and stderr."""
 
     def call(content, command="run"):
         path = write_protocol(content)
@@ -46,7 +46,7 @@ def rehearsed(write_protocol, capsys, temporary):
     return call
 
 
-def test_every_kind_of_unit_takes_every_stage_and_nothing_is_left(rehearsed, content):
+def test_every_kind_of_unit_runs_every_stage_and_leaves_no_file(rehearsed, content):
     code, said, err = rehearsed(content)
     assert (code, said["passed"], said["name"]) == (0, True, "tiny")
     assert [kind["kind"] for kind in said["kinds"]] == [
@@ -61,12 +61,12 @@ def test_every_kind_of_unit_takes_every_stage_and_nothing_is_left(rehearsed, con
     assert said["notes"] == []
 
 
-def test_a_terminated_rehearsal_leaves_nothing(content, write_protocol, monkeypatch, temporary):
-    def ended(*words):
+def test_a_terminated_rehearsal_leaves_no_file(content, write_protocol, monkeypatch, temporary):
+    def terminate(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr(rehearsing, "rehearse", ended)
+    monkeypatch.setattr(rehearsing, "rehearse", terminate)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
         cli.main(["run", str(write_protocol(content)), "--rehearse"])
@@ -75,7 +75,7 @@ def test_a_terminated_rehearsal_leaves_nothing(content, write_protocol, monkeypa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_what_fails_is_one_line_with_its_stage_and_the_other_kinds_go_on(rehearsed, content):
+def test_a_failure_is_one_line_with_its_stage_and_other_kinds_continue(rehearsed, content):
     content["arms"]["broken"] = {"defense": "tl_dmi", "frozen": 9}
     code, said, _ = rehearsed(content)
     assert (code, said["passed"]) == (1, False)
@@ -86,7 +86,7 @@ def test_what_fails_is_one_line_with_its_stage_and_the_other_kinds_go_on(rehears
     assert set(problems.values()) == {""}
 
 
-def test_a_file_of_a_prior_that_is_no_generator_fails(content, write_protocol, capsys, tmp_path):
+def test_an_invalid_file_of_a_prior_fails(content, write_protocol, capsys, tmp_path):
     path = tmp_path / "ffhq.safetensors"
     path.write_bytes(b"nothing")
     prior = {"name": "stylegan2", "path": str(path), "sha256": 64 * "0"}
@@ -109,8 +109,8 @@ def test_defenses_that_need_a_whole_batch_or_public_images_pass(rehearsed, conte
     assert code == 0, said
 
 
-def test_missing_files_are_stood_in_for_and_it_is_said(rehearsed, content, monkeypatch):
-    """Small stand-ins, that it takes a second."""
+def test_missing_files_are_replaced_and_noted(rehearsed, content, monkeypatch):
+    """The replaced generators are small, so that the test takes a second."""
     from atat_ray.priors.stylegan2 import prior
 
     monkeypatch.setattr(prior, "FFHQ", TINY)
@@ -129,14 +129,14 @@ def test_missing_files_are_stood_in_for_and_it_is_said(rehearsed, content, monke
     assert "2 workers of a unit are rehearsed as one process" in notes
 
 
-def test_arms_that_differ_in_the_size_of_a_real_number_alone_are_one_kind(content, tiny_protocol):
+def test_arms_that_differ_only_in_the_size_of_a_real_number_are_one_kind(content, tiny_protocol):
     dose = {**content["arms"]["treatment"], "weight": {"levels": [0.0, 0.5, 4.0]}}
     arms = {**content["arms"], "dose": dose, "longer": {**content["arms"]["treatment"], "steps": 3}}
     blocks = {"a": {"split": 0}, "b": {"split": 1, "architecture": "resnet18"}}
-    found = rehearsing.unit_kinds(tiny_protocol(arms=arms, blocks=blocks))
+    kinds = rehearsing.unit_kinds(tiny_protocol(arms=arms, blocks=blocks))
     names = ["control", "treatment", "dose-weight-0.0", "longer"]
-    assert [kind.name for kind in found] == [f"{n} in {b}" for b in "ab" for n in names]
-    assert found[1].alike == ["dose-weight-0.5 in a", "dose-weight-4.0 in a"]
+    assert [kind.name for kind in kinds] == [f"{n} in {b}" for b in "ab" for n in names]
+    assert kinds[1].alike == ["dose-weight-0.5 in a", "dose-weight-4.0 in a"]
 
 
 def test_a_sweep_is_rehearsed_at_the_ends_of_its_options(content):
@@ -148,15 +148,13 @@ def test_a_sweep_is_rehearsed_at_the_ends_of_its_options(content):
     sweep = SweepSettings.model_validate(
         {**own, "blocks": {"split-0": {"split": 0}}, "arm": arm, "search": search}
     )
-    found = rehearsing.unit_kinds(sweep)
-    assert [kind.name for kind in found] == ["steps=1 epsilon=0.001", "steps=4 epsilon=0.001"]
-    assert found[0].alike == ["steps=1 epsilon=0.01"]
+    kinds = rehearsing.unit_kinds(sweep)
+    assert [kind.name for kind in kinds] == ["steps=1 epsilon=0.001", "steps=4 epsilon=0.001"]
+    assert kinds[0].alike == ["steps=1 epsilon=0.01"]
 
 
 @pytest.mark.parametrize(("size", "batch", "candidates"), [(32, 14, 3), (80, 4, 1)])
-def test_what_a_rehearsal_changes_is_budgets_alone(
-    tiny_protocol, tmp_path, size, batch, candidates
-):
+def test_a_rehearsal_changes_only_budgets(tiny_protocol, tmp_path, size, batch, candidates):
     data = {"name": "orl_faces", "num_private": 6, "num_train": 7, "size": size}
     spec = tiny_protocol(workers=2, data=data).unit_spec("rehearsal", "split-0", "treatment")
     small, notes = shrink(spec, tmp_path, narrow=True)
@@ -172,16 +170,16 @@ def test_what_a_rehearsal_changes_is_budgets_alone(
     assert isinstance(small, UnitSpec)
 
 
-def test_the_first_part_of_a_stage_is_done_and_no_other():
+def test_a_rehearsal_runs_only_the_first_job_of_a_stage():
     assert run_first_job([lambda: 1, lambda: pytest.fail("done")]) == [1]
 
 
 def test_the_attacked_image_is_labelled_by_the_model(monkeypatch, tiny_protocol, tmp_path):
-    """Or an untrained network, which is wrong about it, would not be attacked at all."""
+    """AutoAttack skips misclassified images, and the untrained network misclassifies most."""
     from atat_ray.unit import rehearsal
 
     seen = []
-    monkeypatch.setattr(rehearsal, "load_target", lambda *words: lambda x: torch.eye(6)[[3]])
+    monkeypatch.setattr(rehearsal, "load_target", lambda *call: lambda x: torch.eye(6)[[3]])
     monkeypatch.setattr(
         rehearsal, "run_attack", lambda m, x, y, attack, **o: seen.append((attack, y.tolist(), o))
     )
@@ -200,7 +198,7 @@ def test_the_attacked_image_is_labelled_by_the_model(monkeypatch, tiny_protocol,
     [("run", name) for name in sorted(shipped(SHIPPED))]
     + [("sweep", name) for name in sorted(shipped(SHIPPED_SWEEPS))],
 )
-def test_what_ships_is_rehearsed_in_ten_minutes(command, name, temporary, capsys):
+def test_shipped_settings_are_rehearsed_in_ten_minutes(command, name, temporary, capsys):
     settings = read_protocol(name) if command == "run" else read_sweep(name)
     before, start = torch.get_num_threads(), time.monotonic()
     torch.set_num_threads(os.cpu_count() or 1)  # as the command does

@@ -1,4 +1,4 @@
-"""Sweeps as users run them: killed in the middle and gone on with, or stopped early by ASHA."""
+"""Whole sweeps by the command line: killed and resumed, or stopped early by ASHA."""
 
 import pytest
 
@@ -33,42 +33,42 @@ EPOCHS = 20
 
 @pytest.fixture
 def sweep_file(sweep_content, content, write_protocol):
-    """Return a function that writes a sweep whose points can be met while they run."""
+    """Return a function that writes a sweep whose points run long enough to be killed."""
     training = {**content["training"], "epochs": EPOCHS}
     return lambda search: write_protocol(sweep_content(search, training=training))
 
 
 def run_twice(driver, path, whole, killed, *, seen):
-    """Run a sweep to its end, and again with kills once so many points have finished."""
-    one = driver("sweep", path, whole, "--at-a-time", "1")
-    assert one.wait() == 0, one.said()
+    """Run a sweep to its end, and again with a kill after each number of points in ``seen``."""
+    run = driver("sweep", path, whole, "--at-a-time", "1")
+    assert run.wait() == 0, run.said()
     for least in seen:
-        one = driver("sweep", path, killed, "--at-a-time", "1")
-        one.until(lambda one=one, least=least: len(one.finished()) >= least and one.running())
-        one.kill()
+        run = driver("sweep", path, killed, "--at-a-time", "1")
+        run.until(lambda run=run, least=least: len(run.finished()) >= least and run.running())
+        run.kill()
     last = driver("resume", "tiny", killed, "--at-a-time", "1")
     assert last.wait() == 0, last.said()
 
 
 def points_of(folder):
-    """List options, status and outcome of every point, durations left out."""
-    sweep, found = Sweep.load(folder), []
+    """List options, status and outcome of every point, without durations."""
+    sweep, points = Sweep.load(folder), []
     for row in sweep.table:
         outcome = sweep.outcome(row)
-        found.append((sweep.options(row), sweep.status(row), outcome and dict(outcome, seconds=0)))
-    return found
+        points.append((sweep.options(row), sweep.status(row), outcome and dict(outcome, seconds=0)))
+    return points
 
 
 def recorded(folder):
-    """Map every point of the record, which is marked as not randomised, to its status."""
+    """Return the status of every point in the record, by unit id."""
     sweep = Sweep.load(folder)
-    points = sweeps.load(sweep.tracking_uri, sweep.settings.name).points
+    points = sweeps.load_sweep(sweep.tracking_uri, sweep.settings.name).points
     assert points["unit_id"].is_unique
     return dict(zip(points["unit_id"], points["status"], strict=True))
 
 
 @pytest.mark.parametrize("method", SEARCHES)
-def test_a_sweep_that_was_killed_ends_with_the_points_of_one_that_was_not(
+def test_a_killed_and_resumed_sweep_has_the_points_of_an_undisturbed_one(
     method, driver, sweep_file, tmp_path
 ):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -80,7 +80,7 @@ def test_a_sweep_that_was_killed_ends_with_the_points_of_one_that_was_not(
     assert recorded(killed) == recorded(whole)
 
 
-def test_asha_goes_on_after_a_kill_with_what_it_knew(driver, sweep_file, tmp_path):
+def test_asha_makes_the_same_decisions_after_a_kill(driver, sweep_file, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_twice(driver, sweep_file(ASHA), whole, killed, seen=(1, 2))
     expected = points_of(whole)

@@ -1,4 +1,4 @@
-"""What is written to MLflow is what ``analysis`` reads back, and stands there once."""
+"""The record in MLflow: ``analysis`` reads back what was written, each unit once."""
 
 import io
 import re
@@ -37,7 +37,7 @@ UNIT_TAGS = {
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, empty_database):
-    """One database for the campaigns of this module."""
+    """Create one database for the campaigns of this module."""
     folder = tmp_path_factory.mktemp("record")
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
     return folder
@@ -45,7 +45,7 @@ def database(tmp_path_factory, empty_database):
 
 @pytest.fixture
 def registered(database, tiny_protocol):
-    """Return a function that registers the small protocol under a name of its own."""
+    """Return a function that registers the small protocol under another name."""
 
     def register(name, *, nonce="7", again=False, **changes):
         protocol = tiny_protocol(name=name, **changes)
@@ -65,7 +65,7 @@ def registered(database, tiny_protocol):
 
 @pytest.fixture
 def outcome(enrolled, finish):
-    """What a finished unit of the small protocol left."""
+    """Return the outcome of a finished unit of the small protocol."""
     campaign = enrolled()
     return finish(campaign, campaign.table[0])
 
@@ -98,12 +98,12 @@ def test_a_campaign_is_registered_once(registered):
     ]
 
 
-def test_a_record_that_was_lost_and_made_anew_says_so(registered, monkeypatch):
-    """Only where the campaign was registered before, and nothing of it is there."""
+def test_a_record_that_replaces_a_lost_one_has_a_tag(registered, monkeypatch):
+    """The tag needs an earlier registration of which nothing is left."""
     monkeypatch.setattr("trials.tracking.record.time.time", lambda: 1795564799.6)
     first, _ = registered("lost")
     assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
-    registered("lost", again=True)  # as every later run does
+    registered("lost", again=True)  # as in every later run
     assert loaded(first).tags[schema.REGISTERED_AGAIN] == ""
     first.store.client.delete_run(first.parent_id)
     second, _ = registered("lost", again=True)
@@ -111,7 +111,7 @@ def test_a_record_that_was_lost_and_made_anew_says_so(registered, monkeypatch):
     assert loaded(second).tags[schema.REGISTERED_AGAIN] == "1795564799"
 
 
-def test_the_protocol_that_is_recorded_has_the_hash_that_is_recorded(registered, tiny_protocol):
+def test_the_recorded_protocol_has_the_recorded_hash(registered, tiny_protocol):
     record, _ = registered("hashed")
     found = loaded(record)
     protocol = tiny_protocol(name="hashed")
@@ -119,7 +119,7 @@ def test_the_protocol_that_is_recorded_has_the_hash_that_is_recorded(registered,
     assert found.tags["protocol_sha256"] == protocol.sha256()
 
 
-def test_a_registration_that_was_cut_short_is_made_anew(registered, monkeypatch):
+def test_an_interrupted_registration_is_repeated(registered, monkeypatch):
     from mlflow import MlflowClient
 
     def cut(*words):
@@ -154,7 +154,7 @@ def test_a_record_of_another_version_is_refused_in_one_line(registered):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_all_that_is_written_of_a_unit_is_read_back(registered, outcome):
+def test_a_written_unit_is_read_back_completely(registered, outcome):
     record, table = registered("whole")
     picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
     record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
@@ -178,7 +178,7 @@ def test_all_that_is_written_of_a_unit_is_read_back(registered, outcome):
     assert np.array_equal(read, picture)
 
 
-def test_curves_are_kept_epoch_by_epoch(registered, outcome):
+def test_curves_are_recorded_by_epoch(registered, outcome):
     record, table = registered("curves")
     record.write_unit(tags_of(table[0]), outcome, {})
     run = next(run for run in all_runs(record) if "unit_id" in run.data.tags)
@@ -188,7 +188,7 @@ def test_curves_are_kept_epoch_by_epoch(registered, outcome):
     ]
 
 
-def test_a_picture_in_colour_is_kept(registered, outcome):
+def test_a_colour_picture_is_read_back(registered, outcome):
     record, table = registered("colour")
     picture = np.arange(144, dtype=np.uint8).reshape(4, 12, 3)
     record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
@@ -210,7 +210,7 @@ def test_a_unit_is_written_once(registered, outcome):
     assert len(all_runs(record)) == 2  # with the parent
 
 
-def test_a_unit_that_was_half_written_is_written_anew(registered, outcome):
+def test_an_incomplete_run_of_a_unit_is_replaced(registered, outcome):
     record, table = registered("half")
     half = record.store.client.create_run(
         record.experiment_id,
@@ -229,7 +229,7 @@ def test_a_unit_that_was_half_written_is_written_anew(registered, outcome):
     assert half.info.run_id not in [run.info.run_id for run in all_runs(record, "ACTIVE_ONLY")]
 
 
-def test_what_a_request_left_that_was_answered_too_late_is_removed(registered, outcome):
+def test_an_incomplete_run_that_appears_later_is_removed(registered, outcome):
     record, table = registered("late")
     record.write_unit(tags_of(table[0]), outcome, {})
     tags = {"mlflow.parentRunId": record.parent_id, **tags_of(table[0])}
@@ -240,7 +240,7 @@ def test_what_a_request_left_that_was_answered_too_late_is_removed(registered, o
     assert len(found) == 2  # with the parent
 
 
-def test_a_unit_that_failed_is_recorded_with_its_reason_until_it_finishes(registered, outcome):
+def test_a_failed_unit_is_recorded_with_its_reason_until_it_finishes(registered, outcome):
     record, table = registered("failing")
     failed = tags_of(table[0], status=schema.FAILED, reason="ValueError: no")
     record.write_unit(failed, None, {})
@@ -262,7 +262,7 @@ def test_a_unit_that_failed_again_is_recorded_with_both_failures(registered):
     assert len(all_runs(record, "ACTIVE_ONLY")) == 2  # with the parent
 
 
-def test_a_unit_whose_name_begins_like_another_is_not_taken_for_it(registered, outcome):
+def test_units_whose_ids_share_a_prefix_are_distinguished(registered, outcome):
     record, table = registered("alike", units_per_arm=2)
     for row in table[:4]:
         record.write_unit(tags_of(row), outcome, {})
@@ -277,7 +277,7 @@ def test_assets_are_read_back(registered):
     assert loaded(record).assets == assets
 
 
-def test_the_nonce_is_revealed_at_the_end_only(registered):
+def test_the_nonce_is_revealed_only_at_the_end(registered):
     record, _ = registered("secret", nonce="a" * 64)
     record.close(nonce=None)
     assert loaded(record).tags["nonce"] == ""
@@ -288,8 +288,8 @@ def test_the_nonce_is_revealed_at_the_end_only(registered):
 
 
 @pytest.fixture
-def kept(tmp_path, tiny_protocol, empty_database):
-    """Return a function that registers the small protocol in a folder of its own."""
+def local(tmp_path, tiny_protocol, empty_database):
+    """Return a function that registers the small protocol in the database of a folder."""
 
     def register(folder, name="tiny"):
         folder.mkdir(exist_ok=True)
@@ -309,21 +309,21 @@ def kept(tmp_path, tiny_protocol, empty_database):
 
 
 def places(record):
-    """Every path that the record has."""
+    """Return every artifact path in the record."""
     runs = {run.info.artifact_uri for run in all_runs(record)}
     return {record.store.client.get_experiment(record.experiment_id).artifact_location, *runs}
 
 
 @pytest.mark.parametrize("name", ["new", "run #1", "50%"])
-def test_a_campaign_goes_on_where_its_folder_was_moved(kept, tmp_path, outcome, name):
-    record, table = kept(tmp_path / "two words")
+def test_a_campaign_continues_in_a_moved_folder(local, tmp_path, outcome, name):
+    record, table = local(tmp_path / "two words")
     picture = np.arange(48, dtype=np.uint8).reshape(4, 12)
     record.write_unit(tags_of(table[0]), outcome, {"standard": picture})
     folder = (tmp_path / "two words").rename(tmp_path / name)
     command = f"`atat verify tiny --out {shlex.quote(str(folder))}` corrects that"
     with pytest.raises(ValueError, match=re.escape(command)):
         runs.load_record(local_uri(folder), "tiny")
-    again, _ = kept(folder)
+    again, _ = local(folder)
     assert again.parent_id == record.parent_id
     again.write_unit(tags_of(table[1]), outcome, {})
     assert all(place.startswith((folder / "artifacts").as_uri()) for place in places(again))
@@ -334,9 +334,9 @@ def test_a_campaign_goes_on_where_its_folder_was_moved(kept, tmp_path, outcome, 
     assert not (tmp_path / "two words").exists()
 
 
-def test_a_copy_of_a_campaign_has_artifacts_of_its_own(kept, tmp_path, outcome):
-    first, table = kept(tmp_path / "first")
-    other, _ = kept(tmp_path / "first", "other")
+def test_a_copied_campaign_has_its_own_artifacts(local, tmp_path, outcome):
+    first, table = local(tmp_path / "first")
+    other, _ = local(tmp_path / "first", "other")
     before = places(first), places(other)
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     second = MlflowRecord(local_uri(tmp_path / "second"), "tiny")
@@ -350,44 +350,47 @@ def test_a_copy_of_a_campaign_has_artifacts_of_its_own(kept, tmp_path, outcome):
     assert (places(first), places(other)) == before
     other = MlflowRecord(local_uri(tmp_path / "second"), "other")
     other.experiment_id = first.store.client.get_experiment_by_name("other").experiment_id
-    assert places(other) == before[1]  # each campaign follows when it is opened
+    assert places(other) == before[1]  # the paths of a campaign are corrected when it is opened
 
 
-def test_a_folder_that_is_reached_by_another_path_was_not_moved(kept, tmp_path):
-    record, _ = kept(tmp_path / "folder")
+def test_a_folder_behind_a_symbolic_link_was_not_moved(local, tmp_path):
+    record, _ = local(tmp_path / "folder")
     before = places(record)
     (tmp_path / "link").symlink_to(tmp_path / "folder")
-    again, _ = kept(tmp_path / "link")
+    again, _ = local(tmp_path / "link")
     assert places(again) == before
     assert loaded(again).tags["protocol_sha256"]
 
 
-def test_a_record_whose_artifacts_were_left_behind_says_where_they_belong(kept, tmp_path):
-    kept(tmp_path / "old")
+def test_missing_artifacts_of_a_moved_record_are_refused_with_their_place(local, tmp_path):
+    local(tmp_path / "old")
     folder = (tmp_path / "old").rename(tmp_path / "new")
     (folder / "artifacts").rename(tmp_path / "elsewhere")
-    words = f"neither in {tmp_path}/old/artifacts, as it says, nor in {folder}/artifacts; put them"
-    with pytest.raises(ValueError, match=words):
+    message = (
+        f"neither in {tmp_path}/old/artifacts, as it says, nor in {folder}/artifacts; put them"
+    )
+    with pytest.raises(ValueError, match=message):
         MlflowRecord(local_uri(folder), "tiny").attach()
     (tmp_path / "elsewhere").rename(folder / "artifacts")
     assert MlflowRecord(local_uri(folder), "tiny").attach()
 
 
-def test_a_moved_record_that_takes_no_writing_is_one_line(kept, tmp_path):
-    record, _ = kept(tmp_path / "old")
+def test_a_moved_record_that_cannot_be_written_is_refused(local, tmp_path):
+    record, _ = local(tmp_path / "old")
     before = places(record)
     folder = (tmp_path / "old").rename(tmp_path / "new")
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
         refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON runs BEGIN DELETE FROM nowhere; END"
         connection.execute(refuse)
     moved = MlflowRecord(local_uri(folder), "tiny")
-    with pytest.raises(ValueError, match="takes no writing .no such table.*; make .* writable$"):
+    refusal = "cannot be corrected .no such table.*; make .* writable$"
+    with pytest.raises(ValueError, match=refusal):
         moved.attach()
-    assert places(moved) == before  # all of them are corrected, or none
+    assert places(moved) == before  # either all paths are corrected or none
 
 
 @pytest.mark.parametrize("name", ["two words", "run #1", "50%", "ünïcode"])
-def test_a_campaign_may_lie_in_a_folder_of_any_name(tiny_protocol, tmp_path, empty_database, name):
+def test_a_folder_of_any_name_holds_a_campaign(tiny_protocol, tmp_path, empty_database, name):
     folder = tmp_path / name
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
@@ -408,38 +411,42 @@ def test_a_campaign_may_lie_in_a_folder_of_any_name(tiny_protocol, tmp_path, emp
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
+def test_attaching_does_not_create_a_missing_database(tmp_path):
     assert not MlflowRecord(local_uri(tmp_path), "tiny").attach()
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_file_that_is_no_database_is_one_line(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused_in_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_bytes(100 * b"no database")
     with pytest.raises(ValueError, match=r"mlflow\.db|database") as caught:
         MlflowRecord(local_uri(tmp_path), "tiny").attach()
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_campaign_has_the_same_record_from_wherever_it_goes_on(
+def test_the_address_of_the_record_does_not_depend_on_the_working_directory(
     tiny_protocol, tmp_path, monkeypatch
 ):
-    begun = Campaign.create_or_resume(tiny_protocol(), tmp_path / "campaign", "sqlite:///mlflow.db")
+    campaign = Campaign.create_or_resume(
+        tiny_protocol(), tmp_path / "campaign", "sqlite:///mlflow.db"
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert Campaign.load(begun.folder).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert Campaign.load(campaign.folder).tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
     with pytest.raises(ValueError, match=f"{tmp_path}/mlflow.db, got .*/elsewhere/mlflow.db"):
-        Campaign.create_or_resume(tiny_protocol(), begun.folder, "sqlite:///mlflow.db")
+        Campaign.create_or_resume(tiny_protocol(), campaign.folder, "sqlite:///mlflow.db")
 
 
-def test_the_database_in_the_folder_goes_with_it_though_it_was_named(tiny_protocol, tmp_path):
-    begun = Campaign.create_or_resume(tiny_protocol(), tmp_path / "old", "sqlite:///old/mlflow.db")
-    moved = begun.folder.rename(tmp_path / "new")
+def test_an_explicit_address_of_the_database_in_the_folder_moves_with_it(tiny_protocol, tmp_path):
+    campaign = Campaign.create_or_resume(
+        tiny_protocol(), tmp_path / "old", "sqlite:///old/mlflow.db"
+    )
+    moved = campaign.folder.rename(tmp_path / "new")
     assert Campaign.load(moved).tracking_uri == local_uri(moved)
 
 
 @pytest.fixture
 def dead():
-    """An address where nobody listens."""
+    """Return an address without a server."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
