@@ -198,7 +198,7 @@ def status(options: Namespace) -> int:
                           "units": states, "failed": reasons}))  # fmt: skip
         return 0
     print(f"{name} in {run_folder.folder}")
-    print(f"{'arm':<16}" + "".join(f"{state:>10}" for state in columns))
+    print(f"{'arm':<16}" + "".join(f"{state:>10}" for state in shown))
     for arm, row in arms.items():
         print(f"{arm:<16}" + "".join(f"{count:>10}" for count in row.values()))
     if len(run_folder.table) < total:
