@@ -1,11 +1,11 @@
-"""Make docs/results/orl-defenses.md of a campaign of the protocol orl-defenses.
+"""Write docs/results/orl-defenses.md from a campaign of the protocol orl-defenses.
 
     .venv/bin/atat run orl-defenses
     .venv/bin/python benchmarks/orl_defenses.py runs/orl-defenses
 
-Takes the outcomes of all finished units, measures what the record does not hold (dependence of
-features, pictures; kept in the folder of each unit), and writes the page with its table, the table
-as CSV, and three figures with one mark a unit.
+The script reads the outcomes of all finished units and measures what the record does not contain
+(dependence of features, metrics of reconstructions), which it stores in the folder of each unit. It
+writes the page with its table, the table as CSV, and three figures with one mark for each unit.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def rows_of(campaign: Campaign) -> list[dict[str, Any]]:
         robust = {f"robust_acc/{name}": value for name, value in outcome["robust_acc"].items()}
         row = {
             "unit": assigned.unit_id,
-            "block": assigned.block,
+            "block": assigned.stratum,
             "arm": assigned.arm,
             "defense": DEFENSES.name_of(type(spec.defense)),
             "clean_acc": outcome["clean_acc"],
@@ -79,7 +79,7 @@ def rows_of(campaign: Campaign) -> list[dict[str, Any]]:
 
 
 def table_of(units: pd.DataFrame) -> str:
-    """Write the means of each arm as a Markdown table, arms of one defense together."""
+    """Format the means of each arm as a Markdown table, sorted by defense."""
     order = units["arm"].drop_duplicates().tolist()
     numbers = [name for name in COLUMNS if name != "units"]
     means = units.groupby("arm")[numbers].mean().loc[order]
@@ -92,7 +92,7 @@ def table_of(units: pd.DataFrame) -> str:
 
 
 def draw(units: pd.DataFrame, column: str, label: str, path: Path) -> None:
-    """Draw leakage against one column, one mark a unit, colour and shape of its defense."""
+    """Plot leakage against a column, one mark for each unit, coloured and shaped by defense."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5))
@@ -112,13 +112,13 @@ def draw(units: pd.DataFrame, column: str, label: str, path: Path) -> None:
 
 
 def within_blocks(units: pd.DataFrame, column: str) -> float:
-    """Compute the rank correlation of leakage and a column after each block's ranks."""
+    """Compute the correlation of leakage and a column over their ranks within blocks."""
     ranks = units.groupby("block")[[LEAKAGE, column]].rank(pct=True)
     return float(ranks[LEAKAGE].corr(ranks[column]))
 
 
 def places(units: pd.DataFrame) -> str:
-    """Compare the arms with the control within blocks; the lowest leakage of a defense leads it."""
+    """Compare the arms with the control within blocks; sort defenses by their lowest leakage."""
     control = str(units.loc[units["defense"] == "none", "arm"].iloc[0])
     rows = []
     for arm, part in units[units["arm"] != control].groupby("arm", sort=False):
@@ -142,44 +142,44 @@ def places(units: pd.DataFrame) -> str:
 
 
 def surprises(units: pd.DataFrame) -> list[str]:
-    """Name what does not fit a simple story, each by a rule that the numbers meet or not."""
+    """State the unexpected findings, each by a fixed rule on the numbers."""
     means = units.groupby("arm", sort=False)[[LEAKAGE, "clean_acc", FIGURES["robust"][0], "cka_x"]]
     table = means.mean().set_axis(["leak", "clean", "robust", "cka"], axis=1)
     defense = units.groupby("arm", sort=False)["defense"].first()
     control = table.loc[defense == "none"].iloc[0]
     lower = table[table["leak"] < control["leak"] - 0.1]
-    kept = lower[lower["robust"] > control["robust"] / 2]
-    lost = table[(table["robust"] < 0.1) & (table["leak"] > control["leak"] - 0.15)]
-    closer = lower[lower["cka"] > control["cka"] + 0.02]
-    said = [
+    robust = lower[lower["robust"] > control["robust"] / 2]
+    fragile = table[(table["robust"] < 0.1) & (table["leak"] > control["leak"] - 0.15)]
+    dependent = lower[lower["cka"] > control["cka"] + 0.02]
+    rules = [
         ("Arms that leak at least 10 points less and keep more than half of the control's robust "
-         "accuracy, so that losing robustness is not needed for less leakage", kept),
-        ("Arms that lose nearly all robust accuracy (below 0.1) and leak at most 15 points less, "
-         "so that losing it is not enough for much less leakage", lost),
+         "accuracy: less leakage does not need a loss of robustness", robust),
+        ("Arms that lose nearly all robust accuracy (below 0.1) and leak at most 15 points less: "
+         "a loss of robustness is not enough for much less leakage", fragile),
         ("Arms that leak at least 10 points less although their stages depend more on the images "
-         "(CKA higher by 0.02 or more), so that less dependence is not needed either", closer),
+         "(CKA higher by 0.02 or more): less leakage does not need less dependence", dependent),
     ]  # fmt: skip
     lines = []
-    for words, found in said:
-        named = [
+    for rule, arms in rules:
+        rows = [
             f"{arm} (AttAcc@1 {row.leak:.3f}, clean {row.clean:.3f}, robust {row.robust:.3f}, "
             f"CKA {row.cka:.3f})"
-            for arm, row in found.iterrows()
+            for arm, row in arms.iterrows()
         ]
-        lines += [f"{words}:", "", *[f"- {name}" for name in named or ["none"]], ""]
+        lines += [rule, "", *[f"- {row}" for row in rows or ["none"]], ""]
     return lines
 
 
 def findings(units: pd.DataFrame) -> str:
-    """Say what can be read off the numbers, by rules and not by eye."""
+    """State the findings that fixed rules derive from the numbers."""
     lines = ["Rank correlation with AttAcc@1 over units, within blocks (descriptive, no test):", ""]
     for column, label in FIGURES.values():
         lines.append(f"- {label}: {within_blocks(units, column):+.2f}")
-    lines.append(f"- nocco, what earlier work calls HSIC: {within_blocks(units, 'nocco_x'):+.2f}")
+    lines.append(f"- nocco, which earlier work calls HSIC: {within_blocks(units, 'nocco_x'):+.2f}")
     control = units[units["defense"] == "none"]
     clean, leak = control["clean_acc"].mean(), control[LEAKAGE].mean()
-    lines += ["", f"The control has clean accuracy {clean:.3f} and AttAcc@1 {leak:.3f}. Arms whose "
-              "mean AttAcc@1 is no lower than its did not help at that strength:", ""]  # fmt: skip
+    lines += ["", f"The control has clean accuracy {clean:.3f} and AttAcc@1 {leak:.3f}. These arms "
+              "do not lower mean AttAcc@1:", ""]  # fmt: skip
     means = units.groupby("arm", sort=False)[[LEAKAGE, "clean_acc"]].mean()
     useless = [str(arm) for arm, row in means.iterrows() if row[LEAKAGE] >= leak]
     useless = [arm for arm in useless if arm not in set(control["arm"])]
@@ -191,8 +191,8 @@ def findings(units: pd.DataFrame) -> str:
               for arm, row in best.iterrows()] or ["- none"]  # fmt: skip
     lines += ["", *surprises(units)]
     below = units[units["clean_acc"] < 0.5]["arm"].value_counts()
-    lines += ["", "Units that hardly classify (clean accuracy below 0.5), whose leakage means "
-              "nothing by itself:", ""]  # fmt: skip
+    lines += ["", "Number of units with clean accuracy below 0.5, whose leakage alone cannot be "
+              "interpreted:", ""]  # fmt: skip
     lines += [f"- {arm}: {count}" for arm, count in below.items()] or ["- none"]
     return "\n".join(lines)
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the campaign")
+    parser.add_argument("folder", type=Path, help="folder of the campaign")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -233,18 +233,19 @@ Protocol `{campaign.settings.name}`, {len(units)} finished units of {len(campaig
 
 {chr(10).join(images)}
 
-## Place of each defense
+## Ranking of the defenses
 
-Difference from the control within blocks with a 95 % interval of its own (42 comparisons, not
-adjusted: exploratory); the defense whose best arm leaks least comes first. A lower AttAcc@1 at a
-lower clean accuracy may be that and nothing else.
+Differences from the control within blocks, each with its own 95 % interval. The 42 comparisons are
+not adjusted for their number, so they are exploratory. Defenses are sorted by the leakage of their
+best arm. A lower AttAcc@1 can be the result of a lower clean accuracy alone.
 
 {places(units)}
 
 ## Means of each arm
 
-Dependence is that of the four stages on the private training images, without augmentation; all
-epsilons are in pixel units. One row a unit: [{name}.csv]({name}.csv).
+Dependence is measured between the four stages and the private training images, without
+augmentation. All epsilons are in pixel units. [{name}.csv]({name}.csv) has one row for
+each unit.
 
 {table_of(units)}
 """
