@@ -13,7 +13,7 @@ from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
 from analysis.record.store import Store
 from analysis.report import primary_tables
-from analysis.report.looks import log_report, record_look
+from analysis.report.interim_looks import log_report, record_look
 from analysis.report.page import render
 from analysis.report.sections import section_tables
 from analysis.report.verdict import verdict

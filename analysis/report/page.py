@@ -16,7 +16,7 @@ from analysis.record.reader import Record
 from analysis.report import primary_tables as tables
 from analysis.report import verdict as wording
 from analysis.report.image_strips import CLASSES_SHOWN, Strip, strips
-from analysis.report.looks import all_looks, lost_looks
+from analysis.report.interim_looks import all_looks, lost_looks
 from analysis.report.sections import Place, lay_out
 from analysis.schema.columns import inversions_of, label, robust_columns_of
 from analysis.secondary.context import SecondaryResults

@@ -16,7 +16,7 @@ from atat_ray.data import Faces
 from atat_ray.defenses.decoys import DECOYS, PASSES, decoy_loss
 from atat_ray.defenses.label_smoothing import check_smoothing
 from atat_ray.models.batch_norm_modes import check_statistics
-from atat_ray.models.introspection import head
+from atat_ray.models.layer_access import head
 from atat_ray.models.split_batch_norm import split_statistics
 from atat_ray.robustness.epsilon import check_epsilon
 from atat_ray.robustness.pgd import pgd

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from atat_ray.defenses.all_workers import all_rows
 from atat_ray.dependence.hsic import coco, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
-from atat_ray.models.introspection import outputs_of, stages
+from atat_ray.models.layer_access import outputs_of, stages
+from atat_ray.training.all_workers import all_rows
 from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT

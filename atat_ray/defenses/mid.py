@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from atat_ray.data import Faces
 from atat_ray.models.bottleneck import Bottleneck
-from atat_ray.models.introspection import head, outputs_of, unwrap
+from atat_ray.models.layer_access import head, outputs_of, unwrap
 from atat_ray.training.interface import Defense, LossTerms, check_weight
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, seeded

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from atat_ray.data import Faces
 from atat_ray.models.image_layers import GRAY, PixelMask
-from atat_ray.models.introspection import FrontEnd, unwrap
+from atat_ray.models.layer_access import FrontEnd, unwrap
 from atat_ray.training import train
 from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.interface import Course, Defense, LossTerms, Session, check_weight

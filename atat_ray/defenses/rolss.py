@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.models.introspection import require_method
+from atat_ray.models.layer_access import require_method
 from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT

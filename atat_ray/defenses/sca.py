@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.defenses.all_workers import mean_over_workers
-from atat_ray.models.introspection import FrontEnd, unwrap
+from atat_ray.models.layer_access import FrontEnd, unwrap
 from atat_ray.models.sparse_coding import SparseCoding
+from atat_ray.training.all_workers import mean_over_workers
 from atat_ray.training.interface import Course, Defense, LossTerms, Session
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.option_fields import STRICT

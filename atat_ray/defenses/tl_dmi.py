@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from atat_ray.data import Faces
-from atat_ray.models.introspection import head, require_method
+from atat_ray.models.layer_access import head, require_method
 from atat_ray.training import Training, train
 from atat_ray.training.interface import Defense, LossTerms
 from atat_ray.training.no_defense import NoDefense

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from atat_ray.data.augmentation import resample
-from atat_ray.defenses.all_workers import mean_over_workers
 from atat_ray.models.batch_norm_modes import evaluation_mode, frozen_parameters
-from atat_ray.models.introspection import head, unwrap
+from atat_ray.models.layer_access import head, unwrap
+from atat_ray.training.all_workers import mean_over_workers
 from atat_ray.training.interface import Course, Defense, LossTerms, Session
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed, generator, seeded

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atat_ray.data import Faces, IdentitySplit
 from atat_ray.models import ARCHITECTURES, new_network
-from atat_ray.models.lda import ShrinkageLda
+from atat_ray.models.linear_discriminant import ShrinkageLda
 from atat_ray.models.small_vgg import SmallVgg
 from atat_ray.training import Training, accuracy, train
 from atat_ray.training.no_defense import NoDefense

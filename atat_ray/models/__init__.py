@@ -2,7 +2,7 @@
 
 :func:`build_target` builds a network of :data:`ARCHITECTURES` from a seed. Normalisation to [-1, 1]
 is inside the network, so epsilon stays in pixel units. Defenses reach stages, skips and the head
-through :mod:`atat_ray.models.introspection`.
+through :mod:`atat_ray.models.layer_access`.
 
 >>> import torch
 >>> model = build_target("small_resnet", num_classes=4, channels=1, seed=0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from atat_ray.models.batch_norm_modes import frozen_statistics
-from atat_ray.models.introspection import FrontEnd, unwrap
+from atat_ray.models.layer_access import FrontEnd, unwrap
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from atat_ray.models.introspection import unwrap
+from atat_ray.models.layer_access import unwrap
 
 
 class SplitBatchNorm(nn.Module):

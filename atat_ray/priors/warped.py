@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.priors.base import Prior, PriorOptions
+from atat_ray.priors.face_alignment import blur, register
 from atat_ray.priors.face_mixing import mix_faces
 from atat_ray.priors.flow_fields import (
     expand_knots,
@@ -22,7 +23,6 @@ from atat_ray.priors.flow_fields import (
     warp,
 )
 from atat_ray.priors.pca import fit_pca
-from atat_ray.priors.registration import blur, register
 from atat_ray.priors.staged import StagedPrior, State
 
 NUM_KNOTS = 17

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from atat_ray.models.batch_norm_modes import STATISTICS, frozen_parameters
-from atat_ray.models.introspection import unwrap
+from atat_ray.models.layer_access import unwrap
 from atat_ray.utils.precision import assert_true_float32
 from atat_ray.utils.seeding import BatchDraws
 

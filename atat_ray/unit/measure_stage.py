@@ -20,7 +20,7 @@ from atat_ray.metrics.frechet import frechet_distance
 from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc_by_class
 from atat_ray.models import build_target
-from atat_ray.models.introspection import outputs_of, stages
+from atat_ray.models.layer_access import outputs_of, stages
 from atat_ray.unit.block_assets import load_evaluation_models
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.spec import UnitSpec

@@ -25,7 +25,7 @@ from analysis.pipeline.primary import analyse
 from analysis.record.reader import Record, load_record
 from analysis.report import Report, conclude, write_report
 from analysis.report.image_strips import strips
-from analysis.report.looks import lost_looks, recorded_looks
+from analysis.report.interim_looks import lost_looks, recorded_looks
 
 Campaign = tuple[str, str]
 MakeProtocol = Callable[..., dict[str, Any]]

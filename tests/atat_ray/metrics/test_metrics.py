@@ -11,7 +11,7 @@ from atat_ray.metrics.frechet import frechet_distance
 from atat_ray.metrics.knowledge_extraction import knowledge_extraction_score
 from atat_ray.metrics.prdc import prdc, prdc_by_class
 from atat_ray.models import build_target
-from atat_ray.models.lda import ShrinkageLda
+from atat_ray.models.linear_discriminant import ShrinkageLda
 from atat_ray.training import Training
 from atat_ray.utils.seeding import generator
 

@@ -17,7 +17,7 @@ from atat_ray.evaluation import Evaluation, EvaluationModels
 from atat_ray.models import ARCHITECTURES, build_target
 from atat_ray.models.auxiliary_head import auxiliary_loss
 from atat_ray.models.backbones import FAMILIES, find_weights
-from atat_ray.models.introspection import outputs_of
+from atat_ray.models.layer_access import outputs_of
 from atat_ray.training import Training, train
 from atat_ray.training.no_defense import NoDefense
 from atat_ray.utils.precision import true_float32

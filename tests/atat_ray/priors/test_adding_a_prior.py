@@ -43,10 +43,10 @@ from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.train_stage import train_stage
 from trials.config.load import read_protocol
-from trials.execution.preflight import read_data
+from trials.execution.preflight import check_data
 
 protocol = read_protocol("pixels.yaml")
-read_data(protocol)
+check_data(protocol)
 spec = protocol.unit_spec("split-0-01", "split-0", "control")
 prior = load_block_prior(spec.block, "standard", Path("assets"))
 train_stage(spec, Path("unit"))

@@ -1,5 +1,14 @@
 import torch
 
+from atat_ray.priors.face_alignment import (
+    NUM_KNOTS,
+    blur,
+    face_mask,
+    normalize_contrast,
+    recentre,
+    register,
+    symmetric_mean,
+)
 from atat_ray.priors.flow_fields import (
     expand_knots,
     fit_knots,
@@ -8,15 +17,6 @@ from atat_ray.priors.flow_fields import (
     mirror_flow,
     spline_matrix,
     warp,
-)
-from atat_ray.priors.registration import (
-    NUM_KNOTS,
-    blur,
-    face_mask,
-    normalize_contrast,
-    recentre,
-    register,
-    symmetric_mean,
 )
 from atat_ray.utils.seeding import generator
 
