@@ -50,17 +50,26 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threadi
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     sender.setblocking(False)
-    previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        with signal_handlers(handle, sender.fileno()):
+            yield signalled
+    finally:
+        sender.close()
+        listener.join()
+        receiver.close()
+
+
+@contextmanager
+def signal_handlers(handle: Callable[[int, Any], None], wakeup_fd: int) -> Iterator[None]:
+    """Set the handler of SIGINT and SIGTERM and the wake-up descriptor; restore them afterwards."""
+    previous_fd = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield signalled
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(previous_fd)
-        sender.close()
-        listener.join()
-        receiver.close()
 
 
 @contextmanager
