@@ -18,7 +18,7 @@ MODULES = [
 ]
 WITH_EXAMPLES = [
     name
-    for name in ["atat_ray", "analysis", *MODULES]
+    for name in ["atat_ray", "analysis", "trials", *MODULES]
     if ">>>" in (importlib.util.find_spec(name).loader.get_source(name) or "")
 ]
 

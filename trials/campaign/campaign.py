@@ -100,7 +100,7 @@ class Campaign(RunFolder):
         except (ValueError, TypeError) as error:
             return [f"{self.committed_file.name} cannot be read: {error}"]
         return [
-            f"{name} is {value}, committed was {committed.get(name)}"
+            f"{name} is {value}, but committed was {committed.get(name)}"
             for name, value in self.hashes().items()
             if committed.get(name) != value
         ]

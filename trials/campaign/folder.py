@@ -320,7 +320,7 @@ def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
         raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with --out")
     if "?" in str(folder.absolute()) and tracking_uri is None:
         raise ValueError(
-            f"a database cannot lie in {folder.absolute()}: its address would end at the '?'; "
+            f"a database cannot be in {folder.absolute()}: its address would end at the '?'; "
             "choose another folder with --out"
         )
 

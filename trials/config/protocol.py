@@ -23,7 +23,7 @@ from atat_ray.training import Training
 from atat_ray.training.schedule import check_network, check_precision
 from atat_ray.unit import BlockSpec, UnitSpec
 from atat_ray.utils.errors import at, placed, unknown
-from trials.config.named_kinds import Inversion, tagged_union, write_options
+from trials.config.option_types import Inversion, tagged_union, write_options
 from trials.config.optional_keys import Count, Declarations, Name, Strict
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]

@@ -23,7 +23,7 @@ from pydantic import (
 from atat_ray.defenses import DEFENSES
 from atat_ray.training.interface import Defense
 from atat_ray.utils.errors import at, placed, unknown
-from trials.config.named_kinds import tagged_union
+from trials.config.option_types import tagged_union
 from trials.config.optional_keys import Count, Strict
 from trials.config.protocol import SampleUnit, Settings
 

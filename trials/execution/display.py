@@ -89,7 +89,7 @@ class LiveTable(Lines):
         """Say how long it will take, counted down since the last unit ended."""
         progress = self.progress
         if progress is None or progress.seconds_left is None:
-            return "the first units are running; Ctrl-C stops after their present stage"
+            return "the first units are running; Ctrl-C stops after their current stage"
         left = progress.seconds_left - (time.monotonic() - self.updated)
         return f"about {format_duration(left)} left, {progress.per_minute:.1f} units a minute"
 

@@ -27,7 +27,7 @@ def run(
     """Run every unit that has not ended, propose those that are missing, and record all of them.
 
     Running a finished campaign again checks the record and returns within seconds. The first
-    SIGINT or SIGTERM, and ``atat stop``, let running units finish their present stage; a second
+    SIGINT or SIGTERM, and ``atat stop``, let running units finish their current stage; a second
     signal ends everything at once. Finished stages are kept in either case.
 
     Args:
