@@ -49,10 +49,11 @@ ALLOWED = {"atat_ray": ATAT_RAY, "analysis": ANALYSIS, "trials": TRIALS}
 
 # What modules of ``trials`` use of ``analysis``, beside its schema.
 OF_ANALYSIS = {
-    "campaign/folder.py": {"record"},
+    "campaign/layout.py": {"record"},
     "campaign/verify.py": {"record"},
     "cli/commands.py": {"record", "report"},
     "cli/doctor.py": {"record"},
+    "cli/summary.py": {"report"},
     "config/protocol.py": {"inference"},
     "execution/recorder.py": {"record"},
     "planning/plan.py": {"inference", "planning"},

@@ -13,7 +13,8 @@ from scipy.stats import chisquare
 
 import trials
 from trials.allocation import Assignment, differences, draw, from_csv, numbered, strata, to_csv
-from trials.config.protocol import Protocol, canonical_json
+from trials.config.protocol import Protocol
+from trials.config.settings import canonical_json
 
 PLACEBO = {"defense": "decoy_noise", "weight": 2.0, "epsilon": 0.01}
 BLOCKS = {f"split-{i}": {"split": i} for i in range(3)}

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from analysis import schema
-from analysis.record.address import full_address
 from atat_ray.unit import BlockSpec, UnitSpec, read_outcome
 from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
 from trials.allocation import Assignment
-from trials.campaign.layout import FolderLayout
+from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
 from trials.campaign.notes import read_note, write_note
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 from trials.tracking.record import RecordKind
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ class RunFolder(FolderLayout, ABC):
     nonce: str
     table: list[Assignment]
     tracking_uri: str
-
-    # Create and load.
 
     @classmethod
     def create_or_resume(cls, settings: Settings, folder: Path, tracking_uri: str | None) -> Self:
@@ -284,45 +281,6 @@ class RunFolder(FolderLayout, ABC):
         if self.outcome(row) is not None:
             return schema.FINISHED
         return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
-
-
-def default_folder(name: str) -> Path:
-    """Folder of a campaign or sweep without ``--out``."""
-    return Path("runs") / name
-
-
-def local_uri(folder: Path) -> str:
-    """Address of the database in the folder itself."""
-    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-
-
-def external_uri(tracking_uri: str | None, folder: Path) -> str | None:
-    """Write the address of a record in full; None if it is the database in the folder.
-
-    A folder with its own record stores no address, so that it can be moved.
-    """
-    full = tracking_uri and full_address(tracking_uri)
-    return None if full == local_uri(folder) else full
-
-
-def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
-    """Refuse a folder in which nothing new can be started.
-
-    Args:
-        folder: of a campaign or sweep that does not exist yet.
-        kind: "campaign" or "sweep".
-        tracking_uri: of MLflow; None for a database in ``folder``.
-
-    Raises:
-        ValueError: it holds other files, or its name cannot stand in a database address.
-    """
-    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with --out")
-    if "?" in str(folder.absolute()) and tracking_uri is None:
-        raise ValueError(
-            f"a database cannot be in {folder.absolute()}: its address would end at the '?'; "
-            "choose another folder with --out"
-        )
 
 
 def changed_keys(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,7 +1,9 @@
-"""Where the files of a campaign or sweep lie in its folder."""
+"""Where a campaign or sweep lies: the paths in its folder, and the address of its record."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from analysis.record.address import full_address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +34,42 @@ class FolderLayout:
     def unit_folder(self, unit_id: str) -> Path:
         """Folder of the stage files and notes of a unit."""
         return self.folder / "units" / unit_id
+
+
+def default_folder(name: str) -> Path:
+    """Folder of a campaign or sweep without ``--out``."""
+    return Path("runs") / name
+
+
+def local_uri(folder: Path) -> str:
+    """Address of the database in the folder itself."""
+    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+
+
+def external_uri(tracking_uri: str | None, folder: Path) -> str | None:
+    """Write the address of a record in full; None if it is the database in the folder.
+
+    A folder with its own record stores no address, so that it can be moved.
+    """
+    full = tracking_uri and full_address(tracking_uri)
+    return None if full == local_uri(folder) else full
+
+
+def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
+    """Refuse a folder in which nothing new can be started.
+
+    Args:
+        folder: of a campaign or sweep that does not exist yet.
+        kind: "campaign" or "sweep".
+        tracking_uri: of MLflow; None for a database in ``folder``.
+
+    Raises:
+        ValueError: it holds other files, or its name cannot stand in a database address.
+    """
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with --out")
+    if "?" in str(folder.absolute()) and tracking_uri is None:
+        raise ValueError(
+            f"a database cannot be in {folder.absolute()}: its address would end at the '?'; "
+            "choose another folder with --out"
+        )

@@ -10,7 +10,8 @@ from analysis import schema
 from analysis.record.store import COMPLETE
 from trials import allocation
 from trials.campaign.campaign import Campaign
-from trials.tracking.record import MlflowRecord, classes_of, metrics_of
+from trials.tracking.outcome_tables import classes_of, metrics_of
+from trials.tracking.record import MlflowRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trials.cli.summary import dashboard_command, print_summary, print_sweep, resume_command
+
 if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
-    from trials.config.protocol import Settings
-    from trials.execution.events import Summary
+    from trials.config.settings import Settings
 
 
 def plan(options: Namespace) -> int:
@@ -45,7 +46,7 @@ def sweep(options: Namespace) -> int:
 
 def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> int:
     """Rehearse settings, or register them in a folder and run its units."""
-    from trials.campaign.folder import default_folder
+    from trials.campaign.layout import default_folder
 
     check_at_a_time(options)
     if options.rehearse:
@@ -99,7 +100,7 @@ def resume(options: Namespace) -> int:
 def load(options: Namespace) -> "RunFolder":
     """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name."""
     from trials.campaign.campaign import Campaign
-    from trials.campaign.folder import default_folder
+    from trials.campaign.layout import default_folder
     from trials.search.sweep import Sweep
 
     folder = options.out or default_folder(Path(options.campaign).stem)
@@ -145,30 +146,6 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
             return 130
     incomplete = summary.failed or summary.lost or summary.unrecorded or not run_folder.is_over()
     return 1 if incomplete else 0
-
-
-def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespace) -> None:
-    """Print how many units finished, and why others did not."""
-    from trials.execution.display import format_duration
-
-    if options.json:
-        print(json.dumps({**asdict(summary), "record": run_folder.tracking_uri}))
-    else:
-        print(f"{summary.finished} of {summary.total} units finished in "
-              f"{format_duration(summary.seconds)}; "
-              f"the record is at {run_folder.tracking_uri}")  # fmt: skip
-    for unit_id, reason in summary.failed.items():
-        print(f"{unit_id} failed: {reason}", file=sys.stderr)
-    for unit_id, reason in summary.lost.items():
-        print(f"{unit_id} has not ended: {reason}", file=sys.stderr)
-    if summary.unrecorded:
-        print(f"{summary.unrecorded} units are not in the record yet; "
-              f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
-
-
-def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
-    """Return the command that resumes a campaign or sweep."""
-    return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
 
 
 def stop(options: Namespace) -> int:
@@ -236,25 +213,6 @@ def report(options: Namespace) -> int:
     print(f"report     {written.page}")
     print(f"dashboard  {dashboard_command(run_folder)}")
     return 0
-
-
-def print_sweep(run_folder: "RunFolder") -> None:
-    """Write the table and figure of a sweep, and print its results."""
-    from analysis.report.sweep import conclude_sweep
-
-    name = run_folder.settings.name
-    written = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{written.text}\n\npicture    {written.picture}\ntable      {written.table}")
-
-
-def dashboard_command(run_folder: "RunFolder") -> str:
-    """Return the address of MLflow's dashboard, or the command that opens it."""
-    if run_folder.tracking_uri.startswith("http"):
-        return run_folder.tracking_uri
-    mlflow = Path(sys.executable).with_name("mlflow")
-    if mlflow.is_relative_to(Path.cwd()):
-        mlflow = mlflow.relative_to(Path.cwd())
-    return f"{mlflow} ui --backend-store-uri {run_folder.tracking_uri}"
 
 
 def doctor(options: Namespace) -> int:

@@ -12,8 +12,9 @@ from atat_ray.defenses import DEFENSES
 from atat_ray.inversion import ATTACKS
 from atat_ray.priors import PRIORS
 from atat_ray.utils.errors import unknown
-from trials.config.protocol import Protocol, Settings
-from trials.config.sweep import METHODS
+from trials.config.protocol import Protocol
+from trials.config.search_methods import METHODS
+from trials.config.settings import Settings
 
 
 def explain(

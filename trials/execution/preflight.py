@@ -6,7 +6,7 @@ from typing import Any
 
 from atat_ray.data import load_split
 from atat_ray.models.backbones import find_weights
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 
 
 def check_data(settings: Settings) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 from trials.execution.resources import missing_resources, resources_by_block
 
 # Set before ray is imported. They switch off usage statistics, Tune's output, its log files, its

@@ -11,7 +11,8 @@ from atat_ray.unit import UnitSpec
 from atat_ray.unit.block_assets import build_block_assets
 from atat_ray.utils.stage_files import load_stage
 from trials.allocation import Assignment
-from trials.campaign.folder import RunFolder, local_uri
+from trials.campaign.folder import RunFolder
+from trials.campaign.layout import local_uri
 from trials.campaign.provenance import versions
 from trials.tracking.record import MlflowRecord
 from trials.tracking.unit_tags import unit_tags

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 
 GPU_SHARE = 0.25  # of a GPU, for a unit of one process, where the protocol has no gpu_share
 NODE_SHARE = 0.001  # of a node's custom resource, which only says where a unit may run

@@ -8,7 +8,7 @@ from atat_ray.unit import UnitSpec
 from atat_ray.unit.measured_speed import Rates, measure_rates
 from atat_ray.unit.rehearsal import shrink
 from atat_ray.utils.device import pick_device
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 from trials.planning.rehearsal import temporary_folder, unit_kinds
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.rehearsal import Step, rehearse, shrink
 from atat_ray.utils.device import pick_device
-from trials.config.protocol import Settings
+from trials.config.settings import Settings
 from trials.execution.resources import GPU_SHARE
 
 GIB = 2**30

@@ -11,7 +11,8 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.utils.seeding import derive_seed
-from trials.config.sweep import Asha, Grid, Options, Pareto, Space, SweepSettings, Tpe
+from trials.config.search_methods import Asha, Grid, Options, Pareto, Space, Tpe
+from trials.config.sweep import SweepSettings
 
 ATTEMPTS = 100
 

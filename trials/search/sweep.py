@@ -13,7 +13,8 @@ from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.layout import FolderLayout
 from trials.campaign.notes import read_note, write_note
-from trials.config.sweep import Asha, Grid, Options, SweepSettings
+from trials.config.search_methods import Asha, Grid, Options
+from trials.config.sweep import SweepSettings
 from trials.search.asha import Halving
 from trials.search.proposals import Point, grid_point, propose
 from trials.tracking.record import SWEEP

@@ -10,7 +10,8 @@ from analysis import schema
 from atat_ray.utils.atomic_files import write_whole
 from trials import allocation
 from trials.campaign.campaign import Campaign
-from trials.campaign.folder import changed_keys, local_uri
+from trials.campaign.folder import changed_keys
+from trials.campaign.layout import local_uri
 from trials.campaign.notes import write_note
 
 VERSION = f'"record_version": "{schema.RECORD_VERSION}"'

@@ -17,7 +17,8 @@ from analysis.secondary import analyse_secondary
 from atat_ray.inversion import ATTACKS
 from trials.allocation import draw
 from trials.config.load import SHIPPED, check_protocol, read_protocol, shipped
-from trials.config.protocol import Protocol, canonical_json, expand_levels
+from trials.config.protocol import Protocol, expand_levels
+from trials.config.settings import canonical_json
 
 LEAVES = {
     "seed": 8,

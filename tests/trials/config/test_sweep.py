@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from analysis import schema
-from trials.campaign.folder import default_folder
+from trials.campaign.layout import default_folder
 from trials.campaign.notes import write_note
 from trials.cli import parser as cli
 from trials.config.load import SHIPPED_SWEEPS, read_sweep, shipped
@@ -306,7 +306,7 @@ def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
 ):
     from analysis.report import sweep as sweeps
     from trials.allocation import Assignment
-    from trials.campaign.folder import local_uri
+    from trials.campaign.layout import local_uri
     from trials.tracking.record import SWEEP, MlflowRecord
 
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())

@@ -18,7 +18,7 @@ from analysis.record import reader as runs
 from analysis.record.address import Unreachable
 from trials.allocation import draw, sha256, to_csv
 from trials.campaign.campaign import Campaign
-from trials.campaign.folder import local_uri
+from trials.campaign.layout import local_uri
 from trials.tracking.record import MlflowRecord
 
 UNIT_TAGS = {

@@ -1,0 +1,55 @@
+"""What ``atat`` prints after a run: how it ended, how to resume it, what a sweep found."""
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trials.campaign.folder import RunFolder
+    from trials.execution.events import Summary
+
+
+def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespace) -> None:
+    """Print how many units finished, and why others did not."""
+    from trials.execution.display import format_duration
+
+    if options.json:
+        print(json.dumps({**asdict(summary), "record": run_folder.tracking_uri}))
+    else:
+        print(f"{summary.finished} of {summary.total} units finished in "
+              f"{format_duration(summary.seconds)}; "
+              f"the record is at {run_folder.tracking_uri}")  # fmt: skip
+    for unit_id, reason in summary.failed.items():
+        print(f"{unit_id} failed: {reason}", file=sys.stderr)
+    for unit_id, reason in summary.lost.items():
+        print(f"{unit_id} has not ended: {reason}", file=sys.stderr)
+    if summary.unrecorded:
+        print(f"{summary.unrecorded} units are not in the record yet; "
+              f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
+
+
+def print_sweep(run_folder: "RunFolder") -> None:
+    """Write the table and figure of a sweep, and print its results."""
+    from analysis.report.sweep import conclude_sweep
+
+    name = run_folder.settings.name
+    written = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
+    print(f"\n{written.text}\n\npicture    {written.picture}\ntable      {written.table}")
+
+
+def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
+    """Return the command that resumes a campaign or sweep."""
+    return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
+
+
+def dashboard_command(run_folder: "RunFolder") -> str:
+    """Return the address of MLflow's dashboard, or the command that opens it."""
+    if run_folder.tracking_uri.startswith("http"):
+        return run_folder.tracking_uri
+    mlflow = Path(sys.executable).with_name("mlflow")
+    if mlflow.is_relative_to(Path.cwd()):
+        mlflow = mlflow.relative_to(Path.cwd())
+    return f"{mlflow} ui --backend-store-uri {run_folder.tracking_uri}"
