@@ -1,6 +1,7 @@
 """One pass of Ray Tune: first in, first out; a unit that is lost does not stop the others."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ def make(tmp_path):
 @pytest.fixture
 def schedule(local_ray, tmp_path):
     """Return a function that runs tasks, one at a time unless told otherwise."""
+    from ray import cloudpickle
+
+    # The processes of Ray cannot import this module.
+    cloudpickle.register_pickle_by_value(sys.modules[FakeTask.__module__])
 
     def run(units, assets=(), *, at_a_time=1):
         events = Events()
