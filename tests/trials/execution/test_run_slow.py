@@ -91,7 +91,7 @@ def test_a_campaign_whose_every_process_is_terminated_ends_soon_and_goes_on(
     for process in one.family():
         process.terminate()
     assert one.wait(30) == 130, one.said()
-    assert one.said().endswith("what was done is kept, the same command goes on\n")
+    assert one.said().endswith("finished stages are kept, the same command resumes\n")
     two = driver("resume", "tiny", folder)
     assert two.wait() == 0, two.said()
     assert table_of(folder) == expected

@@ -150,7 +150,7 @@ def test_a_record_that_was_away_for_a_while_is_whole(
     server.start()
     assert one.wait() == 0, one.said()
     assert one.said().count("the record cannot be reached, the run goes on") == 1
-    assert "the record is back" in one.said()
+    assert "the record can be reached again" in one.said()
     assert table_of(folder) == undisturbed[0]
 
 
@@ -167,7 +167,7 @@ def test_a_record_that_was_away_while_the_driver_was_killed_is_whole(
     two.until(lambda: len(two.finished()) >= 7)
     server.start()
     assert two.wait() == 0, two.said()
-    assert "the record is away and will be written when it is back" in two.said()
+    assert "the record cannot be reached and will be written later" in two.said()
     assert table_of(folder) == undisturbed[0]
 
 
