@@ -75,6 +75,7 @@ ALONE = {
         "analysis/record/reader.py",
         "analysis/record/store.py",
         "trials/cli/doctor.py",
+        "trials/tracking/outcome_tables.py",
         "trials/tracking/record.py",
     },
     "optuna": {"trials/search/proposals.py"},

@@ -71,7 +71,7 @@ def test_a_random_generator_is_a_prior_and_a_placeholder_hash_is_refused(tmp_pat
     sha256 = make_generator(path, SMALL)
     StyleGan2Options(path=str(path), sha256=sha256).check()
     placeholder = StyleGan2Options(path=str(path), sha256=64 * "0")
-    with pytest.raises(ValueError, match=f"still the placeholder of zeros; put {sha256} there"):
+    with pytest.raises(ValueError, match=f"still the placeholder of zeros; write {sha256}"):
         placeholder.check()
     with pytest.raises(ValueError, match="placeholder of zeros"):
         placeholder.fit(torch.zeros(0, 3, 16, 16), torch.Generator())
