@@ -1,4 +1,4 @@
-"""Campaigns in a folder of their own, with outcomes that were made up instead of trained."""
+"""Campaigns in temporary folders, with made-up outcomes instead of trained models."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
+def isolated(tmp_path, monkeypatch):
     """Work in an empty folder, with no server and no cluster named."""
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
@@ -37,7 +37,7 @@ def alone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write_protocol(tmp_path):
-    """Return a function that writes what a protocol says to a file in the working folder."""
+    """Return a function that writes the content of a protocol to a file."""
 
     def write(content, name="tiny.yaml"):
         path = tmp_path / name
@@ -49,7 +49,7 @@ def write_protocol(tmp_path):
 
 @pytest.fixture
 def sweep_content(content):
-    """Return a function that says what the file of a small sweep says, with a search."""
+    """Return a function that returns the content of a small sweep file with a search."""
 
     def make(search, **changes):
         for key in ("units_per_arm", "arms", "contrasts", "alpha"):
@@ -63,7 +63,7 @@ def sweep_content(content):
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """Make MLflow's database once, as making it takes seconds, to be copied."""
+    """Create an empty MLflow database once, to be copied; creating it takes seconds."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -72,8 +72,8 @@ def empty_database(tmp_path_factory):
 
 
 @pytest.fixture
-def enrolled(tmp_path, tiny_protocol, empty_database):
-    """Return a function that enrols the small protocol in a folder, where a database is ready."""
+def allocated(tmp_path, tiny_protocol, empty_database):
+    """Return a function that allocates the small protocol in a folder with an empty database."""
 
     def start(folder="campaign", **changes):
         campaign = Campaign.create_or_resume(tiny_protocol(**changes), tmp_path / folder, None)
@@ -84,7 +84,7 @@ def enrolled(tmp_path, tiny_protocol, empty_database):
 
 
 def make_up(spec, draws):
-    """Make up what ``run_unit`` would return."""
+    """Make up an outcome of ``run_unit``."""
     return {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,

@@ -41,8 +41,8 @@ def run_all(events, campaign, finish):
         events.unit_ended(row.unit_id)
 
 
-def test_a_campaign_is_recorded_whole(enrolled, finish, start):
-    campaign = enrolled(units_per_arm=2)
+def test_a_campaign_is_recorded_whole(allocated, finish, start):
+    campaign = allocated(units_per_arm=2)
     events, said = start(campaign)
     events.recorder.open_or_postpone()
     events.recorder.assets = [{"block": "split-0"}]
@@ -61,8 +61,8 @@ def test_a_campaign_is_recorded_whole(enrolled, finish, start):
         assert campaign.outcome(row)["clean_acc"] in set(found.units[schema.CLEAN_ACC])
 
 
-def test_what_is_said_has_no_outcome_in_it(enrolled, finish, start):
-    campaign = enrolled()
+def test_what_is_said_has_no_outcome_in_it(allocated, finish, start):
+    campaign = allocated()
     events, said = start(campaign)
     events.recorder.open_or_postpone()
     run_all(events, campaign, finish)
@@ -73,8 +73,8 @@ def test_what_is_said_has_no_outcome_in_it(enrolled, finish, start):
         assert row.arm not in said.getvalue()
 
 
-def test_the_order_of_starts_goes_on_where_an_earlier_run_ended(enrolled, finish, start):
-    campaign = enrolled()
+def test_the_order_of_starts_goes_on_where_an_earlier_run_ended(allocated, finish, start):
+    campaign = allocated()
     first, second, *_ = campaign.table
     events, _ = start(campaign)
     events.unit_started(second.unit_id)
@@ -85,8 +85,8 @@ def test_the_order_of_starts_goes_on_where_an_earlier_run_ended(enrolled, finish
     assert campaign.note(first.unit_id, "start")["order"] == 2
 
 
-def test_the_nonce_stays_secret_while_a_unit_is_pending(enrolled, finish, start):
-    campaign = enrolled(nonce="secret")
+def test_the_nonce_stays_secret_while_a_unit_is_pending(allocated, finish, start):
+    campaign = allocated(nonce="secret")
     events, _ = start(campaign)
     events.recorder.open_or_postpone()
     for row in campaign.table[1:]:
@@ -102,8 +102,8 @@ def test_the_nonce_stays_secret_while_a_unit_is_pending(enrolled, finish, start)
     assert runs.load_record(campaign.tracking_uri, "tiny").tags["nonce"] == campaign.nonce
 
 
-def test_a_unit_that_is_lost_runs_again_as_often_as_the_protocol_says(enrolled, start):
-    campaign = enrolled(retries=2)
+def test_a_unit_that_is_lost_runs_again_as_often_as_the_protocol_says(allocated, start):
+    campaign = allocated(retries=2)
     unit_id = campaign.table[0].unit_id
     events, said = start(campaign)
     for times in (1, 2):
@@ -123,16 +123,16 @@ def test_a_unit_that_is_lost_runs_again_as_often_as_the_protocol_says(enrolled, 
     assert found.loc[unit_id, "times_lost"] == "3"
 
 
-def test_losses_of_earlier_runs_count(enrolled, start):
-    campaign = enrolled(retries=1)
+def test_losses_of_earlier_runs_count(allocated, start):
+    campaign = allocated(retries=1)
     unit_id = campaign.table[0].unit_id
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     assert campaign.status(campaign.table[0]) == schema.FAILED
 
 
-def test_a_full_disk_leaves_the_unit_as_it_was(enrolled, start):
-    campaign = enrolled(retries=0)
+def test_a_full_disk_leaves_the_unit_as_it_was(allocated, start):
+    campaign = allocated(retries=0)
     row = campaign.table[0]
     events, said = start(campaign)
     events.recorder.open_or_postpone()
@@ -146,17 +146,17 @@ def test_a_full_disk_leaves_the_unit_as_it_was(enrolled, start):
     assert f"{row.unit_id} could not go on" in said.getvalue()
 
 
-def test_a_cause_is_looked_for_behind_what_ray_raises(enrolled, start):
+def test_a_cause_is_looked_for_behind_what_ray_raises(allocated, start):
     class TaskError(Exception):
         cause = OSError(28, "No space left on device")
 
-    campaign = enrolled(retries=0)
+    campaign = allocated(retries=0)
     start(campaign)[0].unit_lost(campaign.table[0].unit_id, TaskError("a long traceback"))
     assert campaign.status(campaign.table[0]) == schema.PENDING
 
 
-def test_a_unit_that_was_stopped_is_as_it_was(enrolled, start):
-    campaign = enrolled()
+def test_a_unit_that_was_stopped_is_as_it_was(allocated, start):
+    campaign = allocated()
     events, said = start(campaign)
     events.recorder.open_or_postpone()
     events.unit_started(campaign.table[0].unit_id)
@@ -184,8 +184,8 @@ def away(monkeypatch):
     return refuse
 
 
-def test_a_record_that_is_away_for_a_while_gets_every_unit_once(enrolled, finish, start, away):
-    campaign = enrolled()
+def test_a_record_that_is_away_for_a_while_gets_every_unit_once(allocated, finish, start, away):
+    campaign = allocated()
     away(times=2)
     events, said = start(campaign)
     events.recorder.open_or_postpone()
@@ -197,8 +197,8 @@ def test_a_record_that_is_away_for_a_while_gets_every_unit_once(enrolled, finish
     assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
 
 
-def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, start, away):
-    campaign = enrolled()
+def test_what_a_record_is_owed_is_written_by_the_next_run(allocated, finish, start, away):
+    campaign = allocated()
     away(times=5)  # of four units, and of the last try
     events, _ = start(campaign)
     events.recorder.open_or_postpone()
@@ -213,11 +213,11 @@ def test_what_a_record_is_owed_is_written_by_the_next_run(enrolled, finish, star
     assert set(runs.load_record(campaign.tracking_uri, "tiny").units["status"]) == {schema.FINISHED}
 
 
-def test_what_goes_wrong_in_writing_is_raised(enrolled, finish, start, monkeypatch):
+def test_what_goes_wrong_in_writing_is_raised(allocated, finish, start, monkeypatch):
     def full(self, *words):
         raise OSError(28, "No space left on device")
 
-    campaign = enrolled()
+    campaign = allocated()
     events, _ = start(campaign)
     events.recorder.open_or_postpone()
     monkeypatch.setattr(MlflowRecord, "write_unit", full)
@@ -227,9 +227,9 @@ def test_what_goes_wrong_in_writing_is_raised(enrolled, finish, start, monkeypat
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_record_that_was_lost_and_is_made_again_says_so(enrolled, start, lost):
+def test_a_record_that_was_lost_and_is_made_again_says_so(allocated, start, lost):
     """What was looked at before is not known, and the report must not call it nothing."""
-    campaign = enrolled()
+    campaign = allocated()
     if lost:
         campaign.note_committed()  # to a record that is not there
     events, _ = start(campaign)
@@ -246,8 +246,8 @@ def unreachable(monkeypatch):
     monkeypatch.setattr(MlflowRecord, "attach", refuse)
 
 
-def test_no_campaign_begins_while_its_record_is_away(enrolled, start, unreachable):
-    campaign = enrolled()
+def test_no_campaign_begins_while_its_record_is_away(allocated, start, unreachable):
+    campaign = allocated()
     events, _ = start(campaign)
     with pytest.raises(ValueError, match="does not answer"):
         events.recorder.open_or_postpone()
@@ -255,9 +255,9 @@ def test_no_campaign_begins_while_its_record_is_away(enrolled, start, unreachabl
 
 
 def test_a_campaign_that_was_committed_goes_on_without_its_record(
-    enrolled, finish, start, unreachable
+    allocated, finish, start, unreachable
 ):
-    campaign = enrolled()
+    campaign = allocated()
     campaign.note_committed()
     events, said = start(campaign)
     events.recorder.open_or_postpone()
@@ -268,9 +268,9 @@ def test_a_campaign_that_was_committed_goes_on_without_its_record(
 
 
 def test_a_finished_campaign_whose_failure_is_retried_is_recorded_as_it_ended(
-    enrolled, finish, start
+    allocated, finish, start
 ):
-    campaign = enrolled()
+    campaign = allocated()
     failing, *others = campaign.table
     for row in others:
         finish(campaign, row)
@@ -286,9 +286,9 @@ def test_a_finished_campaign_whose_failure_is_retried_is_recorded_as_it_ended(
         finish(campaign, failing)
 
 
-def test_a_record_that_is_away_is_not_asked_for_every_unit(enrolled, finish, start, monkeypatch):
+def test_a_record_that_is_away_is_not_asked_for_every_unit(allocated, finish, start, monkeypatch):
     """A server that does not answer at all costs a quarter of a minute each time."""
-    campaign, asked = enrolled(), []
+    campaign, asked = allocated(), []
     events, _ = start(campaign)
 
     def away():
@@ -303,8 +303,8 @@ def test_a_record_that_is_away_is_not_asked_for_every_unit(enrolled, finish, sta
     assert (len(asked), events.recorder.unrecorded) == (1, campaign.table)
 
 
-def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, finish, start):
-    campaign = enrolled()
+def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(allocated, finish, start):
+    campaign = allocated()
     row = campaign.table[0]
     note = {"reasons": ["ActorDiedError: gone"]}
     write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": "lost 1 times"})
@@ -319,8 +319,8 @@ def test_why_a_unit_failed_before_it_was_retried_stays_in_the_record(enrolled, f
     assert found.tolist() == [schema.FINISHED, "lost 1 times", "1"]
 
 
-def test_a_unit_whose_pictures_are_gone_is_recorded_without(enrolled, finish, start):
-    campaign = enrolled()
+def test_a_unit_whose_pictures_are_gone_is_recorded_without(allocated, finish, start):
+    campaign = allocated()
     row, other = campaign.table[:2]
     for one in (row, other):
         finish(campaign, one)
@@ -335,17 +335,17 @@ def test_a_unit_whose_pictures_are_gone_is_recorded_without(enrolled, finish, st
     assert campaign.status(other) == schema.PENDING
 
 
-def test_notes_are_json_with_a_time(enrolled, start):
-    campaign = enrolled()
+def test_notes_are_json_with_a_time(allocated, start):
+    campaign = allocated()
     before = time.time()
     start(campaign)[0].unit_started(campaign.table[0].unit_id)
     path = campaign.unit_folder(campaign.table[0].unit_id) / "start.json"
     assert before <= json.loads(path.read_text())["time"] <= time.time()
 
 
-def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled, finish, start):
+def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(allocated, finish, start):
     """When one was kept was decided after treatment; an analysis must not come across it."""
-    campaign = enrolled()
+    campaign = allocated()
     events, _ = start(campaign)
     events.recorder.open_or_postpone()
     kept = {"train-acc-0.90.pt": {"epoch": 3, "clean_acc": 0.9}}
@@ -364,9 +364,9 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(enrolled
     assert not [name for name in found.units if "select" in name or "kept" in name]
 
 
-def test_assets_may_be_lost_as_often_in_every_pass(enrolled, start):
+def test_assets_may_be_lost_as_often_in_every_pass(allocated, start):
     """On a cluster of spot nodes a run has many passes, and each builds or finds the assets."""
-    events, _ = start(enrolled(retries=1))
+    events, _ = start(allocated(retries=1))
     for _ in range(3):
         events.retries.assets_lost("assets of split-0", MemoryError("of the node"))
         events.retries.take_again()
@@ -375,9 +375,9 @@ def test_assets_may_be_lost_as_often_in_every_pass(enrolled, start):
         events.retries.assets_lost("assets of split-0", MemoryError("of the node"))
 
 
-def test_a_second_failure_that_was_not_recorded_is_recorded_by_the_next_run(enrolled, start):
+def test_a_second_failure_that_was_not_recorded_is_recorded_by_the_next_run(allocated, start):
     """The status is the same as before; the reason is not."""
-    campaign = enrolled()
+    campaign = allocated()
     row = campaign.table[0]
     for reason in ("ValueError: first", "ValueError: second"):
         write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": reason})

@@ -79,8 +79,8 @@ def test_impossible_assumptions_are_refused(planned, words, message):
         planned(words)
 
 
-def test_hours_come_from_the_mean_duration_of_finished_units(enrolled, finish):
-    campaign = enrolled(units_per_arm=2)
+def test_hours_come_from_the_mean_duration_of_finished_units(allocated, finish):
+    campaign = allocated(units_per_arm=2)
     with pytest.raises(ValueError, match="none of its 8 units has finished yet"):
         planning.describe_hours(24, campaign.folder)
     outcomes = [finish(campaign, row) for row in campaign.table[:3]]

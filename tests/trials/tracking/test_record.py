@@ -64,9 +64,9 @@ def registered(database, tiny_protocol):
 
 
 @pytest.fixture
-def outcome(enrolled, finish):
+def outcome(allocated, finish):
     """Return the outcome of a finished unit of the small protocol."""
-    campaign = enrolled()
+    campaign = allocated()
     return finish(campaign, campaign.table[0])
 
 
