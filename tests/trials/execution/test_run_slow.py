@@ -157,7 +157,7 @@ def test_units_of_two_workers_whose_part_is_killed_give_the_same_table(
     folder = tmp_path / "killed"
     one = driver("run", shared, folder)
     one.until(lambda: any(folder.glob("units/*/invert-standard-parts/*.pt")))
-    parts = [p for p in one.family() if any("ray::do" in word for word in p.cmdline())]
+    parts = [p for p in one.family() if any("ray::run_job" in word for word in p.cmdline())]
     assert parts, "parts run in processes of Ray"
     os.kill(parts[0].pid, signal.SIGKILL)
     assert one.wait() == 0, one.said()
