@@ -183,6 +183,10 @@ class RunFolder(FolderLayout, ABC):
         """Count the units that there will be."""
         return len(self.table)
 
+    def unproposed(self) -> int:
+        """Count the units that are not proposed yet."""
+        return self.total() - len(self.table)
+
     def arms(self) -> list[str]:
         """List the arms in the order in which they are shown."""
         return sorted({row.arm for row in self.table})
@@ -223,7 +227,7 @@ class RunFolder(FolderLayout, ABC):
 
     def is_over(self) -> bool:
         """Tell whether all units are known and have ended."""
-        return len(self.table) == self.total() and not self.pending()
+        return not self.unproposed() and not self.pending()
 
     def is_committed(self) -> bool:
         """Tell whether the record holds the hashes of what was registered."""
@@ -247,12 +251,16 @@ class RunFolder(FolderLayout, ABC):
             (folder / "lost.json").unlink(missing_ok=True)
             (folder / f"{schema.FAILED}.json").unlink(missing_ok=True)
 
-    def failures(self) -> dict[str, str]:
+    def statuses(self) -> dict[str, str]:
+        """Return the status of each unit; every outcome is read once."""
+        return {row.unit_id: self.status(row) for row in self.table}
+
+    def failures(self, statuses: dict[str, str]) -> dict[str, str]:
         """Return the reason of each unit that has failed."""
         return {
-            row.unit_id: self.note(row.unit_id, schema.FAILED).get("reason", "")
-            for row in self.table
-            if self.status(row) == schema.FAILED
+            unit_id: self.note(unit_id, schema.FAILED).get("reason", "")
+            for unit_id, status in statuses.items()
+            if status == schema.FAILED
         }
 
     def failed_before(self, unit_id: str) -> list[dict[str, Any]]:

@@ -163,11 +163,11 @@ def status(options: Namespace) -> int:
 
     run_folder = load(options)
     run_folder.check()
-    states = {row.unit_id: run_folder.status(row) for row in run_folder.table}
+    states = run_folder.statuses()
     counts = Counter((row.arm, states[row.unit_id]) for row in run_folder.table)
     shown = list(dict.fromkeys([*STATUSES, *states.values()]))
     arms = {arm: {name: counts[arm, name] for name in shown} for arm in run_folder.arms()}
-    reasons = run_folder.failures()
+    reasons = run_folder.failures(states)
     name, total = run_folder.settings.name, run_folder.total()
     if options.json:
         print(json.dumps({"campaign": name, "folder": str(run_folder.folder),
@@ -178,8 +178,8 @@ def status(options: Namespace) -> int:
     print(f"{'arm':<16}" + "".join(f"{state:>10}" for state in shown))
     for arm, row in arms.items():
         print(f"{arm:<16}" + "".join(f"{count:>10}" for count in row.values()))
-    if len(run_folder.table) < total:
-        print(f"{total - len(run_folder.table)} of {total} points have not been proposed yet")
+    if run_folder.unproposed():
+        print(f"{run_folder.unproposed()} of {total} points have not been proposed yet")
     for unit_id, reason in reasons.items():
         print(f"{unit_id} failed: {reason}")
     return 0

@@ -109,11 +109,11 @@ class UnitEvents:
         """Close the record and summarise the run."""
         self.recorder.close()
         run_folder = self.run_folder
-        status = {row.unit_id: run_folder.status(row) for row in run_folder.table}
+        status = run_folder.statuses()
         return Summary(
             finished=list(status.values()).count(schema.FINISHED),
             total=run_folder.total(),
-            failed=run_folder.failures(),
+            failed=run_folder.failures(status),
             lost={u: why for u, why in self.retries.losses.items() if status[u] == schema.PENDING},
             unrecorded=len(self.recorder.unrecorded),
             seconds=time.monotonic() - self.began_at,

@@ -21,9 +21,9 @@ class ProgressTracker:
     def __init__(self, run_folder: RunFolder, display: Lines) -> None:
         self.run_folder = run_folder
         self.display = display
-        self.states = {row.unit_id: run_folder.status(row) for row in run_folder.table}
+        self.states = run_folder.statuses()
         pending = sum(state == schema.PENDING for state in self.states.values())
-        self.left = run_folder.total() - len(self.states) + pending
+        self.left = run_folder.unproposed() + pending
         self.ended_here = 0  # units that ended in this run
         self.first_start = 0.0  # by time.monotonic(), of this run
 

@@ -100,7 +100,7 @@ class Recorder:
             recorded = {unit_id: unit.tags["status"] for unit_id, unit in record.units().items()}
         except Unreachable:
             self.record, recorded = None, {}
-        status = {row.unit_id: self.run_folder.status(row) for row in self.run_folder.table}
+        status = self.run_folder.statuses()
         finished = {u for u, s in recorded.items() if s == status.get(u) == schema.FINISHED}
         pending = {u for u, s in status.items() if s == schema.PENDING}
         # A unit that failed again has the same status and another reason: write_unit compares both.

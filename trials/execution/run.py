@@ -78,18 +78,13 @@ def run_passes(ray: Any, run_folder: RunFolder, events: UnitEvents, at_a_time: i
     """
     resources = resources_by_block(run_folder.settings, alive_nodes(ray))
     waiting = run_folder.pending()
-    while (waiting or unproposed(run_folder)) and not run_folder.stop_file.exists():
+    while (waiting or run_folder.unproposed()) and not run_folder.stop_file.exists():
         most = units_at_a_time(
             run_folder.settings, alive_nodes(ray), may_wait=not run_folder.learns()
         )
         run_pass(run_folder, events, waiting, resources, min(most, at_a_time or most))
         again = events.retries.take_again()
         waiting = [row for row in run_folder.pending() if row.unit_id in again]
-
-
-def unproposed(run_folder: RunFolder) -> int:
-    """Count the units that are not proposed yet."""
-    return run_folder.total() - len(run_folder.table)
 
 
 def run_pass(
@@ -147,7 +142,7 @@ def unit_tasks(
     for row in rows:
         if run_folder.status(row) == schema.PENDING:
             yield unit_task(run_folder, row, resources)
-    while unproposed(run_folder):
+    while run_folder.unproposed():
         row = run_folder.propose()
         events.unit_added(row)
         yield unit_task(run_folder, row, resources)
