@@ -32,7 +32,7 @@ class Look:
 
     @property
     def can_stop(self) -> bool:
-        """Whether any data could stop the trial at this look."""
+        """Tell whether any data could stop the trial at this look."""
         return self.smallest_p <= self.threshold * (1 + 1e-9)
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from analysis.schema.columns import unit_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MarginTest:
-    """Whether ``arm`` is at most ``margin`` worse than, or within it of, ``against``."""
+    """Tell whether ``arm`` is at most ``margin`` worse than, or within it of, ``against``."""
 
     difference: Difference
     margin: float  # printed unit of the outcome
@@ -25,12 +25,12 @@ class MarginTest:
 
     @property
     def noninferior(self) -> bool:
-        """Whether a loss of ``margin`` or more is excluded."""
+        """Tell whether a loss of ``margin`` or more is excluded."""
         return self.noninferiority_p <= self.alpha
 
     @property
     def equivalent(self) -> bool:
-        """Whether any difference of ``margin`` or more is excluded."""
+        """Tell whether any difference of ``margin`` or more is excluded."""
         return self.equivalence_p <= self.alpha
 
     def __str__(self) -> str:

@@ -67,7 +67,7 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether both tests reject at ``alpha``."""
+        """Tell whether both tests reject at ``alpha``."""
         return self.p <= self.alpha
 
 
@@ -114,12 +114,12 @@ class Results:
 
     @property
     def interim(self) -> bool:
-        """Whether units of the allocation are still pending."""
+        """Tell whether units of the allocation are still pending."""
         return self.flow.total.pending > 0
 
     @property
     def undecided(self) -> bool:
-        """Whether units are pending and no look was planned here, so that nothing is decided."""
+        """Tell whether units are pending at an unplanned look, so that nothing is decided."""
         return self.interim and self.look is None
 
     @property

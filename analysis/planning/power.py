@@ -49,7 +49,7 @@ class Power:
 
     @property
     def hopeless(self) -> bool:
-        """Whether no data of this design could give p <= alpha."""
+        """Tell whether no data of this design could give p <= alpha."""
         return self.smallest_p > self.alpha
 
     def __str__(self) -> str:

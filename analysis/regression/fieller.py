@@ -16,7 +16,7 @@ class ConfidenceSet:
 
     @property
     def bounded(self) -> bool:
-        """Whether both ends are finite."""
+        """Tell whether both ends are finite."""
         return all(np.isfinite(end) for piece in self.pieces for end in piece)
 
     def __contains__(self, value: float) -> bool:
