@@ -63,7 +63,7 @@ class TlDmi(Defense):
                 f"got {self.frozen} and {self.public_epochs}"
             )
 
-    def least(self) -> "TlDmi":
+    def minimal(self) -> "TlDmi":
         """Return options with at most one public epoch, for a rehearsal."""
         return replace(self, public_epochs=min(self.public_epochs, 1))
 

@@ -71,7 +71,7 @@ class Defense(ABC):
         """Begin a training; the default session keeps no state."""
         return Session(self)
 
-    def least(self) -> Self:
+    def minimal(self) -> Self:
         """Return options that take every step at least once, for a rehearsal."""
         return self
 

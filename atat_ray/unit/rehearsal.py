@@ -92,7 +92,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
     small = replace(
         spec,
         block=block,
-        defense=spec.defense.least(),
+        defense=spec.defense.minimal(),
         training=reduce_training(spec.training, spec.architecture, tight, notes),
         inversions={
             name: inversion.minimal() if tight else inversion.with_one_step()

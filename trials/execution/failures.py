@@ -39,6 +39,13 @@ def is_infrastructure_failure(error: Any) -> bool:
     return isinstance(error, RuntimeError) and bool(DEVICE_ERROR.search(str(error)))
 
 
+def is_out_of_memory(error: Any) -> bool:
+    """Tell whether the memory of the machine or of its GPU ran out."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def one_line(error: Any) -> str:
     """Write an error in one line of at most 300 characters; Ray puts the reason last."""
     text = " ".join(str(error).split())
@@ -102,11 +109,8 @@ class RetryPolicy:
         Raises:
             ValueError, OSError: they cannot be built, or their process was lost too often.
         """
-        import torch
-
         cause = cause_of(error)
-        out_of_memory = isinstance(cause, MemoryError | torch.OutOfMemoryError)
-        if not (out_of_memory or is_infrastructure_failure(cause)):
+        if not (is_out_of_memory(cause) or is_infrastructure_failure(cause)):
             raise cause
         lost = f"the process that built the {name} was lost: {one_line(cause)}"
         self.asset_losses += 1

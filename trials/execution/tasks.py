@@ -14,7 +14,7 @@ from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.device import pick_device
 from trials.campaign.layout import FolderLayout
 from trials.campaign.notes import write_note
-from trials.execution.failures import is_infrastructure_failure, one_line
+from trials.execution.failures import is_infrastructure_failure, is_out_of_memory, one_line
 from trials.execution.resources import Resources
 
 
@@ -102,17 +102,15 @@ class UnitTask(Task):
         A failure of the unit is its outcome. Failures of the infrastructure and of the file system
         are raised, and the unit stays pending.
         """
-        import torch
-
         write_note(self.folder, "place", {"node": platform.node(), "device": str(pick_device())})
         try:
             self.run_stages()
         except Stopped:
             return
-        except (OSError, MemoryError, torch.OutOfMemoryError):
+        except OSError:
             raise
         except Exception as error:
-            if is_infrastructure_failure(error):
+            if is_out_of_memory(error) or is_infrastructure_failure(error):
                 raise
             reason = f"{type(error).__name__}: {one_line(error)}"
             write_note(self.folder, schema.FAILED, {"reason": reason})
