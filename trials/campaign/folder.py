@@ -13,7 +13,7 @@ from atat_ray.utils.atomic_files import write_whole
 from trials.allocation import Assignment
 from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
 from trials.campaign.notes import read_note, write_note
-from trials.config.settings import Settings
+from trials.config.settings import Settings, changed_keys
 from trials.tracking.record import RecordKind
 
 if TYPE_CHECKING:
@@ -289,19 +289,3 @@ class RunFolder(FolderLayout, ABC):
         if self.outcome(row) is not None:
             return schema.FINISHED
         return schema.FAILED if self.note(row.unit_id, schema.FAILED) else schema.PENDING
-
-
-def changed_keys(old: Any, new: Any, path: str = "") -> list[str]:
-    """Name the keys in which two canonical settings differ, with both values.
-
-    >>> changed_keys({"alpha": 0.05, "data": {"size": 64}}, {"alpha": 0.05, "data": {"size": 32}})
-    ['data.size from 64 to 32']
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            change
-            for key in keys
-            for change in changed_keys(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if old == new else [f"{path} from {old!r} to {new!r}"]

@@ -187,3 +187,19 @@ class Settings(Strict):
 def canonical_json(value: Any) -> bytes:
     """Write the JSON that is hashed: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def changed_keys(old: Any, new: Any, path: str = "") -> list[str]:
+    """Name the keys in which two canonical settings differ, with both values.
+
+    >>> changed_keys({"alpha": 0.05, "data": {"size": 64}}, {"alpha": 0.05, "data": {"size": 32}})
+    ['data.size from 64 to 32']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            change
+            for key in keys
+            for change in changed_keys(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [f"{path} from {old!r} to {new!r}"]

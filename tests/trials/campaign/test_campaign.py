@@ -10,9 +10,9 @@ from analysis import schema
 from atat_ray.utils.atomic_files import write_whole
 from trials import allocation
 from trials.campaign.campaign import Campaign
-from trials.campaign.folder import changed_keys
 from trials.campaign.layout import local_uri
 from trials.campaign.notes import write_note
+from trials.config.settings import changed_keys
 
 VERSION = f'"record_version": "{schema.RECORD_VERSION}"'
 
