@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
-import os
-import shutil
-import subprocess
-import sys
-from difflib import ndiff
 from pathlib import Path
 
-import analysis
+from copies import add_line, changes, copy_packages, run_in
 
 TOY = '''
 """Range of the primary outcome."""
@@ -42,7 +36,6 @@ SECTION = Section(
 )
 '''
 SCRIPT = """
-import sys
 import pandas as pd
 from analysis.record import record_from_units
 from analysis.report import write_report
@@ -55,30 +48,22 @@ rows = [
 record = record_from_units(
     pd.DataFrame(rows), outcome="standard/att_acc_1", arm="treatment", against="control"
 )
-write_report(record, sys.argv[1])
+write_report(record, "report")
 """
 
 
 def test_a_section_is_one_new_file_and_one_new_line(tmp_path: Path) -> None:
-    before, after = Path(analysis.__file__).parent, tmp_path / "analysis"
-    shutil.copytree(before, after, ignore=shutil.ignore_patterns("__pycache__"))
-    (after / "secondary" / "toy.py").write_text(TOY, encoding="utf-8")
-    registry = after / "secondary" / "registry.py"
-    lines = registry.read_text(encoding="utf-8")
-    registry.write_text(lines.replace("SECTIONS = (\n", 'SECTIONS = (\n    "toy",\n'), "utf-8")
+    copy_packages(tmp_path)
+    package = tmp_path / "analysis" / "secondary"
+    (package / "toy.py").write_text(TOY, encoding="utf-8")
+    add_line(package / "registry.py", '"sensitivity"', '"toy",')
+    assert changes(tmp_path) == (
+        ["analysis/secondary/toy.py"],
+        [("analysis/secondary/registry.py", "+", '"toy",')],
+    )
 
-    files = {p.relative_to(after) for p in after.rglob("*") if p.is_file()}
-    old = {p.relative_to(before) for p in before.rglob("*") if p.is_file()}
-    assert {str(p) for p in files - old} == {"secondary/toy.py"}
-    changed = [p for p in files & old if not filecmp.cmp(before / p, after / p, shallow=False)]
-    assert changed == [Path("secondary/registry.py")]
-    difference = ndiff(lines.splitlines(), registry.read_text(encoding="utf-8").splitlines())
-    assert [line for line in difference if line[0] != " "] == ['+     "toy",']
-
+    run_in(tmp_path, SCRIPT)
     folder = tmp_path / "report"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
-    subprocess.run(command, env=environment, cwd=tmp_path, check=True)
     csv = (folder / "tables" / "toy.csv").read_text(encoding="utf-8")
     assert csv == "statistic,value\nlargest,0.796875\n"
     assert "## toy\n\n| statistic | value |" in (folder / "tables.md").read_text(encoding="utf-8")
