@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from atat_ray.inversion.budget import Budget
 from atat_ray.priors import Prior
+from atat_ray.utils.option_fields import preset_options
 from atat_ray.utils.seeding import PartDraws, generator
 
 
@@ -83,8 +84,12 @@ class Attack(Budget):
 
     @classmethod
     def from_preset(cls, name: str, **options: Any) -> Self:
-        """Build the attack from a preset, with some of its options replaced."""
-        return cls(**{**cls.presets[name], **options})
+        """Build the attack from a preset, with some of its options replaced.
+
+        Raises:
+            ValueError: there is no such preset, or an option is invalid.
+        """
+        return cls(**{**preset_options(cls, name), **options})
 
     def search(self, target: nn.Module, prior: Prior, scope: Scope) -> Reconstructions:
         """Attack the classes of a scope.

@@ -16,7 +16,7 @@ from pydantic import (
 
 from atat_ray.inversion import ATTACKS, Attack
 from atat_ray.priors import PRIORS, priors_offering
-from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import preset_options
 from trials.config.optional_keys import Strict
 
 
@@ -33,10 +33,8 @@ def with_preset(kind: Any, value: Any) -> Any:
     """Replace ``preset: NAME`` with the options of that preset; explicit options override them."""
     if not isinstance(value, dict) or "preset" not in value:
         return value
-    presets = getattr(kind, "presets", {})
-    if value["preset"] not in presets:
-        raise unknown("preset", str(value["preset"]), presets)
-    return {**presets[value["preset"]], **{k: v for k, v in value.items() if k != "preset"}}
+    explicit = {k: v for k, v in value.items() if k != "preset"}
+    return {**preset_options(kind, str(value["preset"])), **explicit}
 
 
 def tagged_union(kinds: Mapping[str, Any], key: str) -> Any:
