@@ -1,5 +1,6 @@
 """Interface of an inversion attack: its options, the classes to attack, and what it returns."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
@@ -70,7 +71,7 @@ class Scope:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Attack(Budget):
+class Attack(Budget, ABC):
     """An inversion attack: a frozen dataclass of options that can search a prior.
 
     A subclass defines ``search`` and ``steps_per_class``, and ``with_one_step`` if it has more
@@ -91,6 +92,7 @@ class Attack(Budget):
         """
         return cls(**{**preset_options(cls, name), **options})
 
+    @abstractmethod
     def search(self, target: nn.Module, prior: Prior, scope: Scope) -> Reconstructions:
         """Attack the classes of a scope.
 
@@ -102,15 +104,14 @@ class Attack(Budget):
         Raises:
             ValueError: the prior lacks what the attack needs.
         """
-        raise NotImplementedError
 
     def needs(self) -> tuple[str, ...]:
         """List what the prior must offer; see ``PriorOptions.offers``."""
         return ()
 
+    @abstractmethod
     def steps_per_class(self) -> int:
         """Count the optimisation steps that a class takes, summed over its candidates."""
-        raise NotImplementedError
 
     def views_per_class(self) -> int:
         """Count the images that the final selections of a class score."""

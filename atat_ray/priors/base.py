@@ -1,5 +1,6 @@
 """Interface of a prior, and of the options from which a prior is fitted or read."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Prior(nn.Module):
+class Prior(nn.Module, ABC):
     """Image generator with a standard Gaussian latent space.
 
     A prior holds tensors and nothing else that changes, so ``saved`` describes it completely.
@@ -46,12 +47,12 @@ class Prior(nn.Module):
         """List the tensors that PPDG may tune in place; empty unless a subclass names some."""
         return []
 
+    @abstractmethod
     def synthesize(self, latents: Tensor) -> Tensor:
         """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
-        raise NotImplementedError
 
 
-class PriorOptions:
+class PriorOptions(ABC):
     """Options of a prior in a protocol; a subclass is a frozen dataclass.
 
     A fitted prior defines ``kind`` and ``fit``. A prior that is read from a file overrides
@@ -69,15 +70,15 @@ class PriorOptions:
     needs_public: ClassVar[bool] = True
     offers: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def fit(self, public_images: Tensor, generator: torch.Generator) -> Prior:
         """Fit a prior to public images (N, C, H, W) in [0, 1]."""
-        raise NotImplementedError
 
     def file(self) -> Path | None:
         """Return the path of the weights file; None for a prior that is fitted."""
         return None
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - a prior without a file has nothing to check
         """Check that the weights file is usable before a campaign starts.
 
         Raises:

@@ -1,5 +1,7 @@
 """Interface of a prior whose intermediate features an inversion attack can optimise."""
 
+from abc import abstractmethod
+
 from torch import Tensor
 
 from atat_ray.priors.base import Prior
@@ -22,17 +24,17 @@ class StagedPrior(Prior):
 
     num_stages: int
 
+    @abstractmethod
     def begin(self, latents: Tensor) -> State:
         """Map latents (N, D) to the state of stage 0, differentiably."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, state: State, stage: int) -> State:
         """Map a state of ``stage`` < S to the state of ``stage + 1``, differentiably."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, state: State, stage: int) -> Tensor:
         """Map a state of ``stage`` to images (N, C, H, W) in [0, 1], differentiably."""
-        raise NotImplementedError
 
     def synthesize(self, latents: Tensor) -> Tensor:
         """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -207,9 +208,9 @@ class RunFolder(FolderLayout, ABC):
         """Make the Tune scheduler that stops units early; None in a randomised campaign."""
         return None
 
-    def propose(self) -> Assignment:
-        """Append a unit to the table while it has fewer than :meth:`total`."""
-        raise NotImplementedError
+    def proposals(self) -> Iterator[Assignment]:
+        """Generate the units that are not in the table yet, each when it is asked for."""
+        return iter(())
 
     def layout(self) -> FolderLayout:
         """Return the paths alone, so that a task does not carry the table and the settings."""

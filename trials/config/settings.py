@@ -6,6 +6,7 @@ definition.
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -154,9 +155,9 @@ class Settings(Strict):
         """Hash the canonical JSON: sorted keys, no spaces, UTF-8."""
         return hashlib.sha256(canonical_json(self.canonical())).hexdigest()
 
+    @abstractmethod
     def sample_units(self) -> Iterator[SampleUnit]:
         """Generate units that represent all units."""
-        raise NotImplementedError
 
     def block_spec(self, block: str) -> BlockSpec:
         """Specify what the units of a block share: people, evaluation models and priors."""

@@ -142,8 +142,7 @@ def unit_tasks(
     for row in rows:
         if run_folder.status(row) == schema.PENDING:
             yield unit_task(run_folder, row, resources)
-    while run_folder.unproposed():
-        row = run_folder.propose()
+    for row in run_folder.proposals():
         events.unit_added(row)
         yield unit_task(run_folder, row, resources)
 

@@ -1,6 +1,7 @@
 """A sweep and its folder; its points are units that are proposed one at a time."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,11 @@ class Sweep(RunFolder):
         if status != schema.PENDING:
             self.ended[row.unit_id] = point
         return point
+
+    def proposals(self) -> Iterator[Assignment]:
+        """Generate the points that are not proposed yet, each when it is asked for."""
+        while self.unproposed():
+            yield self.propose()
 
     def propose(self) -> Assignment:
         """Propose the next point, write its options and append it to the table."""
