@@ -140,11 +140,12 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
     print_summary(run_folder, summary, options)
     if not (options.json or run_folder.kind.randomised) and summary.finished:
         print_sweep(run_folder)
-    if not run_folder.is_over():
+    is_over = run_folder.is_over()
+    if not is_over:
         print(f"{resume_command(run_folder, options)} resumes it", file=sys.stderr)
         if run_folder.stop_file.exists() and run_folder.stop_file.read_text():
             return 130
-    incomplete = summary.failed or summary.lost or summary.unrecorded or not run_folder.is_over()
+    incomplete = summary.failed or summary.lost or summary.unrecorded or not is_over
     return 1 if incomplete else 0
 
 

@@ -1,6 +1,5 @@
 """A sweep and its folder; its points are units that are proposed one at a time."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -150,7 +149,6 @@ def report_epoch(folder: Path, epoch: int, clean_acc: float) -> None:
     """Note the clean accuracy after an epoch and report it to ASHA, which may stop the point."""
     from ray import tune
 
-    path = folder / f"{EPOCHS_NOTE}.json"
-    reported = json.loads(path.read_text()) if path.exists() else {}
+    reported = read_note(folder, EPOCHS_NOTE)
     write_note(folder, EPOCHS_NOTE, {**reported, str(epoch): clean_acc})
     tune.report({"epoch": epoch, "clean_acc": clean_acc})
