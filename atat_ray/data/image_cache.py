@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atat_ray.data.decoding import TRANSFORM, Corrupt, decode_all
-from atat_ray.data.listing import Listing, abbreviate
+from atat_ray.data.decoding import TRANSFORM, decode_all
+from atat_ray.data.listing import Listing, corrupt_problem, printable
+from atat_ray.data.pixel_modes import Corrupt
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.utils.atomic_files import beside
 
@@ -64,12 +65,9 @@ def open_store(
     key = store_key(listing, size)
     folder = (cache or cache_folder()) / key[:32]
     index = read_index(folder, size) or write_store(listing, folder, size)
-    if index["corrupt"] and not skip_corrupt:
-        raise ValueError(
-            f"{len(index['corrupt'])} images in {listing.root} cannot be decoded: "
-            f"{abbreviate(index['corrupt'])}; replace them, or set skip_corrupt: true to leave "
-            "them out"
-        )
+    problem = corrupt_problem(listing, index["corrupt"], skip=skip_corrupt)
+    if problem:
+        raise ValueError(f"{printable(listing.root)}: {problem}")
     labels = torch.tensor(index["labels"], dtype=torch.long)
     count = len(labels) * 3 * size * size
     pixels = torch.from_file(str(folder / PIXELS), shared=False, size=count, dtype=torch.uint8)
@@ -99,13 +97,13 @@ def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
     temporary = beside(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    names, labels, corrupt = [], [], []
+    names, labels, corrupt = [], [], {}
     try:
         with (temporary / PIXELS).open("wb") as file:
             for number, found in decode_all(listing, size=size):
                 name = listing.names[number]
                 if isinstance(found, Corrupt):
-                    corrupt.append(name)
+                    corrupt[name] = str(found)
                     continue
                 file.write(found.contiguous().numpy().tobytes())
                 names.append(name)

@@ -1,16 +1,28 @@
-"""Listing of image files: their labels and boxes, and the problems of the folder."""
+"""Listing of image files: their labels and boxes, and the problems of the folder.
+
+An image file is used or refused by name. Anything else in a folder that a reader looks into is
+used, or ignored for a reason that a note states; :mod:`atat_ray.data.accounting` sees to that.
+"""
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 MIN_IMAGES = 2  # of a class: one to train on and one to test with
 MAX_NAMED = 3  # names in a message; the others are counted
+SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+PERMISSIONS = "change its permissions, for example with chmod -R u+rX"
 
 Box = tuple[int, int, int, int]
+Kind = Enum("Kind", ["FILE", "FOLDER", "NOWHERE", "SPECIAL"])
+"""Kind of an entry after links are followed: NOWHERE is a link that leads to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,8 @@ class Listing:
         boxes: (left, top, right, bottom) in pixels, by name of the files that are cropped.
         problems: reasons why the dataset cannot be used; empty if it can.
         notes: observations that do not prevent the use of the dataset.
+        scanned: entries by name, of each folder that was looked into.
+        accounted: entries that are not images and need no further word.
     """
 
     root: Path
@@ -45,24 +59,44 @@ class Listing:
     boxes: dict[str, Box] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    scanned: dict[str, dict[str, Kind]] = field(default_factory=dict)
+    accounted: set[str] = field(default_factory=set)
 
     def add_problem(self, what: str, advice: str) -> None:
         """Add a problem and its remedy."""
         self.problems.append(Problem(what, advice))
+
+    def ignore(self, names: Collection[str], why: str) -> None:
+        """Leave out entries; a note counts and names them, and gives the reason."""
+        self.accounted.update(names)
+        if names:
+            self.notes.append(f"{len(names)} {why}: {abbreviate(sorted(names))}")
 
     def add(self, name: str, files: Iterable[str]) -> None:
         """Add a class with its files, names relative to the root."""
         before = len(self.names)
         self.names += files
         self.labels += [len(self.classes)] * (len(self.names) - before)
-        self.classes.append(name)
+        self.classes.append(printable(name))
 
-    def counts(self) -> list[int]:
-        """Count the images of each class."""
+    def counts(self, without: Collection[str] = ()) -> list[int]:
+        """Count the images of each class, those in ``without`` left out."""
         found = [0] * len(self.classes)
-        for label in self.labels:
-            found[label] += 1
+        for name, label in zip(self.names, self.labels, strict=True):
+            found[label] += name not in without
         return found
+
+
+def printable(text: str | Path) -> str:
+    r"""Escape what a terminal or a UTF-8 file cannot show.
+
+    >>> printable("a\nb\udcff \x1b[1m Zoë")
+    'a\\nb\\udcff \\x1b[1m Zoë'
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
 
 
 def abbreviate(names: Iterable[str]) -> str:
@@ -71,66 +105,98 @@ def abbreviate(names: Iterable[str]) -> str:
     >>> abbreviate(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    listed = list(names)
+    listed = [printable(name) for name in names]
     more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
     return ", ".join(listed[:MAX_NAMED]) + more
 
 
+def expand(root: str | Path) -> Path:
+    """Replace ``~`` by the home folder; an unknown user's stays as it is, and does not exist."""
+    return Path(os.path.expanduser(root))  # Path.expanduser raises for an unknown user
+
+
 def open_root(root: Path) -> Listing:
     """Start a listing; add a problem if the root is not a readable folder."""
-    listing = Listing(root=root)
-    if not root.exists():
-        listing.add_problem(f"there is no folder {root}", "give the folder that holds the dataset")
-    elif not root.is_dir():
-        listing.add_problem(f"{root} is a file", "unpack the archive and give the folder")
+    listing, shown = Listing(root=root), printable(root)
+    if not os.path.exists(root):  # Path.exists raises where the name is too long
+        listing.add_problem(f"there is no folder {shown}", "give the folder that holds the dataset")
+    elif not os.path.isdir(root):
+        listing.add_problem(f"{shown} is a file", "unpack the archive and give the folder")
     elif not os.access(root, os.R_OK | os.X_OK):
-        listing.add_problem(
-            f"{root} is not readable", "change its permissions, for example with chmod -R u+rX"
-        )
+        listing.add_problem(f"{shown} is not readable", PERMISSIONS)
     return listing
+
+
+def join(under: str, name: str) -> str:
+    """Join the name of a folder of the root, empty for the root itself, and of an entry."""
+    return f"{under}/{name}" if under else name
+
+
+def is_image(name: str) -> bool:
+    """Tell by its suffix whether a file is an image that is read."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a name is hidden, or that of a folder which a system makes for itself."""
+    return name.startswith(".") or name in SYSTEM
 
 
 def folders(listing: Listing, under: str = "") -> list[str]:
     """List the folders in a folder of the root by name, without hidden ones."""
-    return sorted(
-        name for name, entry in scan(listing, under).items() if entry.is_dir() and name[0] != "."
-    )
+    entries = scan(listing, under).items()
+    return sorted(name for name, kind in entries if kind is Kind.FOLDER and not is_hidden(name))
 
 
 def images(listing: Listing, under: str) -> list[str]:
-    """List the images in a folder of the root by name, relative to the root.
-
-    Other files are counted in a note, so that images with an unexpected suffix are noticed.
-    """
-    files = [n for n, entry in scan(listing, under).items() if entry.is_file() and n[0] != "."]
-    good = [name for name in files if name.lower().endswith(SUFFIXES)]
-    if len(good) < len(files):
-        others = sorted(set(files) - set(good))
-        listing.notes.append(
-            f"{under}: {len(others)} files that are no images: {abbreviate(others)}"
-        )
-    return sorted(f"{under}/{name}" for name in good)
+    """List the images in a folder of the root by name, relative to the root."""
+    entries = scan(listing, under).items()
+    good = [n for n, kind in entries if kind is Kind.FILE and not is_hidden(n) and is_image(n)]
+    return sorted(join(under, name) for name in good)
 
 
-def scan(listing: Listing, under: str) -> dict[str, os.DirEntry[str]]:
-    """Read a folder of the root; add a problem if it is not readable."""
+def scan(listing: Listing, under: str) -> dict[str, Kind]:
+    """Read a folder of the root, once; add a problem if it is not readable."""
+    if under not in listing.scanned:
+        listing.scanned[under] = {}
+        try:
+            with os.scandir(listing.root / under) as entries:
+                listing.scanned[under] = {entry.name: kind_of(entry) for entry in entries}
+        except OSError as error:
+            denied = isinstance(error, PermissionError)
+            listing.add_problem(
+                f"cannot read {printable(listing.root / under)}: {error.strerror}",
+                PERMISSIONS if denied else "restore the folder",
+            )
+    return listing.scanned[under]
+
+
+def kind_of(entry: "os.DirEntry[str]") -> Kind:
+    """Find the kind of an entry after its link, if it is one, is followed."""
     try:
-        with os.scandir(listing.root / under) as entries:
-            return {entry.name: entry for entry in entries}
-    except OSError as error:
-        listing.add_problem(
-            f"cannot read {listing.root / under}: {error.strerror}",
-            "change its permissions, for example with chmod -R u+rX",
-        )
-        return {}
+        if entry.is_dir():
+            return Kind.FOLDER
+        if entry.is_file():
+            return Kind.FILE
+    except OSError:  # a link that leads to itself, or into a folder that is not readable
+        return Kind.NOWHERE
+    return Kind.NOWHERE if entry.is_symlink() and not os.path.exists(entry.path) else Kind.SPECIAL
 
 
-def require(listing: Listing, name: str, advice: str) -> bool:
-    """Tell whether the root has a file or folder; add a problem if not."""
-    found = (listing.root / name).exists()
-    if not found:
-        listing.add_problem(f"{listing.root} has no {name}", advice)
-    return found
+def require(listing: Listing, *names: str, advice: str) -> str | None:
+    """Return the first of some names that the root has; add a problem if it has none.
+
+    If one folder deeper or higher has it, the advice is to give that folder.
+    """
+    root = listing.root
+    here = next((name for name in names if name in scan(listing, "")), None)
+    if here is None:
+        near = (*(root / folder for folder in folders(listing)), root.absolute().parent)
+        found = [place for place in near for name in names if os.path.exists(place / name)]
+        if found:
+            advice = f"{printable(found[0])} has it: give that folder as root, or move it here"
+        listing.add_problem(f"{printable(root)} has no {' or '.join(names)}", advice)
+    return here
 
 
 def check_classes(listing: Listing, *, expected: int | None = None, advice: str = "") -> Listing:
@@ -146,9 +212,9 @@ def check_classes(listing: Listing, *, expected: int | None = None, advice: str 
     """
     if expected is not None and len(listing.classes) != expected:
         listing.add_problem(f"{len(listing.classes)} of {expected} classes are there", advice)
-    sizes = dict(zip(listing.classes, listing.counts(), strict=True))
-    empty = [name for name, size in sizes.items() if size == 0]
-    small = [name for name, size in sizes.items() if 0 < size < MIN_IMAGES]
+    sizes = list(zip(listing.classes, listing.counts(), strict=True))
+    empty = [name for name, size in sizes if size == 0]
+    small = [name for name, size in sizes if 0 < size < MIN_IMAGES]
     if empty:
         listing.add_problem(
             f"{len(empty)} class folders hold no image: {abbreviate(empty)}",
@@ -175,3 +241,32 @@ def similar_names(classes: Iterable[str]) -> Mapping[str, list[str]]:
         plain = name.rpartition("/")[2].casefold().replace("_", " ")
         groups[" ".join(plain.split())].append(name)
     return {plain: names for plain, names in groups.items() if len(names) > 1}
+
+
+def corrupt_problem(listing: Listing, corrupt: Mapping[str, str], *, skip: bool) -> Problem | None:
+    """Say what is to be done about images that cannot be decoded.
+
+    Args:
+        listing: of the dataset.
+        corrupt: reasons by name of the images.
+        skip: whether they are to be left out.
+
+    Returns:
+        None if there are none, or if they are to be left out and every class keeps enough images.
+    """
+    if not corrupt:
+        return None
+    reason = printable(next(iter(corrupt.values())))
+    named = f"{abbreviate(corrupt)} (the first: {reason})"
+    what = f"{len(corrupt)} images cannot be decoded: {named}"
+    left = zip(listing.classes, listing.counts(without=corrupt), strict=True)
+    small = [f"{name} ({size})" for name, size in left if size < MIN_IMAGES]
+    if small:
+        return Problem(
+            what,
+            f"replace them; skip_corrupt: true cannot leave them out, because {len(small)} classes "
+            f"would keep fewer than {MIN_IMAGES} images: {abbreviate(small)}",
+        )
+    if skip:
+        return None
+    return Problem(what, "replace them, or set skip_corrupt: true in data to leave them out")

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from atat_ray.data import DATASETS
-from atat_ray.data.decoding import Corrupt, decode_all
 from atat_ray.data.interface import FileReader
-from atat_ray.data.listing import Problem, abbreviate
+from atat_ray.data.listing import abbreviate, corrupt_problem, expand, printable
+from atat_ray.data.survey import survey
 from atat_ray.utils.errors import unknown
-
-SIDE = 32  # pixels; decoding reads the whole file whatever the size
 
 
 def check(options: Namespace) -> int:
@@ -33,8 +31,9 @@ def examine(name: str, root: Path) -> dict[str, Any]:
     """List a dataset and decode each of its images.
 
     Returns:
-        As JSON types: name, root, usable, classes and images (counts), smallest (class and count;
-        None without classes), corrupt (reason by file name), problems (what and advice), notes.
+        As JSON types: name, root, usable, classes and images (counts of those that can be decoded),
+        smallest (class and count; None without classes), corrupt and unreadable (reason by file
+        name), problems (what and advice), notes.
 
     Raises:
         ValueError: there is no dataset of this name.
@@ -42,28 +41,33 @@ def examine(name: str, root: Path) -> dict[str, Any]:
     readers = {name: kind() for name, kind in DATASETS.items() if issubclass(kind, FileReader)}
     if name not in readers:
         raise unknown("dataset of image files", name, readers)
-    listing = readers[name].list_files(root.expanduser())
-    counts = dict(zip(listing.classes, listing.counts(), strict=True))
-    smallest = min(counts, key=lambda name: counts[name], default=None)
-    corrupt = {
-        listing.names[number]: str(image)
-        for number, image in decode_all(listing, size=SIDE)
-        if isinstance(image, Corrupt)
-    }
-    if corrupt:
-        advice = "replace them, or set skip_corrupt: true in data to leave them out"
-        what = f"{len(corrupt)} images cannot be decoded: {abbreviate(corrupt)}"
-        listing.problems.append(Problem(what, advice))
+    listing = readers[name].list_files(expand(root))
+    found = survey(listing)
+    lost = {**found.corrupt, **found.unreadable}
+    counts = listing.counts(without=lost)
+    smallest = min(range(len(counts)), key=counts.__getitem__, default=None)
+    problem = corrupt_problem(listing, found.corrupt, skip=False)
+    if problem:
+        listing.problems.append(problem)
+    if found.unreadable:
+        first, *_ = found.unreadable.values()
+        what, _, advice = first.partition("; ")
+        count = f"{len(found.unreadable)} images cannot be read: {abbreviate(found.unreadable)}"
+        listing.add_problem(f"{count} ({what})", advice)
+    published = readers[name].num_published
+    if published is not None and published != len(listing.names):
+        listing.notes.append(f"{len(listing.names):,} of {published:,} published images are there")
     return {
         "name": name,
         "root": str(root),
         "usable": not listing.problems,
         "classes": len(listing.classes),
-        "images": len(listing.names),
-        "smallest": None if smallest is None else [smallest, counts[smallest]],
-        "corrupt": corrupt,
+        "images": sum(counts),
+        "smallest": None if smallest is None else [listing.classes[smallest], counts[smallest]],
+        "corrupt": found.corrupt,
+        "unreadable": found.unreadable,
         "problems": [asdict(problem) for problem in listing.problems],
-        "notes": listing.notes,
+        "notes": listing.notes + found.notes,
     }
 
 
@@ -73,7 +77,9 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{result['name']} in {escape(result['root'])}", show_header=False)
+    table = Table(
+        title=f"{result['name']} in {escape(printable(result['root']))}", show_header=False
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("classes", f"{result['classes']:,}")
@@ -81,7 +87,8 @@ def print_table(result: dict[str, Any]) -> None:
     if result["smallest"]:
         name, count = result["smallest"]
         table.add_row("smallest class", escape(f"{name}: {count} images"))
-    table.add_row("corrupt", f"{len(result['corrupt']):,}")
+    for row in ("corrupt", "unreadable"):
+        table.add_row(row, f"{len(result[row]):,}")
     for note in result["notes"]:
         table.add_row("note", escape(note))
     for problem in result["problems"]:

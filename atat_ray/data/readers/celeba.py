@@ -8,8 +8,17 @@ largest first; identities with equal numbers keep the order of the file.
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from atat_ray.data.accounting import account, ignore_other_entries
 from atat_ray.data.interface import FileReader
-from atat_ray.data.listing import Listing, abbreviate, check_classes, open_root, require, scan
+from atat_ray.data.listing import (
+    Listing,
+    abbreviate,
+    check_classes,
+    images,
+    open_root,
+    printable,
+    require,
+)
 
 IDENTITIES = "identity_CelebA.txt"
 CROPS = ("hdcrop", "img_align_celeba")
@@ -27,21 +36,20 @@ class CelebA(FileReader):
         if listing.problems:
             return listing
         advice = "put the file there that comes with CelebA, beside the folder of images"
-        lines = read_identities(listing) if require(listing, IDENTITIES, advice) else []
-        crop = next((name for name in CROPS if (root / name).is_dir()), None)
+        lines = read_identities(listing) if require(listing, IDENTITIES, advice=advice) else []
+        advice = "unpack img_align_celeba.zip there, or put the HD crop into hdcrop"
+        crop = require(listing, *CROPS, advice=advice)
         if crop is None:
-            listing.add_problem(
-                f"{root} has no folder {' or '.join(CROPS)}",
-                "unpack img_align_celeba.zip there, or put the HD crop into hdcrop",
-            )
             return listing
         listing.notes.append(f"images are taken from {crop}")
         add_people(listing, lines, crop)
-        return check_classes(
+        ignore_other_entries(listing, IDENTITIES, crop)
+        check_classes(
             listing,
             expected=PEOPLE,
             advice=f"{IDENTITIES} must name {PEOPLE} people or more; download the complete file",
         )
+        return account(listing)
 
 
 def read_identities(listing: Listing) -> list[tuple[str, str]]:
@@ -50,7 +58,9 @@ def read_identities(listing: Listing) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        listing.add_problem(f"cannot read {path}: {error}", "download the file again")
+        listing.add_problem(
+            f"cannot read {printable(path)}: {printable(str(error))}", "download the file again"
+        )
         return []
     pairs = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
     whole = [(p[0], p[1]) for _, p in pairs if len(p) == 2 and p[1].isdecimal()]
@@ -71,18 +81,38 @@ def read_identities(listing: Listing) -> list[tuple[str, str]]:
 
 def add_people(listing: Listing, lines: list[tuple[str, str]], crop: str) -> None:
     """Add the most frequent identities; report images that the folder lacks as a problem."""
-    there = {Path(name).stem: name for name in scan(listing, crop)}
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in images(listing, crop):
+        found[Path(name).stem].append(name)
     own: dict[str, list[str]] = defaultdict(list)
     for name, identity in lines:
         own[identity].append(name)
     ranked = sorted(own, key=lambda identity: -len(own[identity]))  # stable
     absent: list[str] = []
+    twice: list[str] = []
     for identity in ranked[:PEOPLE]:
-        stems = [Path(name).stem for name in own[identity]]
-        absent += [name for name in own[identity] if Path(name).stem not in there]
-        listing.add(identity, [f"{crop}/{there[stem]}" for stem in stems if stem in there])
+        files = [(name, found.get(Path(name).stem, [])) for name in own[identity]]
+        absent += [name for name, paths in files if not paths]
+        twice += [" = ".join(paths) for _, paths in files if len(paths) > 1]
+        listing.add(identity, [paths[0] for _, paths in files if paths])
     if absent:
         listing.add_problem(
             f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {abbreviate(absent)}",
             f"unpack the images into {crop} again",
         )
+    if twice:
+        listing.add_problem(
+            f"{crop} has {len(twice)} images of {IDENTITIES} twice: {abbreviate(twice)}",
+            "remove one of each",
+        )
+    add_others(listing, found, named={Path(name).stem for name, _ in lines})
+
+
+def add_others(listing: Listing, found: dict[str, list[str]], named: set[str]) -> None:
+    """Note the images that are not of the people who are used."""
+    used = set(listing.names)
+    rest = {stem: [path for path in paths if path not in used] for stem, paths in found.items()}
+    unknown = [path for stem, paths in rest.items() if stem not in named for path in paths]
+    others = [path for stem, paths in rest.items() if stem in named for path in paths]
+    listing.ignore(unknown, f"images are not named by {IDENTITIES} and are not read")
+    listing.ignore(others, f"images are not of the {PEOPLE} people and are not read")

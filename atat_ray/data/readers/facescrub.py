@@ -5,6 +5,7 @@ Files are ``actor_faces/NAME/*.jpeg`` and ``actress_faces/NAME/*.jpeg``. Actors 
 
 from pathlib import Path
 
+from atat_ray.data.accounting import account, ignore_other_entries
 from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import Listing, check_classes, folders, images, open_root, require
 
@@ -23,7 +24,7 @@ class FaceScrub(FileReader):
         if listing.problems:
             return listing
         for group in GROUPS:
-            if not require(listing, group, f"put the {PEOPLE} folders of {group} there"):
+            if not require(listing, group, advice=f"put the {PEOPLE} folders of {group} there"):
                 continue
             people = folders(listing, group)
             for name in people:
@@ -34,4 +35,5 @@ class FaceScrub(FileReader):
                     f"unpack {group} again; for a part of the dataset use image_folder on that "
                     "folder",
                 )
-        return check_classes(listing)
+        ignore_other_entries(listing, *GROUPS)
+        return account(check_classes(listing))

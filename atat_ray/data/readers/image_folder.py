@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
+from atat_ray.data.accounting import account, count_images, describe_nested
 from atat_ray.data.interface import FileReader
-from atat_ray.data.listing import Listing, check_classes, folders, images, open_root
+from atat_ray.data.listing import (
+    Listing,
+    check_classes,
+    folders,
+    images,
+    is_image,
+    open_root,
+    printable,
+    scan,
+)
 
 
 class ImageFolder(FileReader):
@@ -14,11 +24,28 @@ class ImageFolder(FileReader):
         listing = open_root(root)
         if listing.problems:
             return listing
-        for name in folders(listing):
-            listing.add(name, images(listing, name))
-        if len(listing.classes) < 2:
-            listing.add_problem(
-                f"{root} has {len(listing.classes)} class folders, and a classifier needs 2",
-                "give the folder that holds one folder for each class",
-            )
-        return check_classes(listing)
+        found = {name: images(listing, name) for name in folders(listing)}
+        nested = [
+            n for n, own in found.items() if not own and count_images(root / n).keys() - {"."}
+        ]
+        for name, own in found.items():
+            if name not in nested:
+                listing.add(name, own)
+        if nested:
+            describe_nested(listing, nested)
+        elif len(listing.classes) < 2:
+            add_too_few(listing)
+        return account(check_classes(listing))
+
+
+def add_too_few(listing: Listing) -> None:
+    """Add a problem for a root with fewer than two folders of classes."""
+    advice = "give the folder that holds one folder for each class"
+    if any(is_image(name) for name in scan(listing, "")):
+        above = printable(listing.root.absolute().parent)
+        advice += f"; if these images are one class, that is {above}"
+    listing.add_problem(
+        f"{printable(listing.root)} has {len(listing.classes)} class folders, and a classifier "
+        "needs 2",
+        advice,
+    )

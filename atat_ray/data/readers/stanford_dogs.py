@@ -7,16 +7,20 @@ official lists of training and test images are not used: the splits are drawn he
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from atat_ray.data.accounting import account, ignore_other_entries
 from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import (
     Box,
+    Kind,
     Listing,
     abbreviate,
     check_classes,
     folders,
     images,
+    is_hidden,
     open_root,
     require,
+    scan,
 )
 
 BREEDS = 120
@@ -33,16 +37,19 @@ class StanfordDogs(FileReader):
         listing = open_root(root)
         if listing.problems:
             return listing
-        if require(listing, "Images", "unpack images.tar there"):
+        if require(listing, "Images", advice="unpack images.tar there"):
             for breed in folders(listing, "Images"):
                 listing.add(breed, images(listing, f"Images/{breed}"))
-        if require(listing, "Annotation", "unpack annotation.tar there"):
+        if require(listing, "Annotation", advice="unpack annotation.tar there"):
             add_boxes(listing)
-        return check_classes(listing, expected=BREEDS, advice="unpack images.tar again")
+        ignore_other_entries(listing, "Images", "Annotation")
+        check_classes(listing, expected=BREEDS, advice="unpack images.tar again")
+        return account(listing)
 
 
 def add_boxes(listing: Listing) -> None:
-    """Read the box of every image; report missing and broken annotations as problems."""
+    """Read the box of every image; report missing, broken and surplus annotations as problems."""
+    add_surplus_annotations(listing)
     missing: list[str] = []
     broken: list[str] = []
     for name in listing.names:
@@ -62,6 +69,24 @@ def add_boxes(listing: Listing) -> None:
         listing.add_problem(
             f"{len(broken)} annotations have no bounding box: {abbreviate(broken)}",
             "unpack annotation.tar again",
+        )
+
+
+def add_surplus_annotations(listing: Listing) -> None:
+    """Account for every entry of ``Annotation``; report those without an image as a problem."""
+    stems = {str(Path(name).relative_to("Images").with_suffix("")) for name in listing.names}
+    surplus: list[str] = []
+    for breed in folders(listing, "Annotation"):
+        for name, kind in scan(listing, f"Annotation/{breed}").items():
+            if kind is Kind.FILE and not is_hidden(name):
+                path = f"Annotation/{breed}/{name}"
+                listing.accounted.add(path)
+                if f"{breed}/{name}" not in stems:
+                    surplus.append(path)
+    if surplus:
+        listing.add_problem(
+            f"{len(surplus)} annotations have no image: {abbreviate(sorted(surplus))}",
+            "unpack images.tar again, or remove the annotations",
         )
 
 

@@ -152,7 +152,7 @@ DAMAGE = {
     "no folder of images": (
         "celeba",
         lambda root: shutil.rmtree(root / "img_align_celeba"),
-        "has no folder hdcrop or img_align_celeba",
+        "has no hdcrop or img_align_celeba",
     ),
     "an annotation": (
         "stanford_dogs",
@@ -221,4 +221,7 @@ def test_files_that_are_not_images_are_noted_and_the_dataset_passes(copied, caps
     (root / "ann" / ".DS_Store").write_text("x")
     code, said = check(capsys, "image_folder", root, "--json")
     assert code == 0
-    assert json.loads(said.out)["notes"] == ["ann: 1 files that are no images: Thumbs.db"]
+    assert json.loads(said.out)["notes"][:2] == [
+        "1 hidden entries are ignored: ann/.DS_Store",
+        "1 files that are no images by their suffix are ignored: ann/Thumbs.db",
+    ]
