@@ -6,6 +6,7 @@ between blocks, so a class is always a class of its block.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -146,6 +147,7 @@ class _Block:
     def of(cls, name: str, rows: pd.DataFrame, arm: str) -> _Block:
         """Arrange the rows of one block as units x classes."""
         table = rows.pivot(index="unit_id", columns="class", values="rate")
+        table = table[sorted(table.columns, key=_natural)]
         if table.isna().to_numpy().any():
             raise NotEstimable(f"units of block {name} were not measured on the same classes")
         arms = rows.drop_duplicates("unit_id").set_index("unit_id")["arm"].reindex(table.index)
@@ -158,6 +160,13 @@ class _Block:
             if (z == value).sum() > 1:
                 noise += centred[z == value].var(axis=0, ddof=1) / (z == value).sum()
         return cls(name, [str(c) for c in table.columns], z, y, noise)
+
+
+def _natural(name: object) -> tuple[list[str | int], str]:
+    """Return a sort key that takes the numbers in a name as numbers: s2 is before s10."""
+    text = str(name)
+    parts = re.split(r"(\d+)", text)  # texts and numbers alternate
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
 
 
 def _reference(

@@ -165,7 +165,11 @@ def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.D
     if not any(texts.values()):
         return pd.DataFrame(columns=columns)
     parts = [
-        pd.read_csv(io.StringIO("\n".join([f"row,{header}", *rows])))
+        pd.read_csv(
+            io.StringIO("\n".join([f"row,{header}", *rows])),
+            dtype={"inversion": str, "class": str},  # a class may be called 007
+            na_filter=False,  # or NA
+        )
         for header, rows in texts.items()
     ]
     table = pd.concat(parts, ignore_index=True).sort_values("row", kind="stable")

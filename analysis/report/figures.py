@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 import textwrap
+import warnings
 from typing import Any
 
 import matplotlib as mpl
@@ -26,6 +27,7 @@ from analysis.schema.columns import label, short_label, unit_of
 _INK = "#010203"  # replaced by currentColor
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_TICK = 16  # characters of a class name on an axis
 _MANY = 2_000  # above this number, points are drawn as a bitmap
 _WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
 _STYLE: dict[Any, Any] = {
@@ -154,12 +156,23 @@ def class_figure(found: Heterogeneity) -> str:
     """Draw the effect on every class, shrunken and raw, one panel a block, in class order."""
     blocks = list(dict.fromkeys(c.block for c in found.classes))
     many = len(found.classes) > _MANY
+    longest = max(len(_tick(c.name)) for c in found.classes)
+    upright = longest > 4
+    room = 0.06 * longest if upright else 0.0  # inches for the names below each panel
     with mpl.rc_context(_STYLE):
-        height = 0.8 + 1.5 * len(blocks)
+        n = len(blocks)
+        height = 0.8 + (1.5 + room) * n
+        axes_height = (1.5 * n - 0.15) / (1.5 * n - 0.5)
         figure = Figure(figsize=(_WIDTH, height))
-        grid = figure.subplots(len(blocks), 1, squeeze=False, sharey=True)
+        grid = figure.subplots(n, 1, squeeze=False, sharey=True)
         # Fixed margins: a layout that measures every label of every panel takes seconds.
-        figure.subplots_adjust(0.13, 0.45 / height, 0.99, 1 - 0.5 / height, hspace=0.5)
+        figure.subplots_adjust(
+            left=0.13,
+            bottom=(0.45 + room) / height,
+            right=0.99,
+            top=1 - 0.5 / height,
+            hspace=0.5 + room / axes_height,
+        )
         for axes, block in zip(grid.flat, blocks, strict=True):
             inside = [c for c in found.classes if c.block == block]
             x = np.arange(len(inside))
@@ -172,7 +185,9 @@ def class_figure(found: Heterogeneity) -> str:
             axes.plot(x, raw, linestyle="", label="raw", alpha=0.6, rasterized=many, **hollow)
             axes.plot(x, shrunken, linestyle="", label="shrunken", rasterized=many, **filled)
             step = -(-len(inside) // 30)
-            axes.set_xticks(x[::step], [c.name for c in inside[::step]], fontsize=7)
+            ticks = [_tick(c.name) for c in inside[::step]]
+            rotation = 90 if upright else 0
+            axes.set_xticks(x[::step], ticks, fontsize=7, rotation=rotation, parse_math=False)
             axes.set_title(f"block {block}", loc="left")
             axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         grid[-1, 0].set_xlabel("class")
@@ -180,6 +195,12 @@ def class_figure(found: Heterogeneity) -> str:
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="upper center", ncols=2)
         return _svg(figure, "Effect on every class, shrunken and raw, by block")
+
+
+def _tick(name: str) -> str:
+    """Cut the name of a class for an axis; of a path only the last part is shown."""
+    last = name.rpartition("/")[2]
+    return last if len(last) <= _TICK else f"{last[: _TICK - 3]}..."
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -207,7 +228,10 @@ def _draw_mean(axes: Axes, mean: ArmMean, height: float, *, marker: str, color: 
 def _svg(figure: Figure, title: str) -> str:
     """Return the figure as an SVG element without size or ink, and with unique ids."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    with warnings.catch_warnings():
+        # The text is drawn by the reader's browser, which has more fonts.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -111,7 +111,7 @@ INVERSION_OUTCOMES = {
 # Columns of the class table (CLASSES_FILE): one row for each inversion attack and class of a unit.
 CLASS_COLUMNS = (
     "inversion",
-    "class",  # the person
+    "class",  # name of the person, printable: for images in folders that of the folder
     "n",  # reconstructions scored
     "k_1",  # of these, ranked first by the evaluation models
     "k_5",  # of these, among their first five

@@ -1,8 +1,9 @@
 """Select a dataset by name and divide its people into private and public."""
 
+import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from atat_ray.data.listing import expand
 from atat_ray.data.registry import DATASETS
 from atat_ray.data.splits import IdentitySplit, permuted_labels, split_identities, truncate
 from atat_ray.utils.option_fields import STRICT
@@ -77,7 +78,7 @@ class Data:
 def folder_is_missing(data: Data) -> bool:
     """Tell whether a dataset of image files lacks its folder."""
     from_files = DATASETS[data.name].from_files
-    return from_files and not Path(data.root or "").expanduser().exists()
+    return from_files and not os.path.exists(expand(data.root or ""))
 
 
 def load_split(data: Data, split: int) -> IdentitySplit:
@@ -87,10 +88,11 @@ def load_split(data: Data, split: int) -> IdentitySplit:
         ValueError: a file cannot be read, or the dataset is too small for the numbers given.
     """
     reader = DATASETS[data.name]()
-    images, people = reader.load(data)
+    images, people, names = reader.load(data)
     divided = split_identities(
         images,
         people,
+        names,
         split=split,
         num_private=data.num_private,
         num_train=data.num_train,

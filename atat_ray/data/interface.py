@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from atat_ray.data.image_cache import open_store
-from atat_ray.data.listing import Listing
+from atat_ray.data.listing import Listing, expand
 from atat_ray.data.stored_images import StoredImages
 
 if TYPE_CHECKING:
@@ -34,11 +34,12 @@ class Reader(ABC):
     num_published: ClassVar[int | None] = None
 
     @abstractmethod
-    def load(self, data: "Data") -> tuple[Tensor | StoredImages, Tensor]:
+    def load(self, data: "Data") -> tuple[Tensor | StoredImages, Tensor, list[str]]:
         """Load the images.
 
         Returns:
-            images (N, C, size, size), float32 in [0, 1] when indexed, and labels (N,) long.
+            images (N, C, size, size), float32 in [0, 1] when indexed; labels (N,) long; and the
+            names of the classes, by which reports name them. A label is an index into the names.
 
         Raises:
             ValueError: a file is missing or cannot be read; the message says what to do.
@@ -54,8 +55,9 @@ class FileReader(Reader):
     def list_files(self, root: Path) -> Listing:
         """List the image files in ``root`` with their labels; report problems in the listing."""
 
-    def load(self, data: "Data") -> tuple[StoredImages, Tensor]:
-        """Open the decoded images, (N, 3, size, size), and their labels, (N,) long."""
+    def load(self, data: "Data") -> tuple[StoredImages, Tensor, list[str]]:
+        """Open the decoded images, (N, 3, size, size), with their labels and class names."""
         assert data.root is not None, "Data requires the root of a dataset from files"
-        listing = self.list_files(Path(data.root).expanduser())
-        return open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
+        listing = self.list_files(expand(data.root))
+        stored = open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
+        return *stored, listing.classes

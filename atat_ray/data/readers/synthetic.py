@@ -35,7 +35,8 @@ def synthetic_images(num_people: int, *, each: int, size: int) -> tuple[StoredIm
 class Synthetic(Reader):
     """Random pixels: as many people as are private, as many images of each as the options need."""
 
-    def load(self, data: Data) -> tuple[StoredImages, Tensor]:
+    def load(self, data: Data) -> tuple[StoredImages, Tensor, list[str]]:
         """Draw the images; the same options give the same images."""
         each = EACH if data.num_train is None else data.num_train + 1
-        return synthetic_images(data.num_private, each=each, size=data.size)
+        drawn = synthetic_images(data.num_private, each=each, size=data.size)
+        return *drawn, [str(person) for person in range(data.num_private)]

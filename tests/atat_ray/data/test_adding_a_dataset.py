@@ -19,10 +19,12 @@ class Shades(Reader):
     def load(self, data: Data):
         labels = torch.arange(10).repeat_interleave(6)
         shades = (labels / 10).view(-1, 1, 1, 1)
-        return shades.expand(-1, 1, data.size, data.size).contiguous(), labels
+        return shades.expand(-1, 1, data.size, data.size).contiguous(), labels, list("abcdefghij")
 '''
 LINE = '"shades": "atat_ray.data.readers.shades:Shades",'
 CODE = """
+import torch
+
 import atat_ray
 from atat_ray.data import load_split
 from trials.config.load import read_protocol
@@ -30,6 +32,7 @@ from trials.config.load import read_protocol
 spec = read_protocol("shades.yaml").unit_spec("split-0-01", "split-0", "control")
 split = load_split(spec.block.data, spec.block.split)
 right = (split.train.images[:, 0, 0, 0] * 10).round() == split.people[split.train.labels]
+right &= torch.tensor(["abcdefghij".index(n) for n in split.names]).equal(split.people)
 print(atat_ray.__file__, len(split.train), len(split.test), len(split.public), bool(right.all()))
 """
 

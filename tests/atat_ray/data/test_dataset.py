@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from atat_ray.data import Data, load_split
-from atat_ray.data.readers.orl_faces import default_root, load_orl_faces, read_pgm
+from atat_ray.data.readers.orl_faces import PEOPLE, default_root, load_orl_faces, read_pgm
 from atat_ray.data.splits import split_identities
 
 DATA = {"name": "orl_faces", "num_private": 24, "num_train": 7, "size": 64}
@@ -74,7 +74,7 @@ def test_translated_files_show_the_same_person_as_the_others(orl):
 
 def test_split_is_disjoint_complete_and_a_function_of_its_number(orl):
     images, people = orl
-    split = split_identities(images, people, split=3, num_private=24, num_train=7)
+    split = split_identities(images, people, PEOPLE, split=3, num_private=24, num_train=7)
     assert split.num_classes == 24
     assert len(split.train) == 168
     assert len(split.test) == 72
@@ -89,8 +89,8 @@ def test_split_is_disjoint_complete_and_a_function_of_its_number(orl):
         own = images[people == person]
         for image in split.train.images[split.train.labels == label]:
             assert any(torch.equal(image, other) for other in own)
-    again = split_identities(images, people, split=3, num_private=24, num_train=7)
-    other = split_identities(images, people, split=4, num_private=24, num_train=7)
+    again = split_identities(images, people, PEOPLE, split=3, num_private=24, num_train=7)
+    other = split_identities(images, people, PEOPLE, split=4, num_private=24, num_train=7)
     assert torch.equal(split.train.images, again.train.images)
     assert not torch.equal(split.people, other.people)
 

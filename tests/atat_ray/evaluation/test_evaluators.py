@@ -15,7 +15,12 @@ TRAINING = Training(epochs=3, batch_size=8, learning_rate=0.003, weight_decay=0.
 @pytest.fixture
 def split(faces):
     return IdentitySplit(
-        train=faces, recognised=faces, test=faces, public=faces, people=torch.arange(4)
+        train=faces,
+        recognised=faces,
+        test=faces,
+        public=faces,
+        people=torch.arange(4),
+        names=tuple("abcd"),
     )
 
 

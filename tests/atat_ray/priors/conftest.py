@@ -1,6 +1,6 @@
 import pytest
 
-from atat_ray.data.readers.orl_faces import load_orl_faces
+from atat_ray.data.readers.orl_faces import PEOPLE, load_orl_faces
 from atat_ray.data.splits import split_identities
 from atat_ray.priors.pca import RotatedPCAOptions
 from atat_ray.priors.warped import WarpedOptions
@@ -16,7 +16,7 @@ QUICK = {
 def orl_split():
     """Split 2, on which settings are tuned."""
     images, people = load_orl_faces()
-    return split_identities(images, people, split=2, num_private=24, num_train=7)
+    return split_identities(images, people, PEOPLE, split=2, num_private=24, num_train=7)
 
 
 @pytest.fixture(scope="session")

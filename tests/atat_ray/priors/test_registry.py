@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from atat_ray.data.readers.orl_faces import load_orl_faces
+from atat_ray.data.readers.orl_faces import PEOPLE, load_orl_faces
 from atat_ray.data.splits import split_identities
 from atat_ray.priors import PRIORS, load_prior, prior_state
 from atat_ray.priors.pca import RotatedPCAOptions
@@ -84,7 +84,7 @@ def test_private_images_do_not_change_a_prior(fitted, orl_split, quick_options, 
     images, people = load_orl_faces()
     private = torch.isin(people, orl_split.people)
     images[private] = torch.rand(images[private].shape, generator=generator("noise"))
-    altered = split_identities(images, people, split=2, num_private=24, num_train=7)
+    altered = split_identities(images, people, PEOPLE, split=2, num_private=24, num_train=7)
     assert not torch.equal(altered.train.images, orl_split.train.images)
     prior = quick_options[name].fit(altered.public.images, generator("test", name))
     assert same_state(fitted[name], prior)

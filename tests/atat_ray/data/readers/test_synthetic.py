@@ -30,7 +30,12 @@ def test_at_most_keeps_one_image_of_every_person_before_a_second_of_any():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
     faces = Faces(images=torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 4, 4), labels=labels)
     split = IdentitySplit(
-        train=faces, recognised=faces, test=faces, public=faces, people=torch.arange(3)
+        train=faces,
+        recognised=faces,
+        test=faces,
+        public=faces,
+        people=torch.arange(3),
+        names=tuple("abc"),
     )
     kept = truncate(split, 4)
     assert kept.train.labels.tolist() == [0, 1, 2, 0]
