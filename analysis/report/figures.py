@@ -33,6 +33,7 @@ _WIDTH = 5.2  # inches at 9 pt: readable at 350 px and at 620 px
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "atat-ray",
+    "text.parse_math": False,  # a dollar sign in a name is no formula
     "font.size": 9.0,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -187,7 +188,7 @@ def class_figure(found: Heterogeneity) -> str:
             step = -(-len(inside) // 30)
             ticks = [_tick(c.name) for c in inside[::step]]
             rotation = 90 if upright else 0
-            axes.set_xticks(x[::step], ticks, fontsize=7, rotation=rotation, parse_math=False)
+            axes.set_xticks(x[::step], ticks, fontsize=7, rotation=rotation)
             axes.set_title(f"block {block}", loc="left")
             axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         grid[-1, 0].set_xlabel("class")

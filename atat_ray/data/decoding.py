@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from atat_ray.data.listing import PERMISSIONS, Box, Listing, printable
+from atat_ray.data.listing import PERMISSIONS, Box, Listing, shown
 from atat_ray.data.pixel_modes import Corrupt, to_rgb
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def opened(path: Path) -> Iterator["Image"]:
         if error.errno is not None:  # of the system; the errors of decoders have none
             denied = isinstance(error, PermissionError)
             advice = PERMISSIONS if denied else "restore it, or check the disk that it is on"
-            message = f"cannot read {printable(path)}: {error.strerror}; {advice}"
+            message = f"cannot read {shown(path)}: {error.strerror}; {advice}"
             raise Unreadable(message) from error
         raise Corrupt(" ".join(str(error).split())) from error
     except Exception as error:  # decoders raise errors of every kind on damaged files
@@ -164,5 +164,5 @@ def progress(total: int, root: Path) -> Iterator[Any]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        label = f"reading {escape(printable(root))}"
+        label = f"reading {escape(shown(root))}"
         yield partial(bar.advance, bar.add_task(label, total=total))

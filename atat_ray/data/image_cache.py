@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.decoding import TRANSFORM, decode_all
-from atat_ray.data.listing import Listing, corrupt_problem, printable
+from atat_ray.data.listing import Listing, corrupt_problem, shown
 from atat_ray.data.pixel_modes import Corrupt
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.utils.atomic_files import beside
@@ -67,7 +67,7 @@ def open_store(
     index = read_index(folder, size) or write_store(listing, folder, size)
     problem = corrupt_problem(listing, index["corrupt"], skip=skip_corrupt)
     if problem:
-        raise ValueError(f"{printable(listing.root)}: {problem}")
+        raise ValueError(f"{shown(listing.root)}: {problem}")
     labels = torch.tensor(index["labels"], dtype=torch.long)
     count = len(labels) * 3 * size * size
     pixels = torch.from_file(str(folder / PIXELS), shared=False, size=count, dtype=torch.uint8)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from atat_ray.utils.terminal import LINE, printable
+
 SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
@@ -77,7 +79,7 @@ class Listing:
         before = len(self.names)
         self.names += files
         self.labels += [len(self.classes)] * (len(self.names) - before)
-        self.classes.append(printable(name))
+        self.classes.append(shown(name))
 
     def counts(self, without: Collection[str] = ()) -> list[int]:
         """Count the images of each class, those in ``without`` left out."""
@@ -87,16 +89,13 @@ class Listing:
         return found
 
 
-def printable(text: str | Path) -> str:
-    r"""Escape what a terminal or a UTF-8 file cannot show.
+def shown(name: str | Path) -> str:
+    """Make a name or path fit for a message and for a table, whole.
 
-    >>> printable("a\nb\udcff \x1b[1m Zoë")
-    'a\\nb\\udcff \\x1b[1m Zoë'
+    >>> print(shown("a\\nb"))
+    a\\nb
     """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in str(text)
-    )
+    return printable(str(name), LINE)
 
 
 def abbreviate(names: Iterable[str]) -> str:
@@ -105,7 +104,7 @@ def abbreviate(names: Iterable[str]) -> str:
     >>> abbreviate(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    listed = [printable(name) for name in names]
+    listed = [shown(name) for name in names]
     more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
     return ", ".join(listed[:MAX_NAMED]) + more
 
@@ -117,13 +116,13 @@ def expand(root: str | Path) -> Path:
 
 def open_root(root: Path) -> Listing:
     """Start a listing; add a problem if the root is not a readable folder."""
-    listing, shown = Listing(root=root), printable(root)
+    listing, name = Listing(root=root), shown(root)
     if not os.path.exists(root):  # Path.exists raises where the name is too long
-        listing.add_problem(f"there is no folder {shown}", "give the folder that holds the dataset")
+        listing.add_problem(f"there is no folder {name}", "give the folder that holds the dataset")
     elif not os.path.isdir(root):
-        listing.add_problem(f"{shown} is a file", "unpack the archive and give the folder")
+        listing.add_problem(f"{name} is a file", "unpack the archive and give the folder")
     elif not os.access(root, os.R_OK | os.X_OK):
-        listing.add_problem(f"{shown} is not readable", PERMISSIONS)
+        listing.add_problem(f"{name} is not readable", PERMISSIONS)
     return listing
 
 
@@ -165,7 +164,7 @@ def scan(listing: Listing, under: str) -> dict[str, Kind]:
         except OSError as error:
             denied = isinstance(error, PermissionError)
             listing.add_problem(
-                f"cannot read {printable(listing.root / under)}: {error.strerror}",
+                f"cannot read {shown(listing.root / under)}: {error.strerror}",
                 PERMISSIONS if denied else "restore the folder",
             )
     return listing.scanned[under]
@@ -194,8 +193,8 @@ def require(listing: Listing, *names: str, advice: str) -> str | None:
         near = (*(root / folder for folder in folders(listing)), root.absolute().parent)
         found = [place for place in near for name in names if os.path.exists(place / name)]
         if found:
-            advice = f"{printable(found[0])} has it: give that folder as root, or move it here"
-        listing.add_problem(f"{printable(root)} has no {' or '.join(names)}", advice)
+            advice = f"{shown(found[0])} has it: give that folder as root, or move it here"
+        listing.add_problem(f"{shown(root)} has no {' or '.join(names)}", advice)
     return here
 
 
@@ -256,7 +255,7 @@ def corrupt_problem(listing: Listing, corrupt: Mapping[str, str], *, skip: bool)
     """
     if not corrupt:
         return None
-    reason = printable(next(iter(corrupt.values())))
+    reason = shown(next(iter(corrupt.values())))
     named = f"{abbreviate(corrupt)} (the first: {reason})"
     what = f"{len(corrupt)} images cannot be decoded: {named}"
     left = zip(listing.classes, listing.counts(without=corrupt), strict=True)

@@ -16,8 +16,8 @@ from atat_ray.data.listing import (
     check_classes,
     images,
     open_root,
-    printable,
     require,
+    shown,
 )
 
 IDENTITIES = "identity_CelebA.txt"
@@ -59,7 +59,7 @@ def read_identities(listing: Listing) -> list[tuple[str, str]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         listing.add_problem(
-            f"cannot read {printable(path)}: {printable(str(error))}", "download the file again"
+            f"cannot read {shown(path)}: {shown(str(error))}", "download the file again"
         )
         return []
     pairs = [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -11,8 +11,8 @@ from atat_ray.data.listing import (
     images,
     is_image,
     open_root,
-    printable,
     scan,
+    shown,
 )
 
 
@@ -42,10 +42,9 @@ def add_too_few(listing: Listing) -> None:
     """Add a problem for a root with fewer than two folders of classes."""
     advice = "give the folder that holds one folder for each class"
     if any(is_image(name) for name in scan(listing, "")):
-        above = printable(listing.root.absolute().parent)
+        above = shown(listing.root.absolute().parent)
         advice += f"; if these images are one class, that is {above}"
     listing.add_problem(
-        f"{printable(listing.root)} has {len(listing.classes)} class folders, and a classifier "
-        "needs 2",
+        f"{shown(listing.root)} has {len(listing.classes)} class folders, and a classifier needs 2",
         advice,
     )

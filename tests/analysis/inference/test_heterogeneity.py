@@ -75,3 +75,15 @@ def test_units_with_different_classes_are_refused() -> None:
         class_heterogeneity(classes.iloc[1:], **PAIR)
     with pytest.raises(NotEstimable, match="two finished units of each arm"):
         class_heterogeneity(draw([0.1, 0.2], per_cell=1), **PAIR)
+
+
+def test_classes_stand_in_the_order_of_the_numbers_in_their_names() -> None:
+    names = ["10", "s2", "s10", "s10b", "x"]
+    rows = draw([0.0] * len(names))
+    numbered = class_heterogeneity(rows, **PAIR)
+    shuffled = [2, 0, 4, 1, 3]  # row order says nothing
+    named = rows.assign(**{"class": rows["class"].map(dict(enumerate(names)))})
+    found = class_heterogeneity(named.sort_values("class", key=lambda c: c.map(
+        dict(zip(names, shuffled, strict=True)))), **PAIR)  # fmt: skip
+    assert [c.name for c in found.classes if c.block == "b0"] == names
+    assert [c.raw for c in found.classes] == [c.raw for c in numbered.classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import numpy as np
@@ -29,3 +30,19 @@ def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
     shrunken, raw = np.diff(np.array(filled[:3], float)), np.diff(np.array(hollow[:3], float))
     assert raw == pytest.approx(2 * shrunken, rel=1e-4)  # drawn to one scale
     assert (raw < 0).all()  # larger effects are higher
+
+
+NAMES = ["actor_faces/Aaron Eckhart the Second", "$x", r"$\frac{$", "\u5f35\u5049", "<b>&"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_classes_are_drawn_as_they_are_and_cut(name: str) -> None:
+    effect = {"raw": 1.0, "shrunken": 0.5, "p": 0.5, "adjusted_p": 0.5}
+    classes = tuple(ClassEffect(block=b, name=n, **effect) for b in "ab" for n in (name, "other"))
+    found = Heterogeneity(
+        arm="treatment", against="control", omnibus_p=0.5, spread=1.0, noise=1.0, exact=True,
+        classes=classes,
+    )  # fmt: skip
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", class_figure(found))
+    last = html.escape(name.rpartition("/")[2], quote=False)
+    assert drawn.count(last if len(last) <= 16 else f"{last[:13]}...") == 2

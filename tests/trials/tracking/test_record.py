@@ -334,6 +334,16 @@ def test_a_campaign_continues_in_a_moved_folder(local, tmp_path, outcome, name):
     assert not (tmp_path / "two words").exists()
 
 
+def test_names_of_classes_are_read_as_they_were_written(local, tmp_path, outcome):
+    names = ["007", "NA", "", "1.50", 'a, "b"', "Zo\u00eb"]
+    rows = [{**row, "class": name} for row, name in zip(outcome["classes"], names, strict=False)]
+    record, table = local(tmp_path / "odd")
+    record.write_unit(tags_of(table[0]), {**outcome, "classes": rows}, {})
+    found = loaded(record).classes
+    assert found["class"].tolist() == [row["class"] for row in rows]
+    assert found["n"].tolist() == [row["n"] for row in rows]
+
+
 def test_a_copied_campaign_has_its_own_artifacts(local, tmp_path, outcome):
     first, table = local(tmp_path / "first")
     other, _ = local(tmp_path / "first", "other")
