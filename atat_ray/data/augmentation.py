@@ -33,6 +33,18 @@ class Augmentation:
 
     __pydantic_config__ = STRICT
 
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError(
+                f"scale must be (smallest, largest) magnification above 0, got ({low:g}, {high:g})"
+            )
+        for name, most in (("rotation", 180), ("shift", 1), ("brightness", 1), ("contrast", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"{name} must be between 0 and {most}, got {getattr(self, name):g}"
+                )
+
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Warp each image by its own affine matrix: (N, C, H, W), (N, 2, 3) -> (N, C, H, W)."""

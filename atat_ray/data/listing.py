@@ -8,8 +8,9 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
+from unicodedata import normalize
 
 from atat_ray.utils.terminal import LINE, printable
 
@@ -23,8 +24,15 @@ SYSTEM = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lo
 PERMISSIONS = "change its permissions, for example with chmod -R u+rX"
 
 Box = tuple[int, int, int, int]
-Kind = Enum("Kind", ["FILE", "FOLDER", "NOWHERE", "SPECIAL"])
-"""Kind of an entry after links are followed: NOWHERE is a link that leads to nothing."""
+
+
+class Kind(Enum):
+    """Kind of an entry after links are followed; NOWHERE is a link that leads to nothing."""
+
+    FILE = auto()
+    FOLDER = auto()
+    NOWHERE = auto()
+    SPECIAL = auto()  # a pipe, socket or device
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +242,10 @@ def check_classes(listing: Listing, *, expected: int | None = None, advice: str 
 
 
 def similar_names(classes: Iterable[str]) -> Mapping[str, list[str]]:
-    """Group class names that differ only in case, spaces or their parent folder."""
+    """Group class names that differ only in case, spaces, composed letters or parent folder."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in classes:
-        plain = name.rpartition("/")[2].casefold().replace("_", " ")
+        plain = normalize("NFKC", name.rpartition("/")[2]).casefold().replace("_", " ")
         groups[" ".join(plain.split())].append(name)
     return {plain: names for plain, names in groups.items() if len(names) > 1}
 

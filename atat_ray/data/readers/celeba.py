@@ -56,7 +56,7 @@ def read_identities(listing: Listing) -> list[tuple[str, str]]:
     """Read (image, identity) from each line, such as ``000001.jpg 2880``."""
     path = listing.root / IDENTITIES
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         listing.add_problem(
             f"cannot read {shown(path)}: {shown(str(error))}", "download the file again"

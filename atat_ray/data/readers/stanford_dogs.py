@@ -100,7 +100,7 @@ def read_box(path: Path) -> Box:
     try:
         tree = ElementTree.fromstring(path.read_bytes())
         left, top, right, bottom = (int(tree.findtext(f".//bndbox/{side}", "")) for side in SIDES)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: its encoding
         raise ValueError(str(error)) from error
     if not (left < right and top < bottom):
         raise ValueError(f"the box {(left, top, right, bottom)} is empty")

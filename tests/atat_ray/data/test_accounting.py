@@ -169,6 +169,8 @@ def test_annotations_without_an_image_are_refused_by_name(tmp_path):
 def test_images_that_a_file_list_does_not_use_are_counted(tmp_path):
     root = trees.celeba(tmp_path)
     folder = "img_align_celeba"
+    identities = root / "identity_CelebA.txt"
+    identities.write_bytes(b"\xef\xbb\xbf" + identities.read_bytes().replace(b"\n", b"\r\n"))
     trees.write(root, {f"{folder}/x.jpg": PICTURE, f"{folder}/.y.jpg": PICTURE, "hd/1.png": "x"})
     problems, notes = said_of(root, "celeba")
     assert not problems

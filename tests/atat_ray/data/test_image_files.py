@@ -17,6 +17,7 @@ from atat_ray.data.readers.celeba import CelebA
 from atat_ray.data.readers.facescrub import FaceScrub
 from atat_ray.data.readers.image_folder import ImageFolder
 from atat_ray.data.readers.stanford_dogs import StanfordDogs
+from atat_ray.data.splits import split_identities
 from atat_ray.data.stored_images import StoredImages, to_bytes
 from atat_ray.unit import run_unit
 from atat_ray.unit.block_assets import build_evaluation_models, build_prior
@@ -163,6 +164,22 @@ def test_corrupt_images_are_listed_and_skipped_only_with_skip_corrupt(root):
         load_split(Data(**data, skip_corrupt=True), 0)
 
 
+def test_classes_are_named_by_their_folders(root):
+    """In splits, and in errors about the number of images of a class."""
+    data = {**SPLIT, "root": str(root)}
+    split = load_split(Data(**data), 0)
+    assert split.names == tuple(("ann", "bob", "cy")[person] for person in split.people)
+    (root / "bob/0.jpg").unlink()
+    data |= {"train_share": None, "num_train": 3}
+    with pytest.raises(ValueError, match=r"num_train must be in 1\.\.2 .* \(class bob has 3 im"):
+        load_split(Data(**data), 0)
+    one = torch.tensor([0, 0, 1])
+    with pytest.raises(ValueError, match="class bob has one image but needs two"):
+        split_identities(
+            torch.zeros(3, 1, 4, 4), one, ["ann", "bob"], split=0, num_private=1, num_train=1
+        )
+
+
 def test_a_dataset_with_problems_is_refused_and_the_first_is_named(root):
     for file in (root / "cy").iterdir():
         file.unlink()
@@ -265,6 +282,10 @@ def test_a_unit_runs_on_files_from_training_to_measures(stored_protocol, tmp_pat
     spec = Protocol.model_validate(stored_protocol).unit_spec("split-0-01", "split-0", arm)
     outcome = run_unit(spec, assets=tmp_path / "assets", folder=tmp_path / "unit")
     assert 0 <= outcome["clean_acc"] <= 1
+    folders = {"ann", "bob", "cy", "dee", "eve", "flo"}
+    private = load_split(spec.block.data, spec.block.split).names
+    assert set(private) < folders
+    assert [row["class"] for row in outcome["classes"]] == list(private)
     measured = measure_stage(spec, tmp_path / "assets", tmp_path / "unit")
     assert measured["pictures"]["standard"]["frechet"] > 0
 

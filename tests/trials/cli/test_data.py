@@ -124,6 +124,11 @@ DAMAGE = {
         lambda root: shutil.copytree(root / "ann", root / "Ann "),
         "classes with the same name: Ann , ann",
     ),
+    "names alike but for the composition of a letter": (
+        "image_folder",
+        lambda root: [shutil.copytree(root / "ann", root / n) for n in ("Zo\u00eb", "Zoe\u0308")],
+        "classes with the same name: Zoe",
+    ),
     "no identities": (
         "celeba",
         lambda root: (root / "identity_CelebA.txt").unlink(),
@@ -162,6 +167,11 @@ DAMAGE = {
     "an annotation without a box": (
         "stanford_dogs",
         lambda root: (root / FIRST_DOG).write_text("<annotation/>"),
+        f"1 annotations have no bounding box: {FIRST_DOG}",
+    ),
+    "an annotation of an unknown encoding": (
+        "stanford_dogs",
+        lambda root: (root / FIRST_DOG).write_text('<?xml version="1.0" encoding="foo"?><a/>'),
         f"1 annotations have no bounding box: {FIRST_DOG}",
     ),
     "a box outside": (
