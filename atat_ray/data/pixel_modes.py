@@ -12,7 +12,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
 WORD = 2**16 - 1
 BITS, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # tags of TIFF; the last one is in EXIF too
 
@@ -28,14 +27,13 @@ def to_rgb(image: "Image") -> "Image":
     dropped, as torchvision's ImageFolder does.
 
     Raises:
-        Corrupt: the range of its pixels is not known, or Pillow cannot convert its mode.
+        Corrupt: the range of its pixels is not known, or a pixel is out of it.
+        ValueError: Pillow cannot convert its mode.
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return gray_of_wide(image).convert("RGB")
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())  # undo the multiplication by alpha
-    if image.mode not in EIGHT_BITS:
-        raise Corrupt(f"its mode {image.mode} is not read; save it as RGB or gray of 8 bits")
     if "transparency" in image.info:
         image = image.convert("RGBA")  # P to RGB would give a warning
     return image.convert("RGB")

@@ -93,12 +93,27 @@ def test_transparency_changes_no_pixel_and_warns_nobody(tmp_path, mode):
     assert torch.equal(decoded, torch.from_numpy(expected).permute(2, 0, 1))
 
 
-def test_a_mode_that_pillow_cannot_convert_is_refused_by_name(tmp_path):
+def test_lab_is_converted_by_its_profile(tmp_path):
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     lab = ImageCms.profileToProfile(blocks(), *profiles, outputMode="LAB")
     lab.save(tmp_path / "x.tif")
-    with pytest.raises(Corrupt, match="its mode LAB is not read; save it as RGB"):
-        decode(tmp_path / "x.tif", size=32)
+    decoded = decode(tmp_path / "x.tif", size=40)
+    back = ImageCms.profileToProfile(lab, *reversed(profiles), outputMode="RGB")
+    expected, given = (
+        torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) for image in (back, blocks())
+    )
+    assert torch.equal(decoded, expected)
+    assert (decoded.float() - given.float()).abs().mean() < 4  # 8 bits of LAB are coarser than RGB
+
+
+def test_a_mode_that_pillow_cannot_convert_is_corrupt(tmp_path, monkeypatch):
+    def refuse(image):
+        return image.convert("no such mode")
+
+    blocks().save(tmp_path / "x.png")
+    monkeypatch.setattr("atat_ray.data.decoding.to_rgb", refuse)
+    with pytest.raises(Corrupt, match="wrong mode"):
+        decode(tmp_path / "x.png", size=32)
 
 
 def bomb(side):
