@@ -113,14 +113,14 @@ def against_permutations(
     """
     if permutations < 1:
         raise ValueError(f"permutations must be 1 or more, got {permutations}")
-    value, null = float(measure(one, other)), []
+    value, null = measure(one, other), []
     for _ in range(permutations):
         order = torch.randperm(len(other), generator=generator).to(other.device)
-        null.append(float(measure(one, other[order][:, order])))
-    spread = torch.tensor(null)
+        null.append(measure(one, other[order][:, order]))
+    spread = torch.stack(null).cpu()
     return Dependence(
-        value=value,
-        p_value=(1 + int((spread >= value).sum())) / (1 + permutations),
+        value=float(value),
+        p_value=(1 + int((spread >= float(value)).sum())) / (1 + permutations),
         null_mean=float(spread.mean()),
         null_sd=float(spread.std(correction=0)),
     )

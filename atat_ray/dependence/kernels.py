@@ -19,8 +19,8 @@ def median_bandwidth(rows: Tensor) -> Tensor:
     the scale of the features.
     """
     squared = squared_distances(rows.detach())
-    above = torch.triu(torch.ones_like(squared, dtype=torch.bool), diagonal=1)
-    return squared[above].median().sqrt()
+    row, column = torch.triu_indices(*squared.shape, offset=1, device=squared.device)
+    return squared[row, column].median().sqrt()
 
 
 def gaussian_kernel(rows: Tensor, bandwidth: Tensor | float | None = None) -> Tensor:
