@@ -111,7 +111,9 @@ def class_rows(
         people: (C,) person of each class.
         num_classes: C.
     """
-    counts = {name: hits_by_class(value, classes, num_classes)[0].tolist() for name, value in hit.items()}
+    counts = {
+        name: hits_by_class(value, classes, num_classes)[0].tolist() for name, value in hit.items()
+    }
     n, people = classes.bincount(minlength=num_classes).tolist(), people.tolist()
     return [
         {"class": people[c], "n": n[c]} | {name: count[c] for name, count in counts.items()}

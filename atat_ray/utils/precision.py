@@ -24,9 +24,9 @@ def true_float32() -> Iterator[None]:
     TF32 has 10 bits of mantissa. At a pixel of 0.75 its spacing is 4.9e-4, which is larger than the
     perturbations of anti-adversarial training and would round them away.
     """
-    with exact_operations(), torch.autocast("cpu", enabled=False):
-        with torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext():
-            yield
+    gpu = torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext()
+    with exact_operations(), torch.autocast("cpu", enabled=False), gpu:
+        yield
 
 
 @contextmanager
