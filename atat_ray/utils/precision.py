@@ -65,7 +65,7 @@ def forward_precision(precision: str, device: torch.device) -> AbstractContextMa
 
 def is_rounded(device: torch.device) -> bool:
     """Tell whether float32 inputs of a network may be rounded on a device."""
-    if torch.is_autocast_enabled(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return True
     if device.type != "cuda":
         operations = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)

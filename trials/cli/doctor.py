@@ -60,7 +60,10 @@ def check_torch() -> str:
         return f"{torch.__version__}, no CUDA device: units run on the CPU, {os.cpu_count()} cores"
     torch.ones(2, device="cuda").sum().item()
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}"
+    return (
+        f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}; "
+        "benchmarks/gpu.py checks and measures one (docs/gpu.md)"
+    )
 
 
 def check_ray() -> str:
