@@ -16,7 +16,7 @@ from atat_ray.models.linear_discriminant import ShrinkageLda
 from atat_ray.utils.precision import true_float32
 from atat_ray.utils.seeding import BatchDraws, generator
 from gpu_parts.scenes import make_faces, make_loop, make_prior, make_target, make_warped
-from gpu_parts.session import Bench
+from gpu_parts.session import Bench, relative_difference
 from gpu_parts.sizes import Network
 
 CPU = torch.device("cpu")
@@ -24,7 +24,6 @@ SMALL = Network(architecture="small_resnet", side=32, batch=8, channels=1)
 CLASSES = 4
 CLOSE = 1e-4  # relative difference of sums in float32, in another order
 STEP = 1e-2  # of gradients behind many layers, and of steps along signs
-HALF = 5e-2  # of float16 layers
 # Options of each defense; random starts are off, because a GPU draws other numbers than a CPU.
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -69,8 +68,9 @@ def agreement_part(bench: Bench) -> None:
             STEP,
         )
         if bench.on_gpu:
-            half = lambda d, s=side: generated(bench, s, d, half=d.type == "cuda")  # noqa: E731
-            compare(f"StyleGAN2 of {side} pixels in float16", half, HALF)
+            bench.measure(
+                f"StyleGAN2 of {side} pixels in float16", lambda s=side: in_half(bench, s)
+            )
     compare("latents after a step of PPA", searched, CLOSE)
 
 
@@ -129,18 +129,24 @@ def warped_images(device: torch.device) -> Tensor:
     return prior.synthesize(prior.sample_latents(4, generator("latents")))
 
 
-def generated(bench: Bench, side: int, device: torch.device, *, half: bool = False) -> Tensor:
-    """Generate two images of StyleGAN2, if asked with float16 layers."""
+def generated(bench: Bench, side: int, device: torch.device) -> Tensor:
+    """Generate two images of StyleGAN2."""
     crop = bench.sizes.crop if side == max(bench.sizes.generators) else None
     prior = make_prior(bench.sizes.generators[side], device, size=32, crop=crop)
+    with torch.no_grad(), true_float32():
+        return prior.synthesize(prior.sample_latents(2, generator("latents")))
+
+
+def in_half(bench: Bench, side: int) -> dict[str, Any]:
+    """Compare images of StyleGAN2 whose convolutions run in float16 with those in float32."""
+    prior = make_prior(bench.sizes.generators[side], bench.device, size=32, crop=None)
     latents = prior.sample_latents(2, generator("latents"))
-    with torch.no_grad(), torch.autocast("cuda", torch.float16, enabled=half), true(half):
-        return prior.synthesize(latents)
-
-
-def true(half: bool) -> Any:
-    """Return a context of true float32, or one that changes nothing for half precision."""
-    return torch.enable_grad() if half else true_float32()
+    with torch.no_grad():
+        with true_float32():
+            exact = prior.synthesize(latents)
+        with torch.autocast("cuda", torch.float16):
+            found = prior.synthesize(latents)
+    return {"relative difference": relative_difference(found, exact)}
 
 
 def generator_gradient(bench: Bench, side: int, device: torch.device) -> Tensor:

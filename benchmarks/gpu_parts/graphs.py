@@ -41,8 +41,9 @@ def graphed(function: Callable[..., Tensor], *inputs: Tensor) -> Callable[..., T
         result = function(*fixed)
 
     def replay(*new: Tensor) -> Tensor:
-        for old, tensor in zip(fixed, new, strict=True):
-            old.copy_(tensor)
+        with torch.no_grad():
+            for old, tensor in zip(fixed, new, strict=True):
+                old.copy_(tensor)
         graph.replay()
         return result
 

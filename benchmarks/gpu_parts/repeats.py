@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atat_ray.dependence.hsic import hsic
 from atat_ray.utils.precision import true_float32
 from gpu_parts.agreement import (
     OPTIONS,
@@ -15,14 +16,11 @@ from gpu_parts.agreement import (
     dependence,
     discriminant,
     generator_gradient,
-    hsic,
     searched,
     trained,
 )
 from gpu_parts.scenes import atat, make_faces, make_loop, make_target
 from gpu_parts.session import Bench
-
-TIMES = 2
 
 
 def repeats_part(bench: Bench) -> None:
@@ -60,23 +58,24 @@ def large(bench: Bench, network: Any) -> Tensor:
 
 
 def repeat(function: Callable[[], Tensor]) -> dict[str, Any]:
-    """Compare TIMES results, and name the operations that PyTorch says are not repeatable."""
+    """Compare two results with PyTorch's usual algorithms, and two with its repeatable ones.
+
+    PyTorch names the operations for which it has no repeatable algorithm.
+    """
+    one, other = function().detach(), function().detach()
+    same = torch.equal(one, other)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
-            first = function()
+            repeatable = torch.equal(function(), function())
         finally:
             torch.use_deterministic_algorithms(False)
     told = [re.match(r"(\w+) does not have a deterministic", str(w.message)) for w in caught]
     names = sorted({match.group(1) for match in told if match})
-    results = [function().detach() for _ in range(TIMES)]
-    same = all(torch.equal(results[0], other) for other in results[1:])
-    spread = max(float((results[0] - other).abs().max()) for other in results[1:])
     return {
         "verdict": "agrees" if same else "differs",
-        "repeats": TIMES,
-        "largest difference": spread,
-        "with repeatable algorithms": bool(torch.equal(first, function())),
+        "largest difference": float((one - other).abs().max()),
+        "same with repeatable algorithms": "yes" if repeatable else "no",
         "note": f"not repeatable by PyTorch's list: {', '.join(names)}" if names else "",
     }
