@@ -40,7 +40,8 @@ OPTIONS = {
     "rolss": {"skips": (1.0, 1.0, 1.0, 0.0)},
     "ssf": {"factor": 0.2},
     "trap_mid": {"weight": 0.2},
-    "sca": {"threshold": 0.2, "iterations": 2},
+    "sparse_standard": {"threshold": 0.2, "iterations": 3},
+    "sca": {"threshold": 0.1, "iterations": 3},
     "pixel_lasso": {"weight": 0.0},
 }  # fmt: skip
 
