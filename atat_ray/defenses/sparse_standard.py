@@ -145,12 +145,6 @@ class SparseStandard(Defense):
 
     def begin(self, model: nn.Module, course: Course) -> Session:
         """Begin a training, in which the dictionary may be learned as well."""
-        size = course.faces.images.shape[-1]
-        if size % self.stride:
-            raise ValueError(
-                f"the stride of sparse_standard must divide the size of the images, got "
-                f"{self.stride} and {size}; choose another stride"
-            )
         return SparseSession(self, model)
 
 

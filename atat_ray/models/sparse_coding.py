@@ -71,8 +71,17 @@ class SparseCoding(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, C, H, W) to codes (N, atoms, H / stride, W / stride), at least 0.
 
-        H and W are multiples of the stride; outside the image there are zeros.
+        Outside the image there are zeros.
+
+        Raises:
+            ValueError: H or W is not a multiple of the stride.
         """
+        height, width = images.shape[2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(
+                f"the stride of sparse coding must divide the sides of the images, got "
+                f"{self.stride} and {height} x {width}; choose another stride"
+            )
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         variance = images.var(dim=(1, 2, 3), keepdim=True)
         # The least number keeps the gradient of a constant image finite.

@@ -1,12 +1,17 @@
-"""Check the inputs of a run before it starts: data, ImageNet weights, files of priors."""
+"""Check what a run needs before it starts: data, weights, files of priors, prepared networks."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
-from atat_ray.data import load_split
+import torch
+
+from atat_ray.data import Data, IdentitySplit, load_split
 from atat_ray.models.backbones import find_weights
-from trials.config.settings import Settings
+from atat_ray.training.interface import Defense
+from atat_ray.unit.train_stage import new_target
+from trials.config.settings import SampleUnit, Settings
 
 
 def check_data(settings: Settings) -> None:
@@ -36,6 +41,7 @@ def find_problems(settings: Settings) -> list[str]:
         checks.append(partial(find_weights, settings.evaluation.architecture))
     for inversion in settings.inversions.values():
         checks.append(inversion.prior.check)
+    checks += target_checks(settings)
     problems = []
     for check in checks:
         try:
@@ -43,3 +49,37 @@ def find_problems(settings: Settings) -> list[str]:
         except ValueError as error:
             problems.append(str(error))
     return list(dict.fromkeys(problems))
+
+
+def target_checks(settings: Settings) -> list[Callable[[], Any]]:
+    """List the checks that the networks of the blocks fit their images and each defense.
+
+    What does not fit would otherwise fail in every unit of an arm.
+    """
+    different: dict[str, SampleUnit] = {}
+    for sample in settings.sample_units():
+        spec, kind = sample.spec, type(sample.spec.defense)
+        defense = spec.defense if kind.prepare is not Defense.prepare else None
+        different.setdefault(repr((spec.architecture, defense, spec.block.data)), sample)
+    load = lru_cache(maxsize=1)(load_split)
+    return [partial(check_target, sample, load) for sample in different.values()]
+
+
+@torch.no_grad()
+def check_target(sample: SampleUnit, load: Callable[[Data, int], IdentitySplit]) -> None:
+    """Build the untrained target model of a unit, with drawn weights, and show it an image.
+
+    Args:
+        sample: the unit.
+        load: function that loads a split of a dataset.
+
+    Raises:
+        ValueError: the network, its defense and the images do not fit; the message names the arm.
+    """
+    split = load(sample.spec.block.data, sample.spec.block.split)
+    spec = replace(sample.spec, defense=sample.spec.defense.minimal())
+    try:
+        model = new_target(spec, split, torch.device("cpu"), trained=True)
+        model.eval()(split.test.images[torch.zeros(1, dtype=torch.long)])
+    except ValueError as error:
+        raise ValueError(f"{sample.name}: {error}") from None

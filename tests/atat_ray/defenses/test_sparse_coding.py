@@ -304,7 +304,7 @@ def test_sparse_codes_have_the_channels_of_the_images_and_a_stride_that_fits():
         return model.front.dictionary.shape
 
     assert trained() == (6, 3, 4, 4)
-    with pytest.raises(ValueError, match="must divide the size of the images, got 3 and 32"):
+    with pytest.raises(ValueError, match="must divide the sides of the images, got 3 and 32"):
         trained(stride=3)
     with pytest.raises(ValueError, match="sides are multiples of 4, got 2 x 2; choose another"):
         trained(stride=16, kernel=16)
