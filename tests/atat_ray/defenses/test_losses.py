@@ -102,6 +102,24 @@ def test_reference_decoys_prefer_the_next_class():
     assert torch.allclose(shares[1:], torch.tensor([0.4, 0.2, 0.2, 0.2]), atol=0.02)
 
 
+def test_adam_takes_nearly_the_same_step_on_the_mean_of_a_loss_as_on_its_sum(batch):
+    """The reference code sums over the images."""
+    images, labels = batch
+    steps = []
+    for factor in (1, len(images)):
+        model = small().train()
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.0)
+        loss = DEFENSES["none"]().loss(model, images, labels, draws()).total
+        (factor * loss).backward()
+        optimizer.step()
+        pairs = zip(model.parameters(), before, strict=True)
+        steps.append(torch.cat([(new - old).detach().flatten() for new, old in pairs]))
+    mean, total = steps
+    assert float((mean - total).norm() / total.norm()) < 1e-3
+    assert 0 < float(((mean - total).abs() > 1e-6).float().mean()) < 1e-3
+
+
 def test_label_smoothing(batch):
     images, labels = batch
     model = small().eval()
