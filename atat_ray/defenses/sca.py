@@ -40,8 +40,11 @@ class Sca(Defense):
 
     def __post_init__(self) -> None:
         check_coding(self.threshold, self.tau, self.iterations)
-        if min(self.atoms) < 1:
-            raise ValueError(f"atoms must be 1 or more in both layers, got {list(self.atoms)}")
+        if len(self.atoms) != 2 or min(self.atoms) < 1:
+            raise ValueError(
+                f"atoms must be two counts, each 1 or more, one for each layer, got "
+                f"{list(self.atoms)}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share in [0, 1), got {self.dropout:g}")
 

@@ -9,7 +9,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad, pixel_unshuffle, 
 from torch.nn.grad import conv2d_weight
 from torch.utils.checkpoint import checkpoint
 
-FREQUENCIES = 64  # along each side of the grid on which a dictionary's gain is computed
+FREQUENCIES = 16  # for each offset of an atom, along each side, at which a gain is computed
 KEPT = 32  # iterations whose values are all kept for the gradient; of more, parts are repeated
 NO_DRAWS: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
 
@@ -149,8 +149,9 @@ def gain(dictionary: Tensor, stride: int) -> float:
     side = dictionary.shape[-1]
     rest = -side % stride
     phases = pixel_unshuffle(pad(dictionary, (0, rest, 0, rest)), stride)
-    grid = (FREQUENCIES, FREQUENCIES)
-    symbols = torch.fft.rfft2(phases.double(), s=grid).permute(2, 3, 0, 1)
+    offsets = phases.shape[-1]
+    grid = FREQUENCIES * offsets if offsets > 1 else 1
+    symbols = torch.fft.rfft2(phases.double(), s=(grid, grid)).permute(2, 3, 0, 1)
     return float(torch.linalg.matrix_norm(symbols, ord=2).max()) ** 2
 
 
