@@ -40,7 +40,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rolss": {"skips": (1.0, 1.0, 1.0, 0.0)},
     "ssf": {"factor": 0.2},
     "trap_mid": {"weight": 0.2},
-    "sca": {"threshold": 0.1},
+    "sca": {"threshold": 0.1, "iterations": 3},
+    "sparse_standard": {"threshold": 0.1},
     "pixel_lasso": {"weight": 0.01},
 }  # fmt: skip
 
