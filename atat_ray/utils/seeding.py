@@ -87,7 +87,7 @@ class PartDraws(BatchDraws):
     Work that is divided into parts then sees the same numbers as undivided work.
     """
 
-    def __init__(self, generator: torch.Generator, *, rows: slice, total: int) -> None:
+    def __init__(self, generator: torch.Generator, *, rows: slice | Tensor, total: int) -> None:
         super().__init__(generator)
         self.rows = rows
         self.total = total

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
-from atat_ray.priors.stylegan2.framing import Settings, frame
+from atat_ray.priors.stylegan2.framing import Settings, frame, scale
 from atat_ray.priors.stylegan2.networks import Generator
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
 from atat_ray.utils.option_fields import STRICT, location_option
@@ -61,6 +61,7 @@ class StyleGan2Prior(StagedPrior):
         self.sha256 = sha256
         self.latent_dim = shape.latent_dim
         self.num_stages = len(shape.channels)
+        self.rows_at_once = settings.batch
 
     @classmethod
     def restore(cls, saved: dict[str, Any], file: Path | None) -> Self:
@@ -100,13 +101,23 @@ class StyleGan2Prior(StagedPrior):
         return self.in_batches(lambda *part: self.run_block(part, stage), state)
 
     def finish(self, state: State, stage: int) -> Tensor:
-        """Run the blocks from ``stage`` on: images (N, C, size, size) in [0, 1]."""
+        """Run the blocks from ``stage`` on: images (N, C, size, size), not clamped."""
         self.check_stage(stage, self.num_stages)
+        return self.run_remaining(state, stage, lambda images: frame(images, self.settings))
+
+    def whole(self, state: State) -> Tensor:
+        """Run all blocks: images (N, colours, R, R) of the generator, not framed or clamped."""
+        return self.run_remaining(state, 0, scale)
+
+    def run_remaining(
+        self, state: State, stage: int, convert: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Run the blocks from ``stage`` on and convert the images, a batch at a time."""
 
         def remaining_blocks(*part: Tensor) -> State:
             for block in range(stage, self.num_stages):
                 part = self.run_block(part, block)
-            return (frame(part[2], self.settings),)
+            return (convert(part[2]),)
 
         return self.in_batches(remaining_blocks, state)[0]
 
