@@ -232,6 +232,11 @@ BAD = {
         "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3",
         "num_private: 3",
     ),
+    "more attacked classes than people": (
+        put("inversions/standard/ppa/attacked_classes", 7),
+        "attacked_classes must be at most 6, the number of classes, got 7; omit it for all",
+        "attacked_classes:",
+    ),
     "fewer images than people": (
         put("data/at_most", 4),
         "data.at_most must be at least num_private, so that each person has an image, got 4 images "
