@@ -85,7 +85,7 @@ def estimate_bytes(target: nn.Module, prior: Prior, num_classes: int, attack: At
 
     It is what the backward pass of a batch needs, and what the attack holds until a part ends. A
     prior that computes its images a few rows at a time holds the intermediate results of these rows
-    only.
+    only. PPDG's tuning is not counted: with few pseudo-private images it needs less than a batch.
 
     Args:
         target: images to (N, C) logits, in evaluation mode.

@@ -102,7 +102,8 @@ def reconstruction_metrics(
     models = load_evaluation_models(spec.block, split, assets).to(device)
     found = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
     fakes = Faces(images=found["images"], labels=found["classes"]).to(device)
-    recognised = of_classes(split.recognised, found["classes"]).to(device)
+    people = of_classes(split.recognised, found["classes"])
+    recognised = people.to(device)
     with torch.no_grad():
         real = in_parts(models.features, recognised.images)
         fake = in_parts(models.features, fakes.images)
@@ -115,7 +116,7 @@ def reconstruction_metrics(
         weights=spec.training.weights,
         auxiliary=spec.training.auxiliary_weight > 0,
     ).to(device)
-    labels = (recognised.labels, found["classes"])
+    labels = (people.labels, found["classes"])
     counts = [of.unique(return_counts=True)[1] for of in labels]
     k = min(NUM_NEIGHBOURS, min(int(count.min()) for count in counts) - 1)
     training = replace(spec.training, batch_size=min(spec.training.batch_size, len(fakes)))
