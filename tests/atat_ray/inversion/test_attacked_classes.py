@@ -21,15 +21,15 @@ SMALL = {
 }  # fmt: skip
 MORE = {
     "ppa": {"steps": 2},
-    "if_gmi": {"steps": (2, 2), "radii": (4.0, 0.5), "feature_radii": (0.1,)},
-    "ppdg": {"steps": 2, "pseudo_private": 2, "pivot_steps": 2, "tuning_steps": 2},
+    "if_gmi": {"steps": (1, 1), "radii": (4.0, 0.5), "feature_radii": (0.1,)},
+    "ppdg": {"steps": 1, "pseudo_private": 1, "pivot_steps": 1, "tuning_steps": 1},
 }
 
 
 @pytest.fixture
 def target():
     torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 7)).eval()
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5)).eval()
 
 
 @pytest.fixture
@@ -43,19 +43,19 @@ def small_attack(name, **options):
 
 @pytest.mark.parametrize("name", sorted(MORE))
 def test_some_classes_get_what_they_get_when_all_are_attacked(target, prior, name):
-    whole = invert(target, prior, 7, small_attack(name), seed=4)
+    whole = invert(target, prior, 5, small_attack(name), seed=4)
     attack = small_attack(name, attacked_classes=3)
-    found = invert(target, prior, 7, attack, seed=4)
+    found = invert(target, prior, 5, attack, seed=4)
     chosen = found.classes[::2].tolist()
     assert chosen == sorted(set(chosen))
     assert len(chosen) == 3
     rows = torch.isin(whole.classes, found.classes)
     assert torch.equal(found.classes, whole.classes[rows])
     assert torch.allclose(found.images, whole.images[rows], atol=1e-4)
-    parts = replace(attack, batch_classes=2).parts(7)
+    parts = replace(attack, batch_classes=2).parts(5)
     assert [list(part) for part in parts] == [chosen[:2], chosen[2:]]
-    joined = [invert(target, prior, 7, attack, seed=4, part=part).images for part in parts]
-    assert torch.allclose(torch.cat(joined), found.images, atol=1e-4)
+    last = invert(target, prior, 5, attack, seed=4, part=parts[1])
+    assert torch.allclose(last.images, found.images[4:], atol=1e-4)
 
 
 def test_the_classes_are_drawn_alike_everywhere_and_fewer_are_a_part_of_more():
@@ -75,9 +75,9 @@ def test_time_and_memory_are_those_of_the_attacked_classes(target, prior, monkey
     )
     for name in MORE:
         some, every = small_attack(name, attacked_classes=2), small_attack(name)
-        few, more = estimate(target, prior, 7, some), estimate(target, prior, 2, every)
+        few, more = estimate(target, prior, 5, some), estimate(target, prior, 2, every)
         assert few.seconds == pytest.approx(more.seconds)
-        assert estimate_bytes(target, prior, 7, some) == estimate_bytes(target, prior, 2, every)
+        assert estimate_bytes(target, prior, 5, some) == estimate_bytes(target, prior, 2, every)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from atat_ray.priors.stylegan2.framing import Settings
 from atat_ray.utils.seeding import BatchDraws, generator
 
 SMALL = {
-    "samples": 12, "candidates": 3, "keep": 3, "steps": 2, "views": 3, "pseudo_private": 2,
-    "pivot_steps": 2, "tuning_steps": 2,
+    "samples": 12, "candidates": 3, "keep": 3, "steps": 1, "views": 2, "pseudo_private": 2,
+    "pivot_steps": 1, "tuning_steps": 1,
 }  # fmt: skip
 
 
@@ -64,9 +64,9 @@ def test_the_prior_is_tuned_to_whole_images(target, monkeypatch, space, framing)
     made = prior(**framing)
     model = target if not framing.get("gray") else nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     first = invert(model, made, 3, replace(attack, rounds=1), seed=4)
-    invert(model, made, 3, replace(attack, rounds=3), seed=4)
-    assert len(seen) == 3 * 2
-    for number in range(3):
+    invert(model, made, 3, replace(attack, rounds=3), seed=4, part=[0, 1])
+    assert len(seen) == 2 * 2
+    for number in range(2):
         tuning = seen[2 * number]
         best = first.latents[3 * number : 3 * number + 2]
         state = made.begin(best) if space == "latents" else (best,)
