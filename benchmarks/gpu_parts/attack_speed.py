@@ -108,7 +108,7 @@ def view_speed(bench: Bench) -> dict[str, Any]:
     draws = BatchDraws(generator("views"))
     time = seconds(
         lambda: robust_confidence(
-            target, faces.images[:], faces.labels, draws, views=1, area=(0.5, 0.9)
+            target, faces.images[:], faces.labels, draws, views=1, area=(0.5, 0.9), ratio=(0.8, 1.2)
         ),
         bench.device,
         steps=bench.sizes.steps,

@@ -93,7 +93,7 @@ def selection(device: torch.device) -> Work:
     target = make_target(SMALL, device, classes=CLASSES).eval()
     draws = BatchDraws(generator("views"))
     return lambda: robust_confidence(
-        target, faces.images[:], faces.labels, draws, views=2, area=(0.5, 0.9)
+        target, faces.images[:], faces.labels, draws, views=2, area=(0.5, 0.9), ratio=(0.8, 1.2)
     )
 
 
