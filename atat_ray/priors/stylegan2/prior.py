@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.staged import StagedPrior, State
 from atat_ray.priors.stylegan2.files import file_hash, read_generator
+from atat_ray.priors.stylegan2.foreign_files import describe_head
 from atat_ray.priors.stylegan2.framing import Settings, frame, scale
 from atat_ray.priors.stylegan2.networks import Generator
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
@@ -155,7 +156,7 @@ class StyleGan2Prior(StagedPrior):
 
 
 def check_file(path: Path, sha256: str) -> None:
-    """Refuse a missing file, a file of another type, and the placeholder in place of a hash.
+    """Refuse a missing file, a file of another kind, and the placeholder in place of a hash.
 
     Raises:
         ValueError: the message says what to do.
@@ -170,6 +171,9 @@ def check_file(path: Path, sha256: str) -> None:
             f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it and prints "
             "the sha256 to write beside the path (docs/priors.md)"
         )
+    what = describe_head(path)
+    if what:
+        raise ValueError(f"{path}: this is {what}")
     if sha256 == PLACEHOLDER:
         raise ValueError(
             f"the sha256 of {path} is still the placeholder of zeros; write {file_hash(path)}"
