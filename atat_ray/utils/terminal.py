@@ -20,3 +20,8 @@ def printable(text: str, limit: int = SHOWN) -> str:
         for character in text[:limit]
     )
     return shown if len(text) <= limit else f"{shown}... ({len(text):,} characters)"
+
+
+def printable_lines(text: str) -> str:
+    """Make each line of a text printable, for where whole messages are printed."""
+    return "\n".join(printable(line, LINE) for line in text.split("\n"))

@@ -20,6 +20,7 @@ from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.stage_files import load_stage
+from trials.config import bounded_yaml
 from trials.config.load import check_protocol, read_protocol
 from trials.execution.display import Lines
 
@@ -55,8 +56,8 @@ def parse_defense(arguments: list[str]) -> dict[str, Any]:
             raise ValueError(f"options of a defense are KEY=VALUE, got {setting!r}")
     try:
         pairs = [setting.split("=", 1) for setting in settings]
-        return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
-    except yaml.YAMLError as error:
+        return {"defense": name, **{key: bounded_yaml.parse(value)[0] for key, value in pairs}}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
 
 

@@ -7,6 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.terminal import printable
+from trials.config import bounded_yaml
 from trials.config.error_lines import explain
 from trials.config.protocol import Protocol
 from trials.config.sweep import SweepSettings
@@ -82,19 +84,18 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         ValueError: the file cannot be read, is not YAML, is not a mapping or repeats a key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+        content, nodes = bounded_yaml.parse(bounded_yaml.read_text(path))
         repeated = repeated_key(nodes)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the {what} {path}: {error}") from error
     except (ValueError, RecursionError) as error:  # an impossible date, a list inside itself
-        raise ValueError(f"{path}: not a {what}: {str(error).splitlines()[0]}") from error
+        reason = printable(str(error).partition("\n")[0])
+        raise ValueError(f"{path}: not a {what}: {reason}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ValueError(f"{place}: not YAML: {problem}") from error
+        raise ValueError(f"{place}: not YAML: {printable(problem)}") from error
     if not isinstance(content, dict):
         example = (
             SHIPPED / "orl-rct.yaml" if what == "protocol" else SHIPPED_SWEEPS / "orl-sweep.yaml"
@@ -102,7 +103,8 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         raise ValueError(f"{path}: a {what} must be a mapping of keys; see {example}")
     if repeated is not None:
         place = f"{path}:{repeated.start_mark.line + 1}"
-        raise ValueError(f"{place}: the key {repeated.value} is given twice; remove one of them")
+        key = printable(repeated.value)
+        raise ValueError(f"{place}: the key {key} is given twice; remove one of them")
     return content, str(path), nodes
 
 
