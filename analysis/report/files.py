@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.formatting.foreign_text import without_formulas
 from analysis.formatting.table import Table, table_csv, tables_document
 from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
@@ -108,4 +109,5 @@ def _write_all(
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    safe = without_formulas(table)
+    return safe.to_csv(index=False, float_format="%.10g", lineterminator="\n")
