@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atat_ray.utils.terminal import LINE, printable, printable_lines
 from trials.cli.summary import dashboard_command, print_summary, print_sweep, resume_command
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def plan(options: Namespace) -> int:
     from trials.planning.plan import describe_plan
 
     for line in describe_plan(options):
-        print(line, flush=True)
+        print(printable(line, LINE), flush=True)
     return 0
 
 
@@ -182,7 +183,7 @@ def status(options: Namespace) -> int:
     if run_folder.unproposed():
         print(f"{run_folder.unproposed()} of {total} points have not been proposed yet")
     for unit_id, reason in reasons.items():
-        print(f"{unit_id} failed: {reason}")
+        print(f"{printable(unit_id)} failed: {printable(reason, LINE)}")
     return 0
 
 
@@ -196,7 +197,7 @@ def verify(options: Namespace) -> int:
     for check in checks:
         print(f"{'agrees ' if not check.problems else 'DIFFERS'} {check.what}")
         for problem in check.problems:
-            print(f"        {problem}")
+            print(f"        {printable(problem, LINE)}")
     return 0 if agree else 1
 
 
@@ -210,7 +211,7 @@ def report(options: Namespace) -> int:
         return 0
     name = run_folder.settings.name
     written = conclude(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{written.verdict}\n")
+    print(f"\n{printable_lines(written.verdict)}\n")
     print(f"report     {written.page}")
     print(f"dashboard  {dashboard_command(run_folder)}")
     return 0
@@ -223,7 +224,8 @@ def doctor(options: Namespace) -> int:
     healthy = True
     for finding in examine(options.out or Path()):
         healthy &= finding.good
-        print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<10} {finding.result}")
+        result = printable(finding.result, LINE)
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<10} {result}")
     return 0 if healthy else 1
 
 

@@ -11,6 +11,7 @@ from atat_ray.data.decoding import Corrupt, decode_all
 from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import Problem, abbreviate
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.terminal import LINE, printable
 
 SIDE = 32  # pixels; decoding reads the whole file whatever the size
 
@@ -70,24 +71,30 @@ def examine(name: str, root: Path) -> dict[str, Any]:
 def print_table(result: dict[str, Any]) -> None:
     """Print the result of :func:`examine` as a table."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{result['name']} in {escape(result['root'])}", show_header=False)
+    table = Table(title=f"{result['name']} in {foreign(result['root'])}", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("classes", f"{result['classes']:,}")
     table.add_row("images", f"{result['images']:,}")
     if result["smallest"]:
         name, count = result["smallest"]
-        table.add_row("smallest class", escape(f"{name}: {count} images"))
+        table.add_row("smallest class", foreign(f"{name}: {count} images"))
     table.add_row("corrupt", f"{len(result['corrupt']):,}")
     for note in result["notes"]:
-        table.add_row("note", escape(note))
+        table.add_row("note", foreign(note))
     for problem in result["problems"]:
         table.add_section()
-        table.add_row("[red]wrong[/red]", escape(problem["what"]))
-        table.add_row("what to do", escape(problem["advice"]))
+        table.add_row("[red]wrong[/red]", foreign(problem["what"]))
+        table.add_row("what to do", foreign(problem["advice"]))
     table.add_section()
     table.add_row("verdict", "can be used" if result["usable"] else "[red]cannot be used[/red]")
     Console(highlight=False).print(table)
+
+
+def foreign(text: str) -> str:
+    """Make text with names of files fit for a table of rich."""
+    from rich.markup import escape
+
+    return escape(printable(text, LINE))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from atat_ray.utils.terminal import LINE, printable, printable_lines
 from trials.cli import commands
 
 EPILOG = """\
@@ -230,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return parse_and_run(arguments)
     except ValueError as error:
-        print(f"atat: {error}", file=sys.stderr)
+        print(f"atat: {printable_lines(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         from trials.execution.display import discard_stdout
@@ -238,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         discard_stdout()
         return 0
     except OSError as error:
-        place = f" {error.filename}" if error.filename else ""
+        place = f" {printable(str(error.filename), LINE)}" if error.filename else ""
         print(
             f"atat: cannot use{place}: {error.strerror or error}; free some space or choose "
             "another folder with --out, and run the same command again",

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atat_ray.utils.terminal import LINE, printable, printable_lines
+
 if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
     from trials.execution.events import Summary
@@ -23,9 +25,9 @@ def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespac
               f"{format_duration(summary.seconds)}; "
               f"the record is at {run_folder.tracking_uri}")  # fmt: skip
     for unit_id, reason in summary.failed.items():
-        print(f"{unit_id} failed: {reason}", file=sys.stderr)
+        print(f"{unit_id} failed: {printable(reason, LINE)}", file=sys.stderr)
     for unit_id, reason in summary.lost.items():
-        print(f"{unit_id} has not ended: {reason}", file=sys.stderr)
+        print(f"{unit_id} has not ended: {printable(reason, LINE)}", file=sys.stderr)
     if summary.unrecorded:
         print(f"{summary.unrecorded} units are not in the record yet; "
               f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
@@ -37,7 +39,8 @@ def print_sweep(run_folder: "RunFolder") -> None:
 
     name = run_folder.settings.name
     written = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{written.text}\n\npicture    {written.picture}\ntable      {written.table}")
+    print(f"\n{printable_lines(written.text)}\n")
+    print(f"picture    {written.picture}\ntable      {written.table}")
 
 
 def resume_command(run_folder: "RunFolder", options: Namespace) -> str:

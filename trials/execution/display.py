@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from atat_ray.utils.terminal import printable_lines
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -38,7 +40,7 @@ class Lines:
     def say(self, line: str) -> None:
         """Print a line at once; a closed pipe does not end the run."""
         try:
-            print(line, file=self.stream or sys.stdout, flush=True)
+            print(printable_lines(line), file=self.stream or sys.stdout, flush=True)
         except BrokenPipeError:
             discard_stdout()
 
@@ -62,7 +64,7 @@ class LiveTable(Lines):
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self.console.print(line, markup=False)
+        self.console.print(printable_lines(line), markup=False)
 
     def show(self, progress: Progress) -> None:
         """Update the table."""
