@@ -30,7 +30,8 @@ def visible(text: str) -> str:
 def csv_cell(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula.
 
-    Control characters become escapes, so that a cell stays in its row. Numbers keep their sign, and so do intervals as the report writes them.
+    Control characters become escapes, so that a cell stays in its row. Numbers keep their sign, and
+    so do intervals as the report writes them.
 
     >>> csv_cell("=1+1"), csv_cell("-34.0 to -3.1"), csv_cell("-1+1")
     ("'=1+1", '-34.0 to -3.1', "'-1+1")

@@ -1,5 +1,6 @@
 """Each mistake in a protocol is reported in one line: file, line, given value, allowed values."""
 
+import time
 from copy import deepcopy
 from random import Random
 
@@ -317,6 +318,55 @@ def test_a_binary_file_is_refused_in_one_line_with_the_file(tmp_path):
     message = complaint(path)
     assert message.startswith(f"cannot read the protocol {path}: ")
     assert "\n" not in message
+
+
+NINE = "[" + ", ".join(["*{0}"] * 9) + "]"
+# Nine anchors, each a list of nine of the one before: 9^9 values in ten lines.
+BOMB = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} {NINE.format(before)}\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "more than 20,000 keys and values, each alias counted as what it stands for"),
+        (
+            "a: &a {x: 1}\n" + "".join(
+                f"{b}: &{b} {{<<: [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]}}\n"
+                for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+            ),
+            "more than 20,000 keys and values",
+        ),
+        ("x: &x [*x]\n", "the anchor in line 1 contains itself"),
+        ("arms: &arms {control: *arms}\n", "the anchor in line 1 contains itself"),
+        ("name: a\nseed: " + "1:" * 30_000 + "1", "line 2 has a value of 60,001 characters"),
+        ("# " + "x" * 200_000, "bytes are too many, 200,000 are allowed"),
+        ("[" + "1," * 30_000 + "]", "more than 20,000 keys and values"),
+    ],
+    ids=["lists", "merged keys", "itself", "arms", "base 60", "large", "long"],
+)  # fmt: skip
+def test_a_file_that_stands_for_too_much_is_refused_before_it_is_made(tmp_path, text, words):
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    started = time.process_time()
+    message = complaint(path)
+    assert time.process_time() - started < 10
+    assert words in message
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["name: 'a\\e[2Jb'", "'a\\e[2J': 1", '"\\e]0;x\\a\\n": 1',
+                                  '? "\\e[1m"\n: 1\n? "\\e[1m"\n: 2', "seed: 0x" + "f" * 9000,
+                                  "alpha: " + "x" * 9000])  # fmt: skip
+def test_an_error_shows_no_control_character_and_no_long_value(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    message = complaint(path)
+    assert message.isprintable()
+    assert len(message) < 2500
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.yaml", "missing.yaml", "orl-rtc", ""])
