@@ -1,6 +1,6 @@
 """Read files in a child process with limits on time and memory.
 
-As a program: for each path on stdin it calls MODULE:FUNCTION and prints one JSON line.
+As a program: for each path on stdin it calls the function of its suffix, prints one JSON line.
 """
 
 import importlib
@@ -16,14 +16,15 @@ SECONDS = 10  # of a processor, for one file; other processes do not count
 GIB = 2**30
 
 
-def read_all(function, paths):
+def read_all(readers, paths):
     """Read each file in one child; return its outcomes: None for a result, or the error's text.
 
+    ``readers`` names a function, as MODULE:FUNCTION, for each suffix.
     Whatever but a result or a ValueError of one line within the limits fails the test.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, __file__, function],
+        [sys.executable, __file__, json.dumps(readers)],
         input="\n".join(map(str, paths)),
         capture_output=True,
         text=True,
@@ -58,9 +59,12 @@ def outcome(read, path):
 
 def main():
     """Read the files on stdin."""
-    module, name = sys.argv[1].split(":")
-    read = getattr(importlib.import_module(module), name)
+    readers = {}
+    for suffix, function in json.loads(sys.argv[1]).items():
+        module, name = function.split(":")
+        readers[suffix] = getattr(importlib.import_module(module), name)
     for path in map(Path, sys.stdin.read().splitlines()):
+        read = readers[path.suffix]
         limit_memory(path.stat().st_size)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process, also inside code in C
         print(json.dumps(outcome(read, path)), flush=True)
