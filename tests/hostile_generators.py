@@ -1,4 +1,4 @@
-"""Generator files that cost much time or memory, or end the process, unless the reader bounds it."""
+"""Generator files that cost much time or memory, or end the process, unless they are bounded."""
 
 import json
 import pickle

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.formatting.foreign_text import without_formulas
+from analysis.formatting.foreign_text import visible, without_formulas
 from analysis.formatting.table import Table, table_csv, tables_document
 from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
@@ -72,6 +72,11 @@ def write_report(record: Record, folder: Path | str) -> Report:
     """
     results = analyse(record)
     return _write_all(record, results, analyse_secondary(record, results), Path(folder))
+
+
+def one_line(text: str) -> str:
+    """Write a sentence or an error on one line, without what a terminal acts on."""
+    return visible(" ".join(text.split()))
 
 
 def write(path: Path, text: str) -> None:

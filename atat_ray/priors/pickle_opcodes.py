@@ -4,7 +4,7 @@ import io
 import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 # NVIDIA's pickle of a network of FFHQ's size has about 25,000 opcodes. Each takes about ten
 # microseconds and at most 300 bytes, so that this many end within seconds and 60 MB.
@@ -59,8 +59,9 @@ def read_opcodes(file: BinaryIO, what: str) -> Iterator[tuple[str, Any]]:
         ValueError: bytes that are no opcode.
     """
     end = file.tell() + bytes_left(file)
+    whole = cast(IO[bytes], Whole(file, end))  # has the three methods that are called
     try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(Whole(file, end))):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(whole)):
             if number == MAX_OPCODES:
                 raise RefusedPickle(
                     f"the file has more than {MAX_OPCODES:,} pickle opcodes; {what} has fewer"

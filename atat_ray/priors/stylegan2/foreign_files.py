@@ -4,6 +4,8 @@ import mmap
 from collections.abc import Iterable
 from pathlib import Path
 
+from atat_ray.utils.terminal import printable
+
 HEAD = 1024  # bytes that tell the format of a file
 WHERE = "docs/priors.md says which files can be converted"
 AGAIN = "download the file itself again, in a browser if the page asks for a confirmation"
@@ -56,6 +58,8 @@ def describe_head(path: Path) -> str:
     """Say what a file is whose first bytes belong to no file of a generator; empty if unknown."""
     with path.open("rb") as file:
         head = file.read(HEAD)
+    if is_safetensors(head, path.stat().st_size):
+        return ""
     if head[257:262] == b"ustar":
         return COMPRESSED
     starts = (head, head.lstrip(b"\xef\xbb\xbf \t\r\n"))  # a page may begin with a blank line
@@ -63,13 +67,18 @@ def describe_head(path: Path) -> str:
         start.startswith(beginning) for start in starts)), "")  # fmt: skip
 
 
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Tell whether a file begins as safetensors do: the length of a JSON object, which fits."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size
+
+
 def describe_pickle(path: Path) -> str:
     """Say what a pickle is that was refused, by what it holds; empty if unknown."""
     if not path.stat().st_size:
-        return f"an empty file; {AGAIN}"
+        return ""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         head = content[:HEAD]
-        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < len(content):
+        if is_safetensors(head, len(content)):
             return "a safetensors file; give it the suffix .safetensors"
         if b" " in head and all(byte in PRINTABLE for byte in head):
             return f"a text file; {AGAIN}"
@@ -82,7 +91,8 @@ def describe_names(names: Iterable[str]) -> str:
     for name in known:
         prefix, found, _ = name.partition("mapping.fc0.weight")
         if found and prefix:
-            return f"its names begin with {prefix!r}, as a wrapper saves them; remove this prefix"
+            shown = printable(repr(prefix))
+            return f"its names begin with {shown}, as a wrapper saves them; remove this prefix"
     if any(name.startswith("synthesis.input.") for name in known):
         return f"this is a StyleGAN3 generator; {NVIDIA}"
     if any(name.startswith(("style.1.", "g_ema.style.1.")) for name in known):

@@ -19,9 +19,9 @@ from atat_ray.priors.stylegan2.networks import Mapping as MappingNetwork
 from atat_ray.utils.terminal import printable
 
 # Attributes that change no image: training alone reads them, or they choose between half and full
-# precision, of which an attack needs the full one. ``find_clamp`` has compared conv_clamp.
+# precision, of which an attack needs the full one.
 IGNORED = {"training", "w_avg_beta", "trainable_layers", "use_fp16", "num_fp16_res",
-           "channels_last", "fused_modconv_default", "conv_clamp"}  # fmt: skip
+           "channels_last", "fused_modconv_default"}  # fmt: skip
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -40,6 +40,7 @@ def expected_settings(module: nn.Module, generator: Generator) -> tuple[str, dic
     if isinstance(module, StyledConv | ToRgb):
         outputs, inputs = module.weight.shape[:2]
         widths = {"in_channels": inputs, "out_channels": outputs, "w_dim": shape.style_dim}
+        widths |= {"conv_clamp": module.clamp}
         if isinstance(module, ToRgb):
             return "ToRGBLayer", {"weight_gain": 1 / math.sqrt(inputs), **widths}
         return "SynthesisLayer", {
@@ -86,6 +87,8 @@ def check_settings(modules: Mapping[str, Record], generator: Generator) -> None:
             raise RefusedPickle(f"{where} is a {printable(record.class_name)}; this reader "
                                 f"implements {class_name}")  # fmt: skip
         for key, value in record.state.items():
+            if type(key) is not str:
+                raise RefusedPickle(f"{where} has a setting whose name is no text")
             if key.startswith("_"):  # of torch, and the arguments of the constructor
                 if "hook" in key and isinstance(value, dict) and value:
                     raise RefusedPickle(f"{where} has functions in {printable(key)}")
@@ -99,8 +102,12 @@ def check_settings(modules: Mapping[str, Record], generator: Generator) -> None:
 
 def agrees(found: Any, expected: Any) -> bool:
     """Tell whether a setting has the expected value; floats up to rounding."""
-    if isinstance(expected, float) and type(found) in (int, float):
-        return abs(found - expected) <= 1e-6 * abs(expected)
+    if isinstance(expected, list):
+        same = type(found) is list and len(found) == len(expected)
+        return same and all(map(agrees, found, expected))
+    if isinstance(expected, float):
+        near = 0.999999 * expected, 1.000001 * expected  # Python compares ints of any size
+        return type(found) in (int, float) and min(near) <= found <= max(near)
     return type(found) is type(expected) and found == expected
 
 

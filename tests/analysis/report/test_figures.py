@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.inference.heterogeneity import ClassEffect, Heterogeneity
-from analysis.report.figures import class_figure
+from analysis.report.figures import class_figure, outcome_figure
 
 
 def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
@@ -29,3 +30,17 @@ def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
     shrunken, raw = np.diff(np.array(filled[:3], float)), np.diff(np.array(hollow[:3], float))
     assert raw == pytest.approx(2 * shrunken, rel=1e-4)  # drawn to one scale
     assert (raw < 0).all()  # larger effects are higher
+
+
+def test_names_in_a_figure_are_text_and_neither_html_nor_a_formula() -> None:
+    evil = 'x" onload="alert(1)"><script>$\\frac{$'
+    effects = [ClassEffect(block="b", name=evil, raw=1.0, shrunken=0.5, p=0.5, adjusted_p=0.9)] * 2
+    found = Heterogeneity(
+        arm="a", against="b", omnibus_p=0.5, spread=1.0, noise=2.0, exact=True,
+        classes=tuple(effects),
+    )  # fmt: skip
+    outcome = f"{evil}/att_acc_1"
+    units = pd.DataFrame({"block": ["b"], "arm": ["a"], outcome: [0.5]})
+    for svg in (class_figure(found), outcome_figure(units, outcome, [], ())):
+        assert "<script" not in svg
+        assert not re.search(r"<svg[^>]*onload=\"", svg)

@@ -43,6 +43,15 @@ CHANGES = {
     "synthesis.b8 has the setting is_last True": changed("synthesis.b8", is_last=True),
     "synthesis has the setting block_resolutions (list)":
         changed("synthesis", block_resolutions=[4, 8]),
+    "synthesis has the setting block_resolutions (list);":
+        changed("synthesis", block_resolutions=[torch.ones(3), torch.ones(3), torch.ones(3)]),
+    "synthesis.b8 has a setting whose name is no text": lambda g: g.get_submodule(
+        "synthesis.b8").__dict__.update({1: 2}),
+    "mapping.fc0 has the setting weight_gain (an int of more than 64 bits)":
+        changed("mapping.fc0", weight_gain=10**400),
+    "mapping.fc0 has the setting weight_gain nan":
+        changed("mapping.fc0", weight_gain=float("nan")),
+    "mapping has the setting conv_clamp 1.0, which": changed("mapping", conv_clamp=1.0),
     "synthesis has the setting num_ws 9": changed("synthesis", num_ws=9),
     "mapping has the setting c_dim 5": changed("mapping", c_dim=5),
     "mapping has the setting num_layers 1": changed("mapping", num_layers=1),
@@ -94,7 +103,7 @@ FOREIGN = {
     "packed.pkl": (gzip.compress(b"abc"), "a compressed file or an archive; unpack it (gunzip"),
     "packed2.pkl": (lzma.compress(b"abc"), "a compressed file"),
     "packed3.safetensors": (bz2.compress(b"abc"), "a compressed file"),
-    "empty.pkl": (b"", "an empty file; download the file itself again"),
+    "empty.pkl": (b"", "it ends too early, as after a download"),
     "tensorflow.pkl": (TENSORFLOW, "convert it with `python legacy.py --source=FILE"),
     "three.pkl": (STYLEGAN3, "a StyleGAN3 generator; this reader implements StyleGAN2 only"),
     "ddp.pkl": (DDP + b"s.", "a network inside a wrapper for several devices"),
@@ -125,6 +134,19 @@ def test_a_file_of_torch_save_is_named_with_what_to_do(tmp_path, zipped):
     torch.save({"g_ema": torch.ones(3)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="write the state dict of its generator with safetensors"):
         read_generator(path)
+
+
+@pytest.mark.parametrize("start", [b"<", b"\x1f\x8b", b"BZh"])
+def test_a_safetensors_file_is_read_whatever_the_length_of_its_header_looks_like(tmp_path, start):
+    length = int.from_bytes(start, "little")
+    length += 0 if length > 6000 else 256 * 24
+    content = grown(lambda t: None)
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].ljust(length)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    assert path.read_bytes().startswith(start)
+    assert read_generator(path).shape == small_generator().shape
 
 
 def test_a_prior_says_what_the_file_under_its_path_is(tmp_path):
