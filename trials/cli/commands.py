@@ -195,7 +195,7 @@ def verify(options: Namespace) -> int:
         print(json.dumps({"agrees": agree, "checks": [asdict(check) for check in checks]}))
         return 0 if agree else 1
     for check in checks:
-        print(f"{'agrees ' if not check.problems else 'DIFFERS'} {check.what}")
+        print(f"{'agrees ' if not check.problems else 'DIFFERS'} {printable(check.what, LINE)}")
         for problem in check.problems:
             print(f"        {printable(problem, LINE)}")
     return 0 if agree else 1
