@@ -114,7 +114,7 @@ def schedule(units: int) -> dict[str, float]:
         campaign = allocated(units, Path(name) / "campaign")
         campaign.note_committed()
         events = TimedEvents(campaign)
-        ray = start_ray()
+        ray = start_ray(Lines(sys.stderr))
         run_tasks(
             [],
             unit_tasks(campaign),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from atat_ray.utils.terminal import LINE, printable, printable_lines
 from trials.cli.summary import dashboard_command, print_summary, print_sweep, resume_command
+from trials.execution.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
@@ -123,7 +124,8 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
         data_checked: whether the data were read a moment ago, before the folder was written.
 
     Returns:
-        0 if all units have ended and are recorded, 130 if a signal stopped the run, else 1.
+        0 if all units have ended and are recorded, 130 if a signal or ``atat stop`` stopped the
+        run, else 1.
     """
     from trials.campaign.lock import exclusive_lock
     from trials.execution.display import open_display
@@ -144,8 +146,8 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
     is_over = run_folder.is_over()
     if not is_over:
         print(f"{resume_command(run_folder, options)} resumes it", file=sys.stderr)
-        if run_folder.stop_file.exists() and run_folder.stop_file.read_text():
-            return 130
+        if run_folder.stop_file.exists():
+            return INTERRUPTED
     incomplete = summary.failed or summary.lost or summary.unrecorded or not is_over
     return 1 if incomplete else 0
 

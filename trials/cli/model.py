@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def train(options: Namespace) -> int:
     say(f"training {protocol.architecture} with {defense['defense']} {settings}".rstrip())
     trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
     say(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
-    say(f"next: atat invert {folder}")
+    say(f"next: {shlex.join(['atat', 'invert', str(folder)])}")
     return 0
 
 
@@ -113,7 +114,8 @@ def load(folder: Path) -> UnitSpec:
     """
     path = folder / MODEL_FILE
     if not path.exists():
-        raise ValueError(f"{folder} holds no model; train one with `atat train {folder}`")
+        command = shlex.join(["atat", "train", str(folder)])
+        raise ValueError(f"{folder} holds no model; train one with `{command}`")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
@@ -149,7 +151,7 @@ def invert(folder: Path) -> int:
         confidence = float(inverted["confidence"].mean())
         say(f"mean confidence of the target model {confidence:.3f}; the best reconstruction of "
             f"each class is in {path}")  # fmt: skip
-    say(f"next: atat evaluate {folder}")
+    say(f"next: {shlex.join(['atat', 'evaluate', str(folder)])}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """What ``atat`` prints after a run: how it ended, how to resume it, what a sweep found."""
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from dataclasses import asdict
@@ -44,8 +45,9 @@ def print_sweep(run_folder: "RunFolder") -> None:
 
 
 def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
-    """Return the command that resumes a campaign or sweep."""
-    return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
+    """Return the command that resumes a campaign or sweep, to be pasted into a shell."""
+    words = ["atat", "resume", run_folder.settings.name, "--out"]
+    return f"`{shlex.join([*words, str(options.out or run_folder.folder)])}`"
 
 
 def dashboard_command(run_folder: "RunFolder") -> str:
@@ -55,4 +57,4 @@ def dashboard_command(run_folder: "RunFolder") -> str:
     mlflow = Path(sys.executable).with_name("mlflow")
     if mlflow.is_relative_to(Path.cwd()):
         mlflow = mlflow.relative_to(Path.cwd())
-    return f"{mlflow} ui --backend-store-uri {run_folder.tracking_uri}"
+    return shlex.join([str(mlflow), "ui", "--backend-store-uri", run_folder.tracking_uri])

@@ -8,6 +8,7 @@ from analysis import schema
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.notes import write_note
+from trials.execution.classify import classify
 from trials.execution.display import Lines
 from trials.execution.failures import RetryPolicy
 from trials.execution.progress import ProgressTracker
@@ -80,12 +81,13 @@ class UnitEvents:
             self.say(f"{unit_id} stopped; its finished stages are kept")
             return
         self.recorder.record_unit(row)
+        self.retries.unit_ended()
         self.progress.ended(unit_id, status)
 
     def unit_lost(self, unit_id: str, error: Any) -> None:
         """Decide whether a unit runs again whose process was lost."""
-        loss = self.retries.unit_lost(unit_id, error)
         self.progress.set_pending(self.rows[unit_id])
+        loss = self.retries.unit_lost(unit_id, error, others=len(self.progress.running()))
         self.say(loss.message)
         if loss.failed:
             self.unit_ended(unit_id)
@@ -99,6 +101,25 @@ class UnitEvents:
     def assets_failed(self, name: str, error: Any) -> None:
         """Keep why the assets of a block could not be built."""
         self.failed_assets = (name, error)
+
+    def pass_lost(self, error: Any) -> None:
+        """Let the units that were running run again.
+
+        Raises:
+            ValueError: Ray was lost too often.
+        """
+        running = self.progress.running()
+        for unit_id in running:
+            self.progress.set_pending(self.rows[unit_id])
+        self.say(self.retries.pass_lost(running, error))
+
+    def broke(self, error: Exception) -> None:
+        """Say that no unit starts any more, because an event could not be noted."""
+        self.say(f"no further unit starts, running ones end: {classify(error)}")
+
+    def most(self) -> int | None:
+        """Return how many tasks may run at a time."""
+        return self.retries.most
 
     def take_failed_assets(self) -> tuple[str, Any] | None:
         """Return name and error of assets that could not be built, and forget them."""

@@ -14,7 +14,7 @@ from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.device import pick_device
 from trials.campaign.layout import FolderLayout
 from trials.campaign.notes import write_note
-from trials.execution.failures import is_infrastructure_failure, is_out_of_memory, one_line
+from trials.execution.classify import Kind, classify
 from trials.execution.resources import Resources
 
 
@@ -99,7 +99,7 @@ class UnitTask(Task):
     def work(self) -> None:
         """Run the stages that are not done; note the reason if the unit fails.
 
-        A failure of the unit is its outcome. Failures of the infrastructure and of the file system
+        A failure of the unit is its outcome. Failures of the infrastructure and of the environment
         are raised, and the unit stays pending.
         """
         write_note(self.folder, "place", {"node": platform.node(), "device": str(pick_device())})
@@ -107,13 +107,11 @@ class UnitTask(Task):
             self.run_stages()
         except Stopped:
             return
-        except OSError:
-            raise
         except Exception as error:
-            if is_out_of_memory(error) or is_infrastructure_failure(error):
+            failure = classify(error)
+            if failure.kind is not Kind.UNIT:
                 raise
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            write_note(self.folder, schema.FAILED, {"reason": reason})
+            write_note(self.folder, schema.FAILED, {"reason": failure.reason})
 
     def run_stages(self) -> None:
         """Run the unit here, or on several workers."""

@@ -5,6 +5,7 @@ Plug & Play Attacks optimise one w of FFHQ's generator, truncated with psi 0.5, 
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,6 +156,11 @@ class StyleGan2Prior(StagedPrior):
         return tuple(torch.cat(tensors) for tensors in zip(*results, strict=True))
 
 
+def convert_command(source: Path, target: Path) -> str:
+    """Return the command that converts a generator, to be pasted into a shell."""
+    return shlex.join(["atat", "prior", "convert", str(source), str(target)])
+
+
 def check_file(path: Path, sha256: str) -> None:
     """Refuse a missing file, a file of another kind, and the placeholder in place of a hash.
 
@@ -164,12 +170,12 @@ def check_file(path: Path, sha256: str) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(
             f"{path} must end in .safetensors; "
-            f"`atat prior convert {path} {path.with_suffix('.safetensors')}` makes one"
+            f"`{convert_command(path, path.with_suffix('.safetensors'))}` makes one"
         )
     if not path.is_file():
         raise ValueError(
-            f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it and prints "
-            "the sha256 to write beside the path (docs/priors.md)"
+            f"there is no file {path}; `{convert_command(Path('ffhq.pkl'), path)}` makes it and "
+            "prints the sha256 to write beside the path (docs/priors.md)"
         )
     what = describe_head(path)
     if what:

@@ -413,7 +413,7 @@ def healthy(monkeypatch):
 def test_doctor_passes_on_a_healthy_machine(atat, healthy):
     code, out, err = atat("doctor")
     assert (code, err) == (0, "")
-    assert [line[:4] for line in out.splitlines()] == 7 * ["ok  "]
+    assert [line[:4] for line in out.splitlines()] == 8 * ["ok  "]
     assert "400 images of 40 people" in out
 
 
@@ -428,7 +428,7 @@ def test_doctor_names_each_failed_check(atat, healthy, monkeypatch, dead):
     assert code == 1
     assert re.findall(r"^BAD  (\w+)", out, re.MULTILINE) == ["ray", "record", "disk"]
     assert "Ray does not start: no port" in out
-    assert len(out.splitlines()) == 7
+    assert len(out.splitlines()) == 8
 
 
 def test_importing_the_command_line_loads_no_slow_package():
