@@ -42,7 +42,7 @@ PASSING = {
 MEMORY_RAN_OUT = "memory ran out"
 MEMORY_ADVICE = (
     "close other programs, run fewer units at a time with --at-a-time, or use a machine or GPU "
-    "with more memory"
+    "with more memory, and run the same command again"
 )
 RESUME_ADVICE = "finished stages are kept, the same command resumes"
 

@@ -2,17 +2,19 @@
 
 import logging
 import os
+import re
 import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from trials.config.settings import Settings
-from trials.execution.classify import RESUME_ADVICE, Kind, classify
+from trials.execution.classify import RESUME_ADVICE, classify
 from trials.execution.display import Lines
 from trials.execution.exit_codes import INCOMPLETE, UNUSABLE
 from trials.execution.resources import cluster_address, missing_resources, resources_by_block
@@ -40,6 +42,8 @@ JOIN_SECONDS = 60.0  # in which a cluster must be joined
 LISTEN_SECONDS = 10.0  # of these, in which its server must listen
 END_SECONDS = 60.0  # in which Ray must end
 LAST_PORT = 65535
+JOIN_ADVICE = "start the cluster, correct RAY_ADDRESS, or unset it to run on this machine"
+LATE = re.compile("timed? ?out", re.IGNORECASE)  # how Ray reports a busy machine
 BUSY_ADVICE = "end other programs, and run the same command again"
 REMINDER_SECONDS = 60.0  # between two lines on what a cluster lacks
 
@@ -72,6 +76,7 @@ def start_ray(display: Lines) -> Any:
     if address is None:
         start_local(display)
     else:
+        check_cluster()
         join(address, display)
     import ray
 
@@ -97,51 +102,65 @@ def start_local(display: Lines) -> None:
         code=UNUSABLE,
         progress=f"{what}; waiting {START_SECONDS:.0f} s at most",
     ):
-        try:
-            initialise("local", object_store_memory=OBJECT_STORE, include_dashboard=False)
-        except Exception as error:  # Ray raises exceptions of many types
-            failure = classify(error)
-            advice = failure.remedy
-            if failure.kind is Kind.UNIT:  # such as a raylet that does not register in time
-                advice = BUSY_ADVICE
-            raise ValueError(
-                f"Ray does not start on this machine: {failure.reason}; {advice}"
-            ) from error
+        while True:
+            others = children()
+            try:
+                initialise("local", object_store_memory=OBJECT_STORE, include_dashboard=False)
+                return
+            except Exception as error:  # Ray raises exceptions of many types
+                for process in children() - others:  # Ray leaves what it started
+                    process.kill()
+                failure = classify(error)
+                if failure.passes or LATE.search(failure.reason):
+                    display.say(f"{what}: {failure.reason}; trying again")
+                    time.sleep(1)
+                    continue
+                raise ValueError(
+                    f"Ray does not start on this machine: {failure.reason}; "
+                    f"{failure.remedy or BUSY_ADVICE}"
+                ) from error
+
+
+def children() -> set[Any]:
+    """Return the processes that this one has started."""
+    import ray  # noqa: F401 - brings psutil
+
+    return set(import_module("psutil").Process().children(recursive=True))
 
 
 def join(address: str, display: Lines) -> None:
     """Join a cluster.
 
     Raises:
-        ValueError: nobody listens at the address, or Ray refuses to join.
+        ValueError: Ray refuses to join.
     """
-    advice = "start the cluster, correct RAY_ADDRESS, or unset it to run on this machine"
     place = f"the Ray cluster at RAY_ADDRESS={address}"
     display.say(f"joining {place}, within {JOIN_SECONDS:.0f} s")
-    late = f"{place} does not answer within {JOIN_SECONDS:.0f} s; {advice}"
+    late = f"{place} does not answer within {JOIN_SECONDS:.0f} s; {JOIN_ADVICE}"
     with time_limit(JOIN_SECONDS, display, late=late, code=UNUSABLE):
-        if address != "auto":
-            wait_for_server(address, advice)
         try:
             initialise(address)
         except Exception as error:  # Ray raises exceptions of many types
             reason = classify(error).reason
-            raise ValueError(f"cannot join {place}: {reason}; {advice}") from error
+            raise ValueError(f"cannot join {place}: {reason}; {JOIN_ADVICE}") from error
 
 
-def wait_for_server(address: str, advice: str) -> None:
-    """Return once a server listens at the address of a cluster.
+def check_cluster() -> None:
+    """Return once a server listens at the address of the cluster, if RAY_ADDRESS names one.
 
     Raises:
         ValueError: the address is not HOST:PORT, or nothing listens there.
     """
+    address = cluster_address()
+    if address in (None, "auto"):
+        return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > LAST_PORT or "/" in host:
-        raise ValueError(f"RAY_ADDRESS must be HOST:PORT or auto, got {address!r}; {advice}")
+        raise ValueError(f"RAY_ADDRESS must be HOST:PORT or auto, got {address!r}; {JOIN_ADVICE}")
     end = time.monotonic() + LISTEN_SECONDS
     while not is_listening((host.strip("[]"), int(port))):
         if time.monotonic() > end:
-            raise ValueError(f"nothing listens at RAY_ADDRESS={address}; {advice}")
+            raise ValueError(f"nothing listens at RAY_ADDRESS={address}; {JOIN_ADVICE}")
         time.sleep(1)
 
 

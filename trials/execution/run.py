@@ -13,7 +13,7 @@ from trials.execution.classify import Kind, classify
 from trials.execution.display import Lines
 from trials.execution.events import Summary, UnitEvents
 from trials.execution.preflight import check_data
-from trials.execution.ray_cluster import alive_nodes, running_ray, wait_for_room
+from trials.execution.ray_cluster import alive_nodes, check_cluster, running_ray, wait_for_room
 from trials.execution.resources import (
     Resources,
     cluster_address,
@@ -60,6 +60,7 @@ def run(
         return events.close()
     if not data_checked:
         check_data(run_folder.settings)
+    check_cluster()
     opening = events.recorder.open_in_background()
     with stop_on_signals(run_folder.stop_file, display) as signals:
         is_lost = True

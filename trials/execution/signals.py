@@ -65,8 +65,8 @@ def stop_on_signals(stop: Path, display: Lines) -> Iterator[Signals]:
                 if not over.wait(END_SECONDS):
                     display.end_process(INTERRUPTED_LINE, INTERRUPTED)
                 return
-            signals.first.set()
             ask_to_stop(stop, display)
+            signals.first.set()
 
     def handle(number: int, frame: Any) -> None:
         if signals.second.is_set():

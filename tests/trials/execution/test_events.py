@@ -1,5 +1,6 @@
 """What the driver does when units start, end and are lost, and what it records; without Ray."""
 
+import errno
 import io
 import json
 import time
@@ -129,6 +130,73 @@ def test_losses_of_earlier_runs_count(allocated, start):
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     assert campaign.status(campaign.table[0]) == schema.FAILED
+
+
+def test_memory_that_ran_out_runs_again_with_fewer_at_a_time_and_is_no_failure(allocated, start):
+    """Another program may need the memory; whoever frees it gets the undisturbed table."""
+    campaign = allocated(retries=1)
+    row, *others = campaign.table
+    events, said = start(campaign)
+    assert events.most() is None
+    for one in campaign.table:
+        events.unit_started(one.unit_id)
+    events.unit_lost(row.unit_id, MemoryError("no more"))
+    assert (events.retries.again, events.most()) == ({row.unit_id}, len(others))
+    line = said.getvalue().splitlines()[-1]
+    assert line.startswith(
+        f"{row.unit_id} was lost and will run again, at most 3 at a time: memory"
+    )
+    assert events.retries.take_pause() > 0
+    events.retries.take_again()
+    events.unit_lost(row.unit_id, MemoryError("no more"))
+    assert (events.retries.again, campaign.status(row)) == (set(), schema.PENDING)
+    assert "close other programs" in events.close().lost[row.unit_id]
+    again, _ = start(campaign)  # later runs begin anew
+    again.unit_lost(row.unit_id, MemoryError("no more"))
+    assert again.retries.again == {row.unit_id}
+    assert campaign.times_lost(row.unit_id) == 3
+    again.unit_lost(row.unit_id, RuntimeError("the node went away"))
+    assert campaign.status(row) == schema.PENDING  # one loss counts, of one that may be retried
+
+
+def test_a_pass_that_ray_lost_runs_again_and_counts_against_no_unit(allocated, finish, start):
+    campaign = allocated(retries=1)
+    first, second, *_ = campaign.table
+    events, said = start(campaign)
+    for _ in range(3):
+        events.unit_started(first.unit_id)
+        events.unit_started(second.unit_id)
+        events.pass_lost(RuntimeError("Caught unexpected exception"))
+        assert events.retries.take_again() == {first.unit_id, second.unit_id}
+        assert campaign.status(first) == schema.PENDING
+        finish(campaign, campaign.table[2])
+        events.recorder.record_unit = lambda row: None
+        events.unit_ended(campaign.table[2].unit_id)  # the run makes progress
+    assert said.getvalue().count("Ray is started again, 2 units will run again: Runtime") == 3
+    events.pass_lost(MemoryError())
+    with pytest.raises(ValueError, match="Ray was lost 2 times, last by memory ran out"):
+        events.pass_lost(MemoryError())
+
+
+def test_a_unit_that_is_lost_as_the_run_stops_is_as_it_was(allocated, start):
+    """Else three jobs that a cluster ends would make the unit a failure."""
+    campaign = allocated(retries=0)
+    row = campaign.table[0]
+    campaign.stop_file.touch()
+    events, said = start(campaign)
+    events.unit_lost(row.unit_id, RuntimeError("killed"))
+    assert (campaign.status(row), campaign.times_lost(row.unit_id)) == (schema.PENDING, 0)
+    assert f"{row.unit_id} was lost as the run stopped" in said.getvalue()
+
+
+def test_a_fault_of_the_environment_that_passes_is_tried_again_and_is_no_failure(allocated, start):
+    campaign = allocated(retries=1)
+    row = campaign.table[0]
+    events, _ = start(campaign)
+    events.unit_lost(row.unit_id, OSError(errno.ESTALE, "Stale file handle"))
+    assert events.retries.take_again() == {row.unit_id}
+    events.unit_lost(row.unit_id, OSError(errno.ESTALE, "Stale file handle"))
+    assert (events.retries.again, campaign.status(row)) == (set(), schema.PENDING)
 
 
 def test_a_full_disk_leaves_the_unit_as_it_was(allocated, start):

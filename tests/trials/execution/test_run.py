@@ -36,7 +36,7 @@ from trials.execution.events import UnitEvents
 from trials.execution.failures import RetryPolicy
 from trials.execution.resources import Resources
 from trials.execution.run import unit_task
-from trials.execution.signals import stop_on_signals
+from trials.execution.signals import Signals, stop_on_signals
 
 ONE = Resources(amounts={"CPU": 1.0}, processes=1)
 
@@ -254,7 +254,7 @@ def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are
 
     monkeypatch.setattr(running, "run_tasks", lose_assets_once)
     monkeypatch.setattr(running, "alive_nodes", lambda ray: [{"CPU": 2.0}])
-    running.run_passes(None, campaign, events, None)
+    assert not running.run_passes(None, campaign, events, Signals(), None)
     assert queues == [[failed, *others], others]
 
 
@@ -264,8 +264,10 @@ def test_assets_whose_process_was_lost_are_built_again_as_often_as_units(tiny_pr
     with pytest.raises(OSError, match="full"):
         policy.assets_lost("assets of a", OSError(28, "full"))
     line = policy.assets_lost("assets of a", LostWorker("gone"))
-    assert line == "the process that built the assets of a was lost: gone; they are built again"
-    with pytest.raises(ValueError, match="assets of a was lost: gone; run the same command again"):
+    assert line == (
+        "the process that built the assets of a was lost: LostWorker: gone; they are built again"
+    )
+    with pytest.raises(ValueError, match="assets of a was lost: LostWorker: gone; .* same command"):
         policy.assets_lost("assets of a", LostWorker("gone"))
 
 
@@ -318,12 +320,24 @@ def test_a_unit_does_not_start_once_the_campaign_was_asked_to_stop(campaign):
     assert [path.name for path in folder.iterdir()] == ["place.json"]
 
 
+class Said(Lines):
+    """Keeps what it is asked to print."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def say(self, line):
+        self.said.append(line)
+
+
 def test_the_first_signal_asks_to_stop_and_the_second_interrupts(tmp_path):
     said, stop = [], tmp_path / "stop"
     before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals(stop, said.append) as signalled:
+    with stop_on_signals(stop, Said(said)) as signals:
+        signals.units_run.set()
         signal.raise_signal(signal.SIGTERM)
-        assert signalled.wait(10)
+        assert signals.first.wait(10)
         assert stop.read_text() == "interrupted"
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it comes while something is waited for
             signal.raise_signal(signal.SIGINT)
@@ -339,10 +353,11 @@ def test_a_signal_is_heard_while_the_main_thread_is_in_a_call_that_does_not_retu
 
     def terminate():
         os.kill(os.getpid(), signal.SIGTERM)
-        signalled.wait(30)
+        signals.first.wait(30)
         heard.append(time.monotonic())
 
-    with stop_on_signals(tmp_path / "stop", lambda line: None) as signalled:
+    with stop_on_signals(tmp_path / "stop", Said([])) as signals:
+        signals.units_run.set()
         thread = threading.Timer(0.2, terminate)
         thread.start()
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)  # a second, without Python's lock
