@@ -45,10 +45,10 @@ def time_limit(
     """
     done, end = threading.Event(), time.monotonic() + seconds
 
-    def watch() -> None:
+    def watch() -> Any:
         while not done.wait(max(0.0, min(every, end - time.monotonic()))):
             if time.monotonic() >= end:
-                display.end_process(late, code)
+                return display.end_process(late, code)
             if progress:
                 display.say(progress)
 
@@ -86,7 +86,7 @@ def end_with_ray(
     """
     done = threading.Event()
 
-    def watch() -> None:
+    def watch() -> Any:
         answered = time.monotonic()
         while not done.wait(INTERVAL):
             lost = [address for address in servers if not is_listening(address)]
@@ -95,12 +95,11 @@ def end_with_ray(
             missing = time.monotonic() - answered
             if signals.first.is_set() and missing > AFTER_SIGNAL:
                 line = f"the signal ended Ray too; {RESUME_ADVICE}"
-                display.end_process(line, INTERRUPTED)
+                return display.end_process(line, INTERRUPTED)
             if missing > PATIENCE[is_cluster]:
                 places = " and ".join(f"{host}:{port}" for host, port in lost)
-                display.end_process(
-                    f"Ray was lost: nothing listens at {places}; {RESUME_ADVICE}", INCOMPLETE
-                )
+                line = f"Ray was lost: nothing listens at {places}; {RESUME_ADVICE}"
+                return display.end_process(line, INCOMPLETE)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -36,6 +36,15 @@ def kill(one, part):
         process.kill()
 
 
+def titles(one):
+    """List the titles of the processes of a driver's session; a unit has Tune's name."""
+    found = []
+    for process in one.family():
+        with suppress(Exception):
+            found.append(process.cmdline()[0])
+    return found
+
+
 def terminate_all(one):
     for process in one.family():
         with suppress(Exception):
@@ -65,7 +74,8 @@ def test_a_campaign_that_loses_ray_in_every_way_ends_each_time_with_one_line_and
     folder = tmp_path / "disturbed"
     for name, (fault, code, line) in FAULTS.items():
         one = driver("run", protocol, folder, "--at-a-time", "1")
-        one.until(one.running)
+        one.until(lambda one=one: " units of 4" in one.said())
+        one.until(lambda one=one: any("ImplicitFunc" in title for title in titles(one)))
         begin = time.monotonic()
         fault(one)
         assert one.wait(SOON if code == 1 else 180) == code, (name, one.said())
