@@ -45,10 +45,11 @@ def time_limit(
     """
     done, end = threading.Event(), time.monotonic() + seconds
 
-    def watch() -> Any:
+    def watch() -> None:
         while not done.wait(max(0.0, min(every, end - time.monotonic()))):
             if time.monotonic() >= end:
-                return display.end_process(late, code)
+                display.end_process(late, code)
+                return
             if progress:
                 display.say(progress)
 
@@ -86,7 +87,7 @@ def end_with_ray(
     """
     done = threading.Event()
 
-    def watch() -> Any:
+    def watch() -> None:
         answered = time.monotonic()
         while not done.wait(INTERVAL):
             lost = [address for address in servers if not is_listening(address)]
@@ -95,11 +96,13 @@ def end_with_ray(
             missing = time.monotonic() - answered
             if signals.first.is_set() and missing > AFTER_SIGNAL:
                 line = f"the signal ended Ray too; {RESUME_ADVICE}"
-                return display.end_process(line, INTERRUPTED)
+                display.end_process(line, INTERRUPTED)
+                return
             if missing > PATIENCE[is_cluster]:
                 places = " and ".join(f"{host}:{port}" for host, port in lost)
                 line = f"Ray was lost: nothing listens at {places}; {RESUME_ADVICE}"
-                return display.end_process(line, INCOMPLETE)
+                display.end_process(line, INCOMPLETE)
+                return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
