@@ -165,9 +165,14 @@ def check_cluster() -> None:
 
 
 def initialise(address: str, **options: Any) -> None:
-    """Call ``ray.init``; keep the handler of SIGTERM, which it replaces."""
+    """Call ``ray.init``; keep the handler of SIGTERM, which it replaces.
+
+    Ray prints pages of its servers' logs when one dies, whatever ``log_to_driver`` is; :mod:`watch
+    <trials.execution.watch>` says it in one line.
+    """
     import ray
 
+    import_module("ray._private.worker").print_to_stdstream = lambda *words, **options: None
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)

@@ -172,3 +172,14 @@ def test_doctor_reports_an_error_of_any_type(monkeypatch):
     findings = {finding.check: finding for finding in doctor.examine(Path())}
     assert not findings["mlflow"].good
     assert "CUDA error: no device" in findings["mlflow"].result
+
+
+def test_a_full_disk_below_the_output_ends_no_run():
+    code = (
+        "from trials.execution.display import Lines\n"
+        "lines = Lines(open('/dev/full', 'w'))\n"
+        "for number in range(3): lines.say('x')"
+    )
+    process = start(code)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, b"")

@@ -1,6 +1,7 @@
 """Starting Ray and joining a cluster: bounded, on loopback, with an address that is checked."""
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -193,3 +194,24 @@ def test_ending_the_process_prints_one_line_and_runs_nothing_else():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "atat: lost\n")
+
+
+def test_starting_ray_keeps_the_handler_of_sigterm_and_prints_no_logs_of_its_servers(
+    monkeypatch, capsys
+):
+    import ray
+    from ray._private import worker
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
+        worker.print_to_stdstream({"lines": ["Raylet is terminated"], "pid": "raylet"})
+
+    monkeypatch.setattr(worker, "print_to_stdstream", print)
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        ray_cluster.initialise("local")
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().out == ""
