@@ -172,7 +172,8 @@ def initialise(address: str, **options: Any) -> None:
     """
     import ray
 
-    import_module("ray._private.worker").print_to_stdstream = lambda *words, **options: None
+    worker: Any = import_module("ray._private.worker")
+    worker.print_to_stdstream = lambda *words, **options: None
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
