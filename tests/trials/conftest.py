@@ -1,7 +1,6 @@
 """Campaigns in temporary folders, with made-up outcomes instead of trained models."""
 
 import importlib
-import json
 import os
 import random
 import shutil
@@ -17,7 +16,7 @@ import torch
 import yaml
 
 from analysis import schema
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.stage_files import save_stage
 from trials.campaign.campaign import Campaign
 
@@ -121,7 +120,7 @@ def finish():
         whole = {name: picture.to(torch.uint8) for name, picture in pictures.items()}
         save_stage(folder / "score.pt", spec.score_hash(), {"pictures": whole})
         outcome = make_up(spec, draws)
-        write_whole(folder / "outcome.json", json.dumps(outcome).encode())
+        write_signed(folder / "outcome.json", outcome)
         return outcome
 
     return finished

@@ -11,6 +11,7 @@ from analysis import schema
 from atat_ray.unit import BlockSpec, UnitSpec, read_outcome
 from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import read_json
 from trials.allocation import Assignment
 from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
 from trials.campaign.notes import read_note, write_note
@@ -102,11 +103,9 @@ class RunFolder(FolderLayout, ABC):
         """
         kind = cls.kind.parent
         try:
-            content = json.loads((folder / cls.file_name).read_text())
-            if not isinstance(content, dict):
-                raise ValueError(f"{cls.file_name} holds no JSON object")
+            content = read_json(folder / cls.file_name)
             if content.get("record_version") != schema.RECORD_VERSION:
-                raise OtherVersion(content.get("record_version", "none"))
+                raise OtherVersion(str(content.get("record_version", "none"))[:40])
             return cls.from_content(content, folder)
         except FileNotFoundError as error:
             raise ValueError(
@@ -119,8 +118,8 @@ class RunFolder(FolderLayout, ABC):
                 f"{schema.RECORD_VERSION}; use the version of atat-ray that made it, or start "
                 "again with --out"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            detail = " ".join(str(error).split())
+        except (ValueError, TypeError, RecursionError) as error:
+            detail = " ".join(str(error).split())[:300]
             raise ValueError(f"the {kind} in {folder} cannot be read: {detail}") from error
 
     @classmethod
@@ -128,8 +127,11 @@ class RunFolder(FolderLayout, ABC):
         """Load from the content of the JSON file.
 
         Raises:
-            ValueError, KeyError, TypeError: the content or the allocation is damaged.
+            ValueError, TypeError: the content or the allocation is damaged.
         """
+        missing = [name for name in ("nonce", "tracking_uri", "settings") if name not in content]
+        if missing:
+            raise ValueError(f"{cls.file_name} lacks {', '.join(missing)}")
         nonce, uri = content["nonce"], content["tracking_uri"]
         if not isinstance(nonce, str) or not isinstance(uri, str | None):
             raise ValueError("nonce and tracking_uri must be strings")

@@ -127,11 +127,16 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
         0 if all units have ended and are recorded, 130 if a signal or ``atat stop`` stopped the
         run, else 1.
     """
+    from atat_ray.utils.messages import lines_to
     from trials.campaign.lock import exclusive_lock
     from trials.execution.display import open_display
     from trials.execution.run import run as run_units
 
-    with exclusive_lock(run_folder.folder), open_display(plain=options.json) as display:
+    with (
+        exclusive_lock(run_folder.folder),
+        open_display(plain=options.json) as display,
+        lines_to(display.say),
+    ):
         if options.retry_failed:
             run_folder.retry_failures()
         summary = run_units(

@@ -20,6 +20,7 @@ from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.json_files import Damaged, read_json
 from atat_ray.utils.stage_files import load_stage
 from trials.config import bounded_yaml
 from trials.config.load import check_protocol, read_protocol
@@ -76,7 +77,7 @@ def train(options: Namespace) -> int:
     }
     protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
     path = folder / MODEL_FILE
-    if path.exists() and json.loads(path.read_text()) != protocol.canonical():
+    if path.exists() and read_json(path) != protocol.canonical():
         raise ValueError(f"{folder} holds a model with other settings; choose another folder")
     if not path.exists() and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
@@ -117,9 +118,9 @@ def load(folder: Path) -> UnitSpec:
         command = shlex.join(["atat", "train", str(folder)])
         raise ValueError(f"{folder} holds no model; train one with `{command}`")
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}; train the model again") from error
+        content = read_json(path)
+    except Damaged as error:
+        raise ValueError(f"{error}; train the model again in another folder") from error
     protocol = check_protocol(content, str(path))
     return protocol.unit_spec(UNIT, UNIT, UNIT)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from atat_ray.utils.messages import lines_to
 from atat_ray.utils.terminal import printable_lines
 from trials.cli import commands
 from trials.execution.classify import Kind, classify
@@ -230,7 +231,8 @@ def parse_and_run(arguments: list[str] | None) -> int:
     """Parse the command line, run the command and flush its output."""
     try:
         options = parser().parse_args(arguments)
-        return options.run(options)
+        with lines_to(lambda line: print(f"atat: {line}", file=sys.stderr, flush=True)):
+            return options.run(options)
     finally:
         sys.stdout.flush()
 

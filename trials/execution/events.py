@@ -49,7 +49,7 @@ class UnitEvents:
 
     def __init__(self, run_folder: RunFolder, display: Lines) -> None:
         self.run_folder = run_folder
-        self.say = display.say
+        self.display = display
         self.recorder = Recorder(run_folder, self.say)
         self.progress = ProgressTracker(run_folder, display)
         self.retries = RetryPolicy(run_folder)
@@ -58,6 +58,10 @@ class UnitEvents:
         starts = [run_folder.note(unit_id, "start").get("order", 0) for unit_id in self.rows]
         self.last_order = max(starts, default=0)
         self.began_at = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Print a line for the user."""
+        self.display.say(line)
 
     def unit_added(self, row: Assignment) -> None:
         """Take up a unit that was proposed during the run."""

@@ -7,13 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from atat_ray.utils.messages import lines_to
 from trials.execution.classify import TaskLost
 from trials.execution.resources import Resources
 from trials.execution.tasks import AssetTask, UnitTask
 
+LINE = "line"  # key of a result that carries a line for the user
+
 
 class Events(Protocol):
     """What is called as tasks start and end."""
+
+    def say(self, line: str) -> None:
+        """A task has a line for the user."""
 
     def unit_started(self, unit_id: str) -> None:
         """A unit starts."""
@@ -122,10 +128,11 @@ class Guard:
 
 
 def run_task(config: dict[str, Any]) -> None:
-    """Run the task of a Tune trial, in its process."""
+    """Run the task of a Tune trial, in its process; the driver gets its lines for the user."""
     from ray import tune
 
-    config["task"].run()
+    with lines_to(lambda line: tune.report({LINE: line})):
+        config["task"].run()
     tune.report({"done": 1})
 
 
@@ -230,6 +237,12 @@ def make_callback(assets: Sequence[AssetTask], stop_file: Path, guard: Guard) ->
             elif name not in first:
                 with guard.watch():
                     events.unit_started(name)
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+        ) -> None:
+            if LINE in result:
+                events.say(result[LINE])
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             name = trial.config["task"].name

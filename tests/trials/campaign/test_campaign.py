@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis import schema
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.layout import local_uri
@@ -248,7 +248,7 @@ def test_an_outcome_of_another_specification_does_not_count(campaign, finish, ti
     row = campaign.table[0]
     outcome = finish(campaign, row)
     path = campaign.unit_folder(row.unit_id) / "outcome.json"
-    write_whole(path, json.dumps(outcome | {"specification": "another"}).encode())
+    write_signed(path, outcome | {"specification": "another"})
     assert campaign.outcome(row) is None
     assert campaign.status(row) == schema.PENDING
     path.write_text('{"specification": ')

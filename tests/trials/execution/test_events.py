@@ -10,7 +10,7 @@ import pytest
 from analysis import schema
 from analysis.record import reader as runs
 from analysis.record.address import Unreachable
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from trials.campaign.notes import write_note
 from trials.execution import recorder
 from trials.execution.display import Lines
@@ -420,9 +420,7 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(allocate
     for row in campaign.pending():
         events.unit_started(row.unit_id)
         outcome = finish(campaign, row) | {schema.SELECTED_TAG: kept}
-        write_whole(
-            campaign.unit_folder(row.unit_id) / "outcome.json", json.dumps(outcome).encode()
-        )
+        write_signed(campaign.unit_folder(row.unit_id) / "outcome.json", outcome)
         events.unit_ended(row.unit_id)
     events.close()
     units = events.recorder.record.units().values()

@@ -24,7 +24,6 @@ from PIL import Image
 
 from analysis import schema
 from analysis.record import reader as runs
-from atat_ray.utils.atomic_files import write_whole
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.cli import parser as cli
@@ -368,6 +367,6 @@ def test_a_signal_is_heard_while_the_main_thread_is_in_a_call_that_does_not_retu
 
 def test_a_failed_unit_is_no_longer_pending_for_the_next_run(campaign):
     row = campaign.table[0]
-    write_whole(campaign.unit_folder(row.unit_id) / "failed.json", b'{"reason": "ValueError: no"}')
+    write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": "ValueError: no"})
     assert row not in campaign.pending()
     assert len(campaign.pending()) == 3

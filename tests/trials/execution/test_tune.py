@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from atat_ray.unit.distributed import share_of_worker
+from atat_ray.utils.messages import tell
 from trials.campaign.layout import FolderLayout
 from trials.execution.classify import Kind, classify
 from trials.execution.resources import Resources
@@ -42,7 +43,7 @@ class Events:
     """Keeps what it is called with."""
 
     def __init__(self):
-        self.order, self.over, self.errors = [], [], {}
+        self.order, self.over, self.errors, self.lines = [], [], {}, []
         self.built_times, self.limit, self.broken = 0, None, []
 
     def most(self):
@@ -50,6 +51,9 @@ class Events:
 
     def broke(self, error):
         self.broken.append(error)
+
+    def say(self, line):
+        self.lines.append(line)
 
     def unit_started(self, unit_id):
         self.order.append(unit_id)
@@ -126,6 +130,18 @@ def test_units_run_in_their_order_and_a_lost_one_stops_no_other(schedule, make, 
     assert set(events.errors) == {"full", "killed"}
     assert isinstance(cause_of(events.errors["full"]), OSError)
     assert type(cause_of(events.errors["killed"])).__name__ == "ActorDiedError"
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_lines_for_the_user_reach_the_driver_from_any_task(schedule, make):
+    def work(name):
+        tell(f"{name} found a damaged file")
+        if name == "c":
+            raise OSError(28, "No space left on device")
+
+    events = schedule([make(name, work) for name in "bc"], [make("a", work)])
+    assert events.lines == [f"{name} found a damaged file" for name in "abc"]
 
 
 @pytest.mark.ray
