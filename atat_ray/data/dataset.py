@@ -80,6 +80,15 @@ def folder_is_missing(data: Data) -> bool:
     return from_files and not Path(data.root or "").expanduser().exists()
 
 
+def data_manifest(data: Data) -> dict[str, str]:
+    """Identify a dataset by the SHA-256 of each file that is read; empty if images are computed.
+
+    Raises:
+        ValueError: a file is missing or cannot be read.
+    """
+    return DATASETS[data.name]().manifest(data)
+
+
 def load_split(data: Data, split: int) -> IdentitySplit:
     """Load a dataset and divide its people by the number of a split.
 

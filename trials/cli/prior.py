@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from atat_ray.priors.stylegan2.files import file_hash, read_generator, write_generator
+from atat_ray.priors.stylegan2.files import read_generator, write_generator
+from atat_ray.utils.hashing import file_hash
 
 
 def convert(source: Path, target: Path) -> int:

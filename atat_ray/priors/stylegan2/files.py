@@ -1,6 +1,5 @@
 """Read and write StyleGAN2 generators: safetensors files, and NVIDIA's pickles (read only)."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -16,12 +15,6 @@ from atat_ray.utils.terminal import printable
 # The metadata have one key only: safetensors writes several keys in no fixed order, and the hash of
 # a file would then not be a function of its content.
 METADATA_KEY = "atat_ray.stylegan2"
-
-
-def file_hash(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_generator(path: Path) -> Generator:

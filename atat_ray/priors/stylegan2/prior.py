@@ -17,11 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.staged import StagedPrior, State
-from atat_ray.priors.stylegan2.files import file_hash, read_generator
+from atat_ray.priors.stylegan2.files import read_generator
 from atat_ray.priors.stylegan2.foreign_files import describe_head
 from atat_ray.priors.stylegan2.framing import Settings, frame, scale
 from atat_ray.priors.stylegan2.networks import Generator
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
+from atat_ray.utils.hashing import file_hash
 from atat_ray.utils.option_fields import STRICT, location_option
 
 PLACEHOLDER = 64 * "0"
