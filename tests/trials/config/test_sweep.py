@@ -225,6 +225,14 @@ def test_a_resumed_sweep_has_the_points_of_the_first_run(settings_of, tmp_path):
     assert again.spec(rows[0]).seed("weights") == again.spec(rows[1]).seed("weights")
 
 
+def test_a_damaged_point_is_named_and_no_later_point_is_proposed_again(settings_of, tmp_path):
+    sweep = Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
+    first, *_ = [sweep.propose() for _ in range(3)]
+    (sweep.unit_folder(first.unit_id) / "options.json").write_text('{"weight": 1')
+    with pytest.raises(ValueError, match=rf"{first.unit_id}/options\.json cannot be read"):
+        Sweep.load(sweep.folder)
+
+
 def test_a_point_that_has_not_run_is_handed_out_again(settings_of, tmp_path):
     sweep = Sweep.create_or_resume(settings_of(), tmp_path / "s", None)
     events = UnitEvents(sweep, Lines(io.StringIO()))
