@@ -164,6 +164,11 @@ def test_loading_a_missing_folder_says_how_to_start(tmp_path):
         ("campaign.json", "[1, 2]"),
         ("campaign.json", f'{{{VERSION}, "settings": {{}}, "nonce": "7", "tracking_uri": null}}'),
         ("campaign.json", f'{{{VERSION}, "nonce": "7"}}'),
+        ("campaign.json", "[" * 100_000 + "]" * 100_000),
+        ("campaign.json", f'{{{VERSION}, "settings": ' + '{"a": ' * 100_000),
+        ("campaign.json", f'{{{VERSION}, "settings": ' + '{"a": [' * 400 + "]}" * 400 + "}"),
+        ("campaign.json", f'{{{VERSION}, "settings": "x", "nonce": "7", "tracking_uri": null}}'),
+        ("allocation.csv", '"' + "x" * 200_000),
         ("allocation.csv", ""),
         ("allocation.csv", "unit_id,block\nsplit-0-01,split-0\n"),
         ("allocation.csv", "unit_id,block,arm\nsplit-0-01,split-0,control,more\n"),
@@ -175,6 +180,15 @@ def test_an_unreadable_file_is_refused_in_one_line(campaign, name, text):
     with pytest.raises(ValueError, match="cannot be read") as caught:
         Campaign.load(campaign.folder)
     assert str(campaign.folder) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["campaign.json", "allocation.csv", "committed.json"])
+def test_a_file_that_is_not_utf8_is_refused_in_one_line_that_names_it(campaign, name):
+    (campaign.folder / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=f"{name} cannot be read: byte 0 is not UTF-8") as caught:
+        Campaign.load(campaign.folder).check()
     assert len(str(caught.value).splitlines()) == 1
 
 

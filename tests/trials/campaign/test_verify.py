@@ -275,6 +275,22 @@ def test_a_changed_outcome_in_the_record_is_named(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '{"specification": %s}', "[" * 100_000, '{"inversions": "none"}', "\0"],
+    ids=range(7),
+)
+def test_an_outcome_without_its_keys_is_named_and_counts_as_missing(folder, text):
+    campaign = Campaign.load(folder)
+    row = campaign.table[1]
+    path = campaign.unit_folder(row.unit_id) / "outcome.json"
+    path.write_text(text % json.dumps(campaign.spec(row).outcome_hash()) if "%" in text else text)
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"{path} ")
+    assert len(line.splitlines()) == 1
+    assert campaign.status(row) == schema.PENDING
+
+
 def test_a_changed_outcome_in_the_folder_is_named(folder):
     row = Campaign.load(folder).table[1]
     path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"

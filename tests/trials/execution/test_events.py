@@ -11,6 +11,7 @@ from analysis import schema
 from analysis.record import reader as runs
 from analysis.record.address import Unreachable
 from atat_ray.utils.json_files import write_signed
+from atat_ray.utils.messages import lines_to
 from trials.campaign.notes import write_note
 from trials.execution import recorder
 from trials.execution.display import Lines
@@ -401,6 +402,27 @@ def test_a_unit_whose_pictures_are_gone_is_recorded_without(allocated, finish, s
     units = runs.load_record(campaign.tracking_uri, "tiny").units.set_index("unit_id")
     assert units.loc[row.unit_id, "status"] == schema.FINISHED
     assert campaign.status(other) == schema.PENDING
+
+
+@pytest.mark.parametrize("name", ["start", "place", "lost", "failed", "failed-before"])
+@pytest.mark.parametrize(
+    "text", ["", '{"order": "third", "reasons": 3, "failures": "x"}', "[" * 100_000, "7", "\0"]
+)
+def test_a_damaged_note_is_named_and_counts_as_missing(allocated, start, name, text):
+    campaign = allocated()
+    row, lines = campaign.table[0], []
+    path = campaign.unit_folder(row.unit_id) / f"{name}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with lines_to(lines.append):
+        events, _ = start(campaign)
+        events.unit_started(row.unit_id)
+        assert campaign.times_lost(row.unit_id) == 0
+        assert campaign.status(row) == schema.PENDING
+        assert campaign.note(row.unit_id, name) == {} or name == "start"
+        campaign.retry_failures()
+    assert campaign.note(row.unit_id, "start")["order"] == 1
+    assert [line.startswith(f"{path} ") for line in lines] == [True]
 
 
 def test_notes_are_json_with_a_time(allocated, start):
