@@ -56,6 +56,7 @@ def made_up(spec: UnitSpec) -> dict[str, Any]:
     return {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": {"data": "", "evaluation": "", "priors": {}},
         "clean_acc": draws.random(),
         "train_acc": draws.random(),
         "diverged": False,

@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atat_ray.data import IdentitySplit, load_split
+from atat_ray.data import IdentitySplit, data_manifest, load_split
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.evaluation import EvaluationModels, fit_evaluation_models, held_out_accuracy
 from atat_ray.priors import Prior, fit_prior, load_prior, prior_state
 from atat_ray.unit.spec import BlockSpec
+from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.seeding import derive_seed
-from atat_ray.utils.stage_files import load_stage, payload_hash, save_stage
+from atat_ray.utils.stage_files import MissingStage, load_stage, payload_hash, save_stage
 
 
 def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
@@ -28,6 +29,20 @@ def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
     """
     priors = [build_prior(block, name, folder) for name in block.priors]
     return [build_evaluation_models(block, folder), *priors]
+
+
+def read_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
+    """Return what :func:`build_block_assets` returns, but build nothing.
+
+    Raises:
+        MissingStage: an asset is missing or damaged.
+    """
+    files = {evaluation_path(block, folder): block.evaluation_hash()}
+    files |= {prior_path(block, name, folder): block.prior_hash(name) for name in block.priors}
+    for path, specification in files.items():
+        if load_stage(path, specification) is None:
+            raise MissingStage(f"{path} is missing or damaged")
+    return build_block_assets(block, folder)
 
 
 def build_evaluation_models(block: BlockSpec, folder: Path) -> dict[str, Any]:
@@ -99,6 +114,22 @@ def prior_payload(block: BlockSpec, inversion: str, folder: Path) -> dict[str, A
         payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
         save_stage(path, block.prior_hash(inversion), payload)
     return payload
+
+
+def contents(block: BlockSpec, folder: Path) -> dict[str, Any]:
+    """Return the SHA-256 of what the units of a block are measured with.
+
+    Returns:
+        ``data``, of the files that are read, empty if images are computed; ``evaluation``, of the
+        evaluation models; ``priors``, by inversion attack.
+    """
+    files = data_manifest(block.data)
+    priors = {n: payload_hash(prior_payload(block, n, folder)["state"]) for n in block.priors}
+    return {
+        "data": specification_hash(files) if files else "",
+        "evaluation": payload_hash(evaluation_payload(block, folder)["state"]),
+        "priors": priors,
+    }
 
 
 def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:

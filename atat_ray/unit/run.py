@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atat_ray.training.threshold_checkpoints import list_at_thresholds
+from atat_ray.unit.block_assets import contents
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
@@ -76,21 +77,10 @@ def run_unit(
     on_stage("robustness")
     robust = robustness_stage(spec, folder, run_jobs)
     seconds |= {"score": scored["seconds"], "robustness": robust["seconds"]}
-    return save_outcome(spec, folder, trained, scored, robust, seconds)
-
-
-def save_outcome(
-    spec: UnitSpec,
-    folder: Path,
-    trained: dict[str, Any],
-    scored: dict[str, Any],
-    robust: dict[str, Any],
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Combine the results of the stages, write them to ``outcome.json`` and return them."""
     outcome = {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": contents(spec.block, assets),
         "clean_acc": trained["clean_acc"],
         "train_acc": trained["train_acc"],
         "diverged": trained["diverged"],
@@ -100,6 +90,11 @@ def save_outcome(
         "curves": trained["curves"],
         "seconds": seconds,
     }
+    return save_outcome(spec, folder, outcome)
+
+
+def save_outcome(spec: UnitSpec, folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Write an outcome, with the models stored at thresholds, to ``outcome.json``; return it."""
     if spec.training.thresholds:
         outcome["selected_after_treatment"] = list_at_thresholds(
             spec.training.thresholds, folder=folder, specification=spec.train_hash()

@@ -87,6 +87,7 @@ def make_up(spec, draws):
     return {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": {"data": "d", "evaluation": "e", "priors": {n: "p" for n in spec.inversions}},
         "clean_acc": draws.random(),
         "train_acc": draws.random(),
         "diverged": False,

@@ -12,6 +12,7 @@ from atat_ray.utils.json_files import Damaged, read_json, read_text
 from trials import allocation
 from trials.allocation import Assignment, Stratum
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import commitments
 from trials.campaign.layout import FolderLayout
 from trials.config.protocol import Protocol
 from trials.tracking.record import TRIAL
@@ -105,6 +106,6 @@ class Campaign(RunFolder):
             return [f"{self.committed_file.name} {error.problem}"]
         return [
             f"{name} is {value}, but committed was {committed.get(name)}"
-            for name, value in self.hashes().items()
+            for name, value in commitments(self).items()
             if committed.get(name) != value
         ]

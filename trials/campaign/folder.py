@@ -13,6 +13,7 @@ from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.json_files import read_json
 from trials.allocation import Assignment
+from trials.campaign.inputs import commitments
 from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
 from trials.campaign.notes import read_note, write_note
 from trials.config.settings import Settings, changed_keys
@@ -239,7 +240,7 @@ class RunFolder(FolderLayout, ABC):
     def note_committed(self) -> None:
         """Note that the record holds the hashes of what was registered."""
         if not self.is_committed():
-            write_whole(self.committed_file, json.dumps(self.hashes()).encode())
+            write_whole(self.committed_file, json.dumps(commitments(self)).encode())
 
     def retry_failures(self) -> None:
         """Set failed units back to pending; the failures and their reasons stay noted."""

@@ -22,6 +22,11 @@ class FolderLayout:
         return self.folder / "assets"
 
     @property
+    def inputs_file(self) -> Path:
+        """Manifests of the registered inputs: the SHA-256 of each file."""
+        return self.folder / "inputs.json"
+
+    @property
     def stop_file(self) -> Path:
         """While this file exists, no unit starts and a running one ends after its stage."""
         return self.folder / "stop"

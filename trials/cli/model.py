@@ -16,12 +16,15 @@ from atat_ray.defenses import DEFENSES
 from atat_ray.inversion.cost_estimate import Estimate, estimate
 from atat_ray.unit import UnitSpec, run_unit
 from atat_ray.unit.block_assets import load_block_prior
+from atat_ray.unit.inputs import unit_sources
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.json_files import Damaged, read_json
 from atat_ray.utils.stage_files import load_stage
+from trials.campaign.inputs import check_inputs, register_inputs
+from trials.campaign.layout import FolderLayout
 from trials.config import bounded_yaml
 from trials.config.load import check_protocol, read_protocol
 from trials.execution.display import Lines
@@ -84,7 +87,9 @@ def train(options: Namespace) -> int:
     write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
     settings = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
     say(f"training {protocol.architecture} with {defense['defense']} {settings}".rstrip())
-    trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
+    spec = protocol.unit_spec(UNIT, UNIT, UNIT)
+    register_inputs(FolderLayout(folder=folder), unit_sources(spec))
+    trained = train_stage(spec, folder)
     say(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
     say(f"next: {shlex.join(['atat', 'invert', str(folder)])}")
     return 0
@@ -111,7 +116,7 @@ def load(folder: Path) -> UnitSpec:
     """Load the specification of a model that ``train`` wrote.
 
     Raises:
-        ValueError: the folder holds no model, or its file is damaged.
+        ValueError: the folder holds no model, its file is damaged, or the data have changed.
     """
     path = folder / MODEL_FILE
     if not path.exists():
@@ -121,8 +126,9 @@ def load(folder: Path) -> UnitSpec:
         content = read_json(path)
     except Damaged as error:
         raise ValueError(f"{error}; train the model again in another folder") from error
-    protocol = check_protocol(content, str(path))
-    return protocol.unit_spec(UNIT, UNIT, UNIT)
+    spec = check_protocol(content, str(path)).unit_spec(UNIT, UNIT, UNIT)
+    check_inputs(FolderLayout(folder=folder), unit_sources(spec))
+    return spec
 
 
 def estimate_cost(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:

@@ -8,10 +8,11 @@ from typing import Any
 from analysis import schema
 from analysis.record.address import Unreachable
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.block_assets import build_block_assets
-from atat_ray.utils.stage_files import load_stage
+from atat_ray.unit.block_assets import read_block_assets
+from atat_ray.utils.stage_files import MissingStage, load_stage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import commitments, contents
 from trials.campaign.layout import local_uri
 from trials.campaign.provenance import versions
 from trials.tracking.record import MlflowRecord
@@ -72,7 +73,10 @@ class Recorder:
             record = MlflowRecord(
                 run_folder.tracking_uri, run_folder.settings.name, run_folder.kind
             )
-            tags = run_folder.hashes() | {schema.VERSIONS: record.text(self.environment)}
+            tags = commitments(run_folder) | {
+                schema.VERSIONS: record.text(self.environment),
+                schema.INPUTS: record.text(contents(run_folder)),
+            }
             again = run_folder.is_committed()
             record.register(run_folder.settings, run_folder.table, tags, artifacts, again=again)
             run_folder.note_committed()
@@ -84,8 +88,11 @@ class Recorder:
     def record_assets(self) -> None:
         """Record the assets of all blocks, and the units that an earlier run left unrecorded."""
         folder = self.run_folder.assets
-        built = [build_block_assets(block, folder) for block in self.run_folder.blocks()]
-        self.assets = [asset for assets in built for asset in assets]
+        try:
+            blocks = [read_block_assets(block, folder) for block in self.run_folder.blocks()]
+            self.assets = [asset for assets in blocks for asset in assets]
+        except MissingStage as error:
+            self.say(f"the assets are not recorded: {error}")
         self.jobs.append(self.thread.submit(self.catch_up))
 
     def record_unit(self, row: Assignment) -> None:
@@ -96,7 +103,8 @@ class Recorder:
         """Write the assets, and every unit that has ended and is not recorded as it ended."""
         try:
             record = self.connect()
-            record.write_assets(self.assets)
+            if self.assets:
+                record.write_assets(self.assets)
             recorded = {unit_id: unit.tags["status"] for unit_id, unit in record.units().items()}
         except Unreachable:
             self.record, recorded = None, {}

@@ -9,6 +9,7 @@ from typing import Any
 from analysis import schema
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import register_inputs, settings_sources
 from trials.execution.classify import Kind, classify
 from trials.execution.display import Lines
 from trials.execution.events import Summary, UnitEvents
@@ -61,6 +62,7 @@ def run(
     if not data_checked:
         check_data(run_folder.settings)
     check_cluster()
+    register_inputs(run_folder, settings_sources(run_folder.settings))
     opening = events.recorder.open_in_background()
     with stop_on_signals(run_folder.stop_file, display) as signals:
         is_lost = True

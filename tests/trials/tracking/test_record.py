@@ -30,6 +30,7 @@ UNIT_TAGS = {
     "times_lost": "0",
     "failed_before": "",
     "git_commit": "abc",
+    "data_sha256": "d" * 64,
     "evaluation_sha256": "e" * 64,
     "prior_sha256": "f" * 64,
 }
