@@ -5,7 +5,7 @@ from pathlib import Path
 
 from atat_ray.data.registry import DATASETS
 from atat_ray.data.splits import IdentitySplit, permuted_labels, split_identities, truncate
-from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.option_fields import STRICT, path_option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Data:
     num_private: int
     num_train: int | None = None
     size: int
-    root: str | None = None
+    root: str | None = path_option(None)
     random_labels: bool = False
     train_share: float | None = None
     skip_corrupt: bool = False

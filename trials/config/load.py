@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import with_absolute_paths
 from atat_ray.utils.terminal import printable
 from trials.config import bounded_yaml
 from trials.config.error_lines import explain
@@ -54,8 +55,9 @@ def read_protocol(name: str) -> Protocol:
         ValueError: the file cannot be read or is not a valid protocol. The message is one line:
             file, line number, what was given, what is allowed.
     """
-    content, source, nodes = read_mapping(find(name, "protocol", SHIPPED), "protocol")
-    return check_protocol(content, source, nodes)
+    path = find(name, "protocol", SHIPPED)
+    content, source, nodes = read_mapping(path, "protocol")
+    return with_paths(check_protocol(content, source, nodes), path.parent)
 
 
 def read_sweep(name: str) -> SweepSettings:
@@ -67,9 +69,10 @@ def read_sweep(name: str) -> SweepSettings:
     Raises:
         ValueError: the file cannot be read or is not a valid sweep, as for :func:`read_protocol`.
     """
-    content, source, nodes = read_mapping(find(name, "sweep", SHIPPED_SWEEPS), "sweep")
+    path = find(name, "sweep", SHIPPED_SWEEPS)
+    content, source, nodes = read_mapping(path, "sweep")
     try:
-        return SweepSettings.model_validate(content)
+        return with_paths(SweepSettings.model_validate(content), path.parent)
     except ValidationError as error:
         raise ValueError(explain(error, source, nodes, SweepSettings)) from None
 
@@ -123,6 +126,24 @@ def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> P
         return Protocol.model_validate(content)
     except ValidationError as error:
         raise ValueError(explain(error, source, nodes)) from None
+
+
+def with_paths(value: Any, folder: Path) -> Any:
+    """Make the paths in settings absolute; those that are relative start at the file's folder.
+
+    Args:
+        value: settings, or a part of them.
+        folder: of the YAML file.
+
+    Returns:
+        The same value if there is no relative path in it.
+    """
+    if isinstance(value, dict):
+        return {key: with_paths(part, folder) for key, part in value.items()}
+    if not isinstance(value, BaseModel):
+        return with_absolute_paths(value, folder)
+    parts = {name: getattr(value, name) for name in type(value).model_fields}
+    return value.model_copy(update={name: with_paths(part, folder) for name, part in parts.items()})
 
 
 def repeated_key(node: Any) -> Any:

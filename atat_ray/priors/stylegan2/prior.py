@@ -78,9 +78,6 @@ class StyleGan2Prior(StagedPrior):
         settings = dict(saved)
         sha256 = settings.pop("sha256")
         check_file(file, sha256)
-        found = file_hash(file)
-        if found != sha256:
-            raise ValueError(f"{file} has sha256 {found}, not {sha256}; it is another generator")
         return cls(read_generator(file), Settings(**settings), sha256=sha256)
 
     def saved(self) -> dict[str, Any]:
@@ -163,7 +160,7 @@ def convert_command(source: Path, target: Path) -> str:
 
 
 def check_file(path: Path, sha256: str) -> None:
-    """Refuse a missing file, a file of another kind, and the placeholder in place of a hash.
+    """Refuse a missing file, one of another kind or hash, and the placeholder in place of a hash.
 
     Raises:
         ValueError: the message says what to do.
@@ -181,9 +178,13 @@ def check_file(path: Path, sha256: str) -> None:
     what = describe_head(path)
     if what:
         raise ValueError(f"{path}: this is {what}")
+    found = file_hash(path)
     if sha256 == PLACEHOLDER:
+        raise ValueError(f"the sha256 of {path} is still the placeholder of zeros; write {found}")
+    if found != sha256:
         raise ValueError(
-            f"the sha256 of {path} is still the placeholder of zeros; write {file_hash(path)}"
+            f"{path} has sha256 {found}, not {sha256}; it is another generator: put the right file "
+            "there, or correct path or sha256 in the protocol"
         )
 
 

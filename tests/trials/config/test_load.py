@@ -1,5 +1,6 @@
 """Each mistake in a protocol is reported in one line: file, line, given value, allowed values."""
 
+import os
 import time
 from copy import deepcopy
 from random import Random
@@ -9,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trials.config.load import SHIPPED, check_protocol, read_protocol
+from trials.config.load import SHIPPED, check_protocol, read_protocol, read_sweep
 from trials.config.protocol import Protocol
 
 
@@ -435,3 +436,38 @@ def test_one_changed_node_gives_a_protocol_or_an_error_of_one_line(data):
         message = str(error)
         assert message.startswith("mine.yaml: ")
         assert len(message.splitlines()) == 1
+
+
+STYLEGAN2 = {"name": "stylegan2", "path": "priors/g.safetensors", "sha256": "a" * 64}
+PHOTOS = {"name": "image_folder", "num_private": 6, "num_train": 1, "size": 32}
+
+
+@pytest.mark.parametrize("here", [".", "elsewhere"])
+def test_relative_paths_start_at_the_folder_of_the_file(
+    content, write_protocol, sweep_content, tmp_path, monkeypatch, here
+):
+    """Processes of a cluster work in other folders than the one that ``atat`` was started in."""
+    content["data"] = PHOTOS | {"root": "photos"}
+    content["blocks"]["split-1"]["data"] = PHOTOS | {"root": "../others"}
+    content["inversions"]["standard"]["prior"] = STYLEGAN2
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "trials").mkdir()
+    path = write_protocol(content, "trials/mine.yaml")
+    monkeypatch.chdir(tmp_path / here)
+    protocol = read_protocol(os.path.relpath(path))
+    assert protocol.data.root == f"{tmp_path}/trials/photos"
+    assert protocol.blocks["split-1"].data.root == f"{tmp_path}/others"
+    assert protocol.inversions["standard"].prior.path == f"{tmp_path}/trials/priors/g.safetensors"
+    assert Protocol.model_validate(protocol.canonical()) == protocol
+    grid = {
+        "method": "grid",
+        "options": {"weight": {"levels": [1.0]}, "epsilon": {"levels": [0.01]}},
+    }
+    sweep = read_sweep(str(write_protocol(sweep_content(grid), "trials/sweep.yaml")))
+    assert sweep.data.root == f"{tmp_path}/trials/photos"
+
+
+@pytest.mark.parametrize("root", ["/srv/photos", "~/photos"])
+def test_paths_that_are_absolute_or_in_the_home_folder_stay(content, write_protocol, root):
+    content["data"] = PHOTOS | {"root": root}
+    assert read_protocol(str(write_protocol(content))).data.root == root
