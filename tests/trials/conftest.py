@@ -19,6 +19,7 @@ from analysis import schema
 from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.stage_files import save_stage
 from trials.campaign.campaign import Campaign
+from trials.tracking.relocate import rewrite_artifact_paths
 
 
 def pytest_configure(config):
@@ -125,6 +126,40 @@ def finish():
         return outcome
 
     return finished
+
+
+def record_all(campaign, said=None):
+    """Write every unit that has ended to the record, as a run does; collect what is said."""
+    from trials.execution.recorder import Recorder
+
+    recorder = Recorder(campaign, print if said is None else said.append)
+    recorder.open_or_postpone()
+    recorder.assets = [{"block": "split-0"}]
+    recorder.catch_up()
+    recorder.close()
+
+
+@pytest.fixture(scope="session")
+def recorded_once(tmp_path_factory, empty_database, finish):
+    """Finish and record a campaign of six units once, to be copied; return its folder."""
+    from trials.config.load import read_protocol
+
+    changes = {"name": "tiny", "units_per_arm": 1}
+    protocol = read_protocol("orl-rct").model_copy(update=changes)
+    campaign = Campaign.create_or_resume(protocol, tmp_path_factory.mktemp("once") / "tiny", None)
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    for row in campaign.table:
+        finish(campaign, row)
+    record_all(campaign)
+    return campaign.folder
+
+
+@pytest.fixture
+def recorded(recorded_once, tmp_path):
+    """Copy a finished and recorded campaign to its default folder."""
+    folder = Campaign.load(shutil.copytree(recorded_once, tmp_path / "runs" / "tiny")).folder
+    rewrite_artifact_paths(folder / "mlflow.db", "1")
+    return Campaign.load(folder)
 
 
 class Driver:

@@ -15,7 +15,7 @@ from trials.campaign.folder import RunFolder
 from trials.campaign.inputs import commitments
 from trials.campaign.layout import FolderLayout
 from trials.config.protocol import Protocol
-from trials.tracking.record import TRIAL
+from trials.tracking.kinds import TRIAL
 
 if TYPE_CHECKING:
     from trials.campaign.verify import Check

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -13,11 +13,12 @@ from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.json_files import read_json
 from trials.allocation import Assignment
+from trials.campaign.creation import create_or_resume
 from trials.campaign.inputs import commitments
-from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
+from trials.campaign.layout import Address, FolderLayout, external_uri, kept_uri, local_uri
 from trials.campaign.notes import read_note, write_note
-from trials.config.settings import Settings, changed_keys
-from trials.tracking.record import RecordKind
+from trials.config.settings import Settings
+from trials.tracking.kinds import RecordKind
 
 if TYPE_CHECKING:
     from trials.campaign.verify import Check
@@ -41,7 +42,9 @@ class RunFolder(FolderLayout, ABC):
         settings: what was registered.
         nonce: what the allocation was drawn from; empty where nothing was allocated.
         table: the units, in order; a sweep appends to it.
-        tracking_uri: address of the record.
+        tracking_uri: address of the record; followed only if it is the database in the folder, or
+            if the user gave it (:meth:`at`).
+        replaced: hashes under which it was registered before it was begun anew.
     """
 
     kind: ClassVar[RecordKind]
@@ -50,11 +53,14 @@ class RunFolder(FolderLayout, ABC):
     settings: Settings
     nonce: str
     table: list[Assignment]
-    tracking_uri: str
+    tracking_uri: Address
+    replaced: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def create_or_resume(cls, settings: Settings, folder: Path, tracking_uri: str | None) -> Self:
         """Register settings in a folder, or load the folder if it holds the same settings.
+
+        A campaign or sweep in which no unit has started is begun anew with changed settings.
 
         Args:
             settings: of the campaign or sweep.
@@ -62,38 +68,43 @@ class RunFolder(FolderLayout, ABC):
             tracking_uri: of MLflow; None for a database in ``folder``.
 
         Raises:
-            ValueError: the folder holds other settings, another record address or other files.
+            ValueError: the folder holds other settings and a unit has started, another record
+                address or other files.
         """
-        tracking_uri = external_uri(tracking_uri, folder)
-        if not cls.is_in(folder):
-            check_new_folder(folder, cls.kind.parent, tracking_uri)
-            content = {
-                "record_version": schema.RECORD_VERSION,
-                "settings": settings.canonical(),
-                "nonce": cls.new_nonce(settings),
-                "tracking_uri": tracking_uri,
-            }
-            write_whole(folder / cls.file_name, json.dumps(content, indent=1).encode())
-        found = cls.load(folder)
-        changes = changed_keys(found.settings.canonical(), settings.canonical())
-        if changes:
+        return create_or_resume(cls, settings, folder, tracking_uri)
+
+    def at(self, tracking_uri: str) -> Self:
+        """Follow the record to the address that the user gave, which must be the one it is kept at.
+
+        Raises:
+            ValueError: the record is kept at another address.
+        """
+        address = external_uri(tracking_uri, self.folder) or local_uri(self.folder)
+        if address != self.tracking_uri:
             raise ValueError(
-                f"{folder} holds a {cls.kind.parent} with other settings; changed: "
-                f"{'; '.join(changes)}. Undo the change, or start another {cls.kind.parent} "
-                "with --out"
+                f"the record of {self.folder} is kept at {self.tracking_uri}, got {address}; give "
+                "that address, or change it with `atat move`"
             )
-        if tracking_uri not in (None, found.tracking_uri):
-            raise ValueError(
-                f"the record of {folder} is kept at {found.tracking_uri}, got {tracking_uri}; "
-                "leave the address out to resume"
-            )
-        found.check()
-        return found
+        return replace(self, tracking_uri=address)
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Tell whether a folder holds a campaign (or a sweep)."""
         return (folder / cls.file_name).exists()
+
+    def check_is_there(self) -> None:
+        """Refuse to go on after the folder was deleted or moved by somebody else.
+
+        Raises:
+            ValueError: the folder does not hold the campaign or sweep any more.
+        """
+        if not self.is_in(self.folder):
+            kind = self.kind.parent
+            raise ValueError(
+                f"{self.folder} was deleted or moved while its {kind} ran; put it back and run "
+                f"`atat resume`, or remove what is left of it and run `atat {self.kind.command}`, "
+                f"which begins a new {kind}"
+            )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -136,13 +147,17 @@ class RunFolder(FolderLayout, ABC):
         nonce, uri = content["nonce"], content["tracking_uri"]
         if not isinstance(nonce, str) or not isinstance(uri, str | None):
             raise ValueError("nonce and tracking_uri must be strings")
+        replaced = content.get("replaced", [])
+        if not isinstance(replaced, list) or not all(isinstance(h, dict) for h in replaced):
+            raise ValueError("replaced must be a list of mappings")
         settings = cls.settings_type.model_validate(content["settings"])
         return cls(
             settings=settings,
             nonce=nonce,
             table=cls.load_table(settings, nonce, FolderLayout(folder=folder)),
             folder=folder.absolute(),
-            tracking_uri=uri or local_uri(folder),
+            tracking_uri=kept_uri(uri, folder),
+            replaced=replaced,
         )
 
     @classmethod

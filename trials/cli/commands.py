@@ -48,35 +48,39 @@ def sweep(options: Namespace) -> int:
 
 def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> int:
     """Rehearse settings, or register them in a folder and run its units."""
+    from trials.campaign.creation import changes_before_start
     from trials.campaign.layout import default_folder
 
     check_at_a_time(options)
     if options.rehearse:
         return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
+    if kind.is_in(folder) and not changes_before_start(kind, settings, folder):
+        run_folder = kind.create_or_resume(settings, folder, None)
+        return execute(at_given_address(run_folder, options), options)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    is_new = not kind.is_in(folder)
-    if is_new:
-        check_inputs(settings, uri)
-    return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=is_new)
+    begin(kind, settings, folder, uri)
+    return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=True)
 
 
-def check_inputs(settings: "Settings", uri: str | None) -> None:
-    """Check what a new run reads, before anything is written.
-
-    Args:
-        settings: of the campaign or sweep.
-        uri: of MLflow, if one was given.
+def begin(kind: type["RunFolder"], settings: "Settings", folder: Path, uri: str | None) -> None:
+    """Check what a new campaign or sweep needs; say if it replaces one that has not started.
 
     Raises:
-        ValueError: data, weights or the file of a prior are missing, or the server does not answer.
+        ValueError: something is missing; nothing was written.
     """
-    from analysis.record.address import check_address
-    from trials.execution.preflight import check_data
+    from trials.campaign.creation import changes_before_start
+    from trials.execution.preflight import check_inputs
 
-    if uri:
-        check_address(uri, must_exist=False)
-    check_data(settings)
+    changes = changes_before_start(kind, settings, folder)
+    replaced = []
+    if changes:
+        found = kind.load(folder)
+        replaced = [*found.replaced, found.hashes()]
+    check_inputs(settings, kind.kind, folder, uri, replaced)
+    if changes:
+        print(f"no unit had started in {folder}: the {kind.kind.parent} is begun anew with other "
+              f"settings; changed: {'; '.join(changes)}", file=sys.stderr)  # fmt: skip
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
@@ -100,13 +104,36 @@ def resume(options: Namespace) -> int:
 
 
 def load(options: Namespace) -> "RunFolder":
-    """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name."""
+    """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name.
+
+    Its record is followed to another address only if the user gives that address.
+    """
     from trials.campaign.campaign import Campaign
     from trials.campaign.layout import default_folder
     from trials.search.sweep import Sweep
 
     folder = options.out or default_folder(Path(options.campaign).stem)
-    return Sweep.load(folder) if Sweep.is_in(folder) else Campaign.load(folder)
+    run_folder = Sweep.load(folder) if Sweep.is_in(folder) else Campaign.load(folder)
+    return at_given_address(run_folder, options)
+
+
+def at_given_address(run_folder: "RunFolder", options: Namespace) -> "RunFolder":
+    """Follow a record to the address in the options, or in the environment if it is kept there.
+
+    Raises:
+        ValueError: the option names another address than the record's, or the command needs the
+            record and its address was not given.
+    """
+    from analysis.record.address import Address
+
+    option = getattr(options, "tracking_uri", None)
+    environment = os.environ.get("MLFLOW_TRACKING_URI")
+    if not option and environment and Address(environment) == run_folder.tracking_uri:
+        option = environment
+    run_folder = run_folder.at(option) if option else run_folder
+    if "tracking_uri" in options:
+        run_folder.tracking_uri.check_given()
+    return run_folder
 
 
 def check_at_a_time(options: Namespace) -> None:
@@ -132,6 +159,9 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
     from trials.execution.display import open_display
     from trials.execution.run import run as run_units
 
+    if not (data_checked or run_folder.is_committed()):
+        check_unregistered(run_folder)
+        data_checked = True
     with (
         exclusive_lock(run_folder.folder),
         open_display(plain=options.json) as display,
@@ -139,12 +169,15 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
     ):
         if options.retry_failed:
             run_folder.retry_failures()
-        summary = run_units(
-            run_folder,
-            at_a_time=options.at_a_time,
-            display=display,
-            data_checked=data_checked,
-        )
+        try:
+            summary = run_units(
+                run_folder,
+                at_a_time=options.at_a_time,
+                display=display,
+                data_checked=data_checked,
+            )
+        finally:
+            run_folder.check_is_there()
     print_summary(run_folder, summary, options)
     if not (options.json or run_folder.kind.randomised) and summary.finished:
         print_sweep(run_folder)
@@ -155,6 +188,27 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
             return INTERRUPTED
     incomplete = summary.failed or summary.lost or summary.unrecorded or not is_over
     return 1 if incomplete else 0
+
+
+def check_unregistered(run_folder: "RunFolder") -> None:
+    """Check what a campaign or sweep needs that was written and not registered yet.
+
+    Raises:
+        ValueError: something is missing.
+    """
+    from trials.campaign.layout import external_uri
+    from trials.execution.preflight import check_inputs
+
+    uri = external_uri(run_folder.tracking_uri, run_folder.folder)
+    settings, folder = run_folder.settings, run_folder.folder
+    check_inputs(settings, run_folder.kind, folder, uri, run_folder.replaced)
+
+
+def without_secrets(message: str) -> str:
+    """Hide user and password of the addresses in a message about the command line."""
+    from analysis.record.address import hide_addresses
+
+    return hide_addresses(message)
 
 
 def stop(options: Namespace) -> int:
@@ -191,6 +245,19 @@ def status(options: Namespace) -> int:
         print(f"{run_folder.unproposed()} of {total} points have not been proposed yet")
     for unit_id, reason in reasons.items():
         print(f"{printable(unit_id)} failed: {printable(reason, LINE)}")
+    return 0
+
+
+def move(options: Namespace) -> int:
+    """Move the record of a campaign or sweep to another address."""
+    from trials.campaign.move import move_record
+
+    without_address = {k: v for k, v in vars(options).items() if k != "tracking_uri"}
+    run_folder = load(Namespace(**without_address))
+    run_folder.check()
+    print(move_record(run_folder, options.tracking_uri))
+    moved = load(Namespace(**without_address))
+    print(f"{resume_command(moved, options)} writes what is missing there")
     return 0
 
 

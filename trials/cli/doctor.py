@@ -110,13 +110,14 @@ def check_mlflow() -> str:
 
 def check_record() -> str:
     """Check that the tracking server answers, if one is set."""
-    from analysis.record.address import check_address
+    from trials.tracking.record import MlflowRecord
 
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return "a database in each campaign's folder; set MLFLOW_TRACKING_URI to use a server"
-    check_address(uri, must_exist=False)
-    return f"{uri} answers"
+    record = MlflowRecord(uri, "doctor")
+    record.check({}, [])
+    return f"{record.uri} answers"
 
 
 def check_disk(folder: Path) -> str:

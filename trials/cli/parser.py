@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from atat_ray.utils.messages import lines_to
 from atat_ray.utils.terminal import printable_lines
@@ -79,9 +79,17 @@ class AddCommand(Protocol):
     ) -> argparse.ArgumentParser: ...
 
 
+class Parser(argparse.ArgumentParser):
+    """Parser whose errors, which repeat what was given, hide the secrets of addresses."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit with code 2."""
+        super().error(commands.without_secrets(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="atat",
         description="Randomised trials of training-data privacy: train, invert, measure, conclude.",
         epilog=EPILOG,
@@ -124,6 +132,8 @@ def add_campaigns(command: AddCommand) -> None:
                           "of every kind of unit, then end; leaves no files")  # fmt: skip
         each.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
                           "$MLFLOW_TRACKING_URI, else a database in the folder)")  # fmt: skip
+    address = "address of the record, if it is not in the folder (default: $MLFLOW_TRACKING_URI)"
+    resume.add_argument("--tracking-uri", metavar="URI", help=address)
     for each in (run, resume, sweep):
         each.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: "
                           "as many as the devices hold)")  # fmt: skip
@@ -135,9 +145,15 @@ def add_campaigns(command: AddCommand) -> None:
     verify = command("verify", commands.verify, "recompute the allocation, compare it with the "
                      "folder and the record")  # fmt: skip
     report = command("report", commands.report, "write the report: verdict, page, tables")
-    for each in (resume, stop, status, verify, report):
+    move = command("move", commands.move, "keep the record of a campaign or sweep at another "
+                   "address; checks what is there, leaves the former record")  # fmt: skip
+    for each in (verify, report):
+        each.add_argument("--tracking-uri", metavar="URI", help=address)
+    move.add_argument("--tracking-uri", metavar="URI", required=True, help="new address; "
+                      "sqlite:///FOLDER/mlflow.db for the database in the folder")  # fmt: skip
+    for each in (resume, stop, status, verify, report, move):
         each.add_argument("campaign", help="name of the protocol or sweep")
-    for each in (run, resume, sweep, stop, status, verify, report):
+    for each in (run, resume, sweep, stop, status, verify, report, move):
         each.add_argument("--out", type=Path, metavar="DIR", help="folder of the campaign "
                           "(default: runs/NAME)")  # fmt: skip
     for each in (run, resume, sweep, status, verify):

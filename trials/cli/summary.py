@@ -46,8 +46,11 @@ def print_sweep(run_folder: "RunFolder") -> None:
 
 def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
     """Return the command that resumes a campaign or sweep, to be pasted into a shell."""
-    words = ["atat", "resume", run_folder.settings.name, "--out"]
-    return f"`{shlex.join([*words, str(options.out or run_folder.folder)])}`"
+    is_given = getattr(options, "tracking_uri", None)
+    given = ["--tracking-uri", str(run_folder.tracking_uri)] if is_given else []
+    folder = str(options.out or run_folder.folder)
+    words = ["atat", "resume", run_folder.settings.name, "--out", folder, *given]
+    return f"`{shlex.join(words)}`"
 
 
 def dashboard_command(run_folder: "RunFolder") -> str:

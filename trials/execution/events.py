@@ -69,7 +69,12 @@ class UnitEvents:
         self.progress.set_pending(row)
 
     def unit_started(self, unit_id: str) -> None:
-        """Note the realised order of starts; a unit that starts again keeps its first place."""
+        """Note the realised order of starts; a unit that starts again keeps its first place.
+
+        Raises:
+            ValueError: the folder was deleted or moved.
+        """
+        self.run_folder.check_is_there()
         if not self.run_folder.note(unit_id, "start"):
             self.last_order += 1
             folder = self.run_folder.unit_folder(unit_id)
@@ -77,7 +82,12 @@ class UnitEvents:
         self.progress.started(unit_id)
 
     def unit_ended(self, unit_id: str) -> None:
-        """Record a unit that finished or failed; a stopped one stays pending."""
+        """Record a unit that finished or failed; a stopped one stays pending.
+
+        Raises:
+            ValueError: the folder was deleted or moved.
+        """
+        self.run_folder.check_is_there()
         row = self.rows[unit_id]
         status = self.run_folder.status(row)
         if status == schema.PENDING:

@@ -18,7 +18,7 @@ from trials.config.search_methods import Asha, Grid, Options
 from trials.config.sweep import SweepSettings
 from trials.search.asha import Halving
 from trials.search.proposals import Point, grid_point, propose
-from trials.tracking.record import SWEEP
+from trials.tracking.kinds import SWEEP
 
 OPTIONS_NOTE = "options"  # note with the options of a point, written before it starts
 EPOCHS_NOTE = "epochs"  # note with the clean accuracy by epoch, which ASHA compares

@@ -80,6 +80,7 @@ def test_an_interrupted_creation_is_completed(campaign, tiny_protocol):
     ],
 )  # fmt: skip
 def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, message):
+    write_note(campaign.unit_folder(campaign.table[0].unit_id), "start", {"order": 1})
     before = files(campaign.folder)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         Campaign.create_or_resume(tiny_protocol(**changes), campaign.folder, None)

@@ -202,7 +202,7 @@ def test_an_invalid_sweep_is_refused_in_one_line_and_writes_nothing(
 
 
 def test_changed_settings_are_refused_with_the_change(settings_of, tmp_path):
-    Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
+    Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None).propose()
     other = deepcopy(GRID)
     other["options"]["weight"]["levels"] = [0.5, 4.0]
     with pytest.raises(ValueError, match=r"changed: search.options.weight.levels from \[0.5, 2.0"):
@@ -320,7 +320,7 @@ def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri, settings = local_uri(tmp_path), settings_of()
     record = MlflowRecord(uri, settings.name, SWEEP)
-    record.register(settings, [], {"protocol_sha256": settings.sha256()}, tmp_path / "artifacts")
+    record.register(settings, [], {"protocol_sha256": settings.sha256()})
     row = Assignment(unit_id="point-1", stratum="split-0", arm="anti_adversarial")
     tags = {"unit_id": row.unit_id, "status": schema.STOPPED, "reason": "stopped"}
     options = {"weight": 0.1 + 0.2, "epsilon": 0.01}
@@ -331,7 +331,7 @@ def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
     assert (point["weight"], point["epsilon"]) == tuple(options.values())
     assert (point["status"], point["front"]) == (schema.STOPPED, False)
     with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):
-        MlflowRecord(uri, settings.name).register(settings, [], {}, None)
+        MlflowRecord(uri, settings.name).register(settings, [], {})
 
 
 def test_status_and_stop_work_on_sweeps(settings_of, tmp_path, capsys, monkeypatch):

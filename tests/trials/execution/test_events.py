@@ -9,7 +9,7 @@ import pytest
 
 from analysis import schema
 from analysis.record import reader as runs
-from analysis.record.address import Unreachable
+from analysis.record.errors import Unreachable
 from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.messages import lines_to
 from trials.campaign.notes import write_note
@@ -446,7 +446,7 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(allocate
         events.unit_ended(row.unit_id)
     events.close()
     units = events.recorder.record.units().values()
-    tags = [unit.tags[schema.SELECTED_TAG] for unit in units]
+    tags = [unit.data.tags[schema.SELECTED_TAG] for unit in units]
     assert [json.loads(tag) for tag in tags] == [kept] * len(campaign.table)
     found = runs.load_record(campaign.tracking_uri, "tiny")
     assert not [name for name in found.units if "select" in name or "kept" in name]
