@@ -40,7 +40,8 @@ def table(campaign):
     record = load_record(campaign.tracking_uri, "tiny")
     names = campaign.settings.inversions
     pictures = [record.picture(row.unit_id, name) for row in campaign.table for name in names]
-    return record.units.to_csv(), record.classes.to_csv(), record.assets, pictures
+    units = record.units.drop(columns="git_commit")  # somebody may edit the source tree meanwhile
+    return units.to_csv(), record.classes.to_csv(), record.assets, pictures
 
 
 def cut(path):
