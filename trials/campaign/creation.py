@@ -50,6 +50,21 @@ def has_started(folder: Path) -> bool:
     return any((folder / "units").glob("*/*"))
 
 
+def check_is_there(run_folder: "RunFolder") -> None:
+    """Refuse to go on after the folder was deleted or moved by somebody else.
+
+    Raises:
+        ValueError: the folder does not hold the campaign or sweep any more.
+    """
+    if not run_folder.is_in(run_folder.folder):
+        kind = run_folder.kind
+        raise ValueError(
+            f"{run_folder.folder} was deleted or moved while its {kind.parent} ran; put it back "
+            "and run `atat resume`, or remove what is left of it and run "
+            f"`atat {kind.command}`, which begins a new {kind.parent}"
+        )
+
+
 def changes_before_start(kind: "type[RunFolder]", settings: Settings, folder: Path) -> list[str]:
     """Name the keys that differ from a folder in which no unit has started.
 
@@ -93,13 +108,15 @@ def create_or_resume(
 def begin_anew(found: "RunFolder", settings: Settings, tracking_uri: str | None) -> None:
     """Replace the settings of a campaign or sweep in which no unit has started.
 
-    The allocation is drawn anew. The assets stay: their files name what they were made of.
+    The allocation is drawn anew, and the inputs are registered anew. The assets stay: their files
+    name what they were made of.
 
     Raises:
         ValueError: a process is running it.
     """
     with exclusive_lock(found.folder):
         found.committed_file.unlink(missing_ok=True)
+        found.inputs_file.unlink(missing_ok=True)
         (found.folder / schema.ALLOCATION_FILE).unlink(missing_ok=True)
         write_file(
             type(found),

@@ -92,20 +92,6 @@ class RunFolder(FolderLayout, ABC):
         """Tell whether a folder holds a campaign (or a sweep)."""
         return (folder / cls.file_name).exists()
 
-    def check_is_there(self) -> None:
-        """Refuse to go on after the folder was deleted or moved by somebody else.
-
-        Raises:
-            ValueError: the folder does not hold the campaign or sweep any more.
-        """
-        if not self.is_in(self.folder):
-            kind = self.kind.parent
-            raise ValueError(
-                f"{self.folder} was deleted or moved while its {kind} ran; put it back and run "
-                f"`atat resume`, or remove what is left of it and run `atat {self.kind.command}`, "
-                f"which begins a new {kind}"
-            )
-
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Load from a folder.

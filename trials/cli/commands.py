@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atat_ray.utils.terminal import LINE, printable, printable_lines
+from trials.cli.folders import at_given_address, check_new, check_unregistered, load
 from trials.cli.summary import dashboard_command, print_summary, print_sweep, resume_command
 from trials.execution.exit_codes import INTERRUPTED
 
@@ -59,28 +60,8 @@ def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> 
         run_folder = kind.create_or_resume(settings, folder, None)
         return execute(at_given_address(run_folder, options), options)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    begin(kind, settings, folder, uri)
+    check_new(kind, settings, folder, uri)
     return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=True)
-
-
-def begin(kind: type["RunFolder"], settings: "Settings", folder: Path, uri: str | None) -> None:
-    """Check what a new campaign or sweep needs; say if it replaces one that has not started.
-
-    Raises:
-        ValueError: something is missing; nothing was written.
-    """
-    from trials.campaign.creation import changes_before_start
-    from trials.execution.preflight import check_inputs
-
-    changes = changes_before_start(kind, settings, folder)
-    replaced = []
-    if changes:
-        found = kind.load(folder)
-        replaced = [*found.replaced, found.hashes()]
-    check_inputs(settings, kind.kind, folder, uri, replaced)
-    if changes:
-        print(f"no unit had started in {folder}: the {kind.kind.parent} is begun anew with other "
-              f"settings; changed: {'; '.join(changes)}", file=sys.stderr)  # fmt: skip
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
@@ -103,39 +84,6 @@ def resume(options: Namespace) -> int:
     return execute(run_folder, options)
 
 
-def load(options: Namespace) -> "RunFolder":
-    """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name.
-
-    Its record is followed to another address only if the user gives that address.
-    """
-    from trials.campaign.campaign import Campaign
-    from trials.campaign.layout import default_folder
-    from trials.search.sweep import Sweep
-
-    folder = options.out or default_folder(Path(options.campaign).stem)
-    run_folder = Sweep.load(folder) if Sweep.is_in(folder) else Campaign.load(folder)
-    return at_given_address(run_folder, options)
-
-
-def at_given_address(run_folder: "RunFolder", options: Namespace) -> "RunFolder":
-    """Follow a record to the address in the options, or in the environment if it is kept there.
-
-    Raises:
-        ValueError: the option names another address than the record's, or the command needs the
-            record and its address was not given.
-    """
-    from analysis.record.address import Address
-
-    option = getattr(options, "tracking_uri", None)
-    environment = os.environ.get("MLFLOW_TRACKING_URI")
-    if not option and environment and Address(environment) == run_folder.tracking_uri:
-        option = environment
-    run_folder = run_folder.at(option) if option else run_folder
-    if "tracking_uri" in options:
-        run_folder.tracking_uri.check_given()
-    return run_folder
-
-
 def check_at_a_time(options: Namespace) -> None:
     """Refuse ``--at-a-time`` below 1."""
     if options.at_a_time is not None and options.at_a_time < 1:
@@ -155,6 +103,7 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
         run, else 1.
     """
     from atat_ray.utils.messages import lines_to
+    from trials.campaign.creation import check_is_there
     from trials.campaign.lock import exclusive_lock
     from trials.execution.display import open_display
     from trials.execution.run import run as run_units
@@ -177,7 +126,7 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
                 data_checked=data_checked,
             )
         finally:
-            run_folder.check_is_there()
+            check_is_there(run_folder)
     print_summary(run_folder, summary, options)
     if not (options.json or run_folder.kind.randomised) and summary.finished:
         print_sweep(run_folder)
@@ -188,20 +137,6 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
             return INTERRUPTED
     incomplete = summary.failed or summary.lost or summary.unrecorded or not is_over
     return 1 if incomplete else 0
-
-
-def check_unregistered(run_folder: "RunFolder") -> None:
-    """Check what a campaign or sweep needs that was written and not registered yet.
-
-    Raises:
-        ValueError: something is missing.
-    """
-    from trials.campaign.layout import external_uri
-    from trials.execution.preflight import check_inputs
-
-    uri = external_uri(run_folder.tracking_uri, run_folder.folder)
-    settings, folder = run_folder.settings, run_folder.folder
-    check_inputs(settings, run_folder.kind, folder, uri, run_folder.replaced)
 
 
 def without_secrets(message: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis import schema
 from trials.allocation import Assignment
+from trials.campaign.creation import check_is_there
 from trials.campaign.folder import RunFolder
 from trials.campaign.notes import write_note
 from trials.execution.classify import classify
@@ -74,7 +75,7 @@ class UnitEvents:
         Raises:
             ValueError: the folder was deleted or moved.
         """
-        self.run_folder.check_is_there()
+        check_is_there(self.run_folder)
         if not self.run_folder.note(unit_id, "start"):
             self.last_order += 1
             folder = self.run_folder.unit_folder(unit_id)
@@ -87,7 +88,7 @@ class UnitEvents:
         Raises:
             ValueError: the folder was deleted or moved.
         """
-        self.run_folder.check_is_there()
+        check_is_there(self.run_folder)
         row = self.rows[unit_id]
         status = self.run_folder.status(row)
         if status == schema.PENDING:
