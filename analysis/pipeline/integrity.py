@@ -156,7 +156,7 @@ def content_deviations(record: Record) -> list[str]:
     the first unit, and the assets that were built.
     """
     try:
-        registered = set(json.loads(record.tags[schema.INPUTS] or "{}").values())
+        registered = set(json.loads(record.tags.get(schema.INPUTS) or "{}").values())
     except (ValueError, AttributeError, TypeError, RecursionError):
         return ["the record's list of registered inputs cannot be read"]
     models = {

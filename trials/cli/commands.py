@@ -110,7 +110,6 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
 
     if not (data_checked or run_folder.is_committed()):
         check_unregistered(run_folder)
-        data_checked = True
     with (
         exclusive_lock(run_folder.folder),
         open_display(plain=options.json) as display,

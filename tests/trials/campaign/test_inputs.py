@@ -205,7 +205,7 @@ def test_a_unit_names_the_content_of_what_it_was_measured_with(campaign):
     assert outcome["contents"] == contents(campaign.spec(row).block, campaign.assets)
     assert len(outcome["contents"]["data"]) == len(outcome["contents"]["evaluation"]) == 64
     recorder = record_all(campaign)
-    tags = recorder.record.units()[row.unit_id].tags
+    tags = recorder.record.units()[row.unit_id].data.tags
     assert tags["data_sha256"] == outcome["contents"]["data"]
     assert tags["evaluation_sha256"] == outcome["contents"]["evaluation"]
     parent, _ = recorder.record.registered()
