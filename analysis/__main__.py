@@ -25,15 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from analysis.report import conclude
+    from analysis.report import conclude, one_line
 
     folder = options.out or Path("report") / options.campaign
     try:
         report = conclude(options.tracking_uri, options.campaign, folder, log=not options.no_log)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
-    print(f"{report.verdict}\n{report.page}")
+    print(f"{one_line(report.verdict)}\n{report.page}")
     return 0
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from analysis import schema
 from atat_ray.unit import UnitSpec
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.stage_files import save_stage
 from trials.allocation import Assignment
 from trials.campaign.campaign import Campaign
@@ -56,6 +56,7 @@ def made_up(spec: UnitSpec) -> dict[str, Any]:
     return {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": {"data": "", "evaluation": "", "priors": {}},
         "clean_acc": draws.random(),
         "train_acc": draws.random(),
         "diverged": False,
@@ -81,7 +82,7 @@ class MadeUpUnit(UnitTask):
 
     def work(self) -> None:
         """Write an outcome."""
-        write_whole(self.folder / "outcome.json", json.dumps(made_up(self.spec)).encode())
+        write_signed(self.folder / "outcome.json", made_up(self.spec))
 
 
 class Unrecorded(Recorder):
@@ -114,7 +115,7 @@ def schedule(units: int) -> dict[str, float]:
         campaign = allocated(units, Path(name) / "campaign")
         campaign.note_committed()
         events = TimedEvents(campaign)
-        ray = start_ray()
+        ray = start_ray(Lines(sys.stderr))
         run_tasks(
             [],
             unit_tasks(campaign),
@@ -161,7 +162,7 @@ def record(units: int) -> float:
             picture = torch.randint(0, 256, size, generator=noise).to(torch.uint8)
             pictures = dict.fromkeys(spec.inversions, picture)
             save_stage(folder / "score.pt", spec.score_hash(), {"pictures": pictures})
-            write_whole(folder / "outcome.json", json.dumps(made_up(spec)).encode())
+            write_signed(folder / "outcome.json", made_up(spec))
         recorder = Recorder(campaign, Lines(io.StringIO()).say)
         recorder.open_or_postpone()
         start = time.monotonic()

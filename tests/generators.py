@@ -66,8 +66,6 @@ class Persistent(nn.Module):
         self.class_name = class_name
         for kind in ("_parameters", "_buffers", "_modules"):  # older torch: all are ordered
             self.__dict__[kind] = OrderedDict(parts.__dict__[kind])
-        for name, child in parts.named_children():
-            self._modules[name] = persistent(child)
 
     def __reduce__(self):
         meta = EasyDict(
@@ -82,23 +80,69 @@ NAMES = {"Dense": "FullyConnectedLayer", "StyledConv": "SynthesisLayer", "ToRgb"
          "Generator": "Generator"}  # fmt: skip
 
 
-def persistent(module):
-    """Turn one of our modules into one that is pickled as NVIDIA's is."""
-    attributes = {"_init_args": (1, "a"), "_init_kwargs": EasyDict(a=1.5, b=None)}
-    if isinstance(getattr(module, "weight", None), nn.Parameter):
-        attributes["weight_gain"] = 1 / np.sqrt(module.weight.shape[1])
-    if hasattr(module, "noise_strength") or type(module).__name__ == "ToRgb":
-        attributes["conv_clamp"] = module.clamp
-    return Persistent(NAMES[type(module).__name__], module, **attributes)
+def attributes_of(module, shape, clamp):
+    """List the attributes that NVIDIA's code gives a module, by its name for the class."""
+    side = shape.resolution
+    blocks = [4 * 2**i for i in range(len(shape.channels))]
+    sizes = {"w_dim": shape.style_dim, "img_channels": shape.image_channels}
+    latents = {"z_dim": shape.latent_dim, "c_dim": 0, "num_ws": shape.num_styles}
+    kind = NAMES[type(module).__name__]
+    outputs, inputs = module.weight.shape[:2] if hasattr(module, "weight") else (0, 0)
+    widths = {"in_channels": inputs, "out_channels": outputs, "w_dim": shape.style_dim}
+    if kind == "FullyConnectedLayer":
+        rate = 0.01 if module.activate else 1
+        return dict(
+            activation="lrelu" if module.activate else "linear",
+            in_features=inputs, out_features=outputs,
+            weight_gain=rate / np.sqrt(inputs), bias_gain=rate,
+        )  # fmt: skip
+    if kind == "SynthesisLayer":
+        return dict(
+            resolution=len(module.noise_const), up=1 + module.upsampling, use_noise=True,
+            activation="lrelu", conv_clamp=clamp, padding=1, act_gain=np.sqrt(2), **widths,
+        )  # fmt: skip
+    if kind == "ToRGBLayer":
+        return dict(conv_clamp=clamp, weight_gain=1 / np.sqrt(inputs), **widths)
+    if kind == "SynthesisBlock":
+        own = len(module.conv1.noise_const)
+        before = module.conv0.weight.shape[1] if hasattr(module, "conv0") else 0
+        return dict(in_channels=before, resolution=own, is_last=own == side, architecture="skip",
+                    use_fp16=own > 8, channels_last=False, fused_modconv_default="inference_only",
+                    num_conv=1 + (before > 0), num_torgb=1, **sizes)  # fmt: skip
+    if kind == "MappingNetwork":
+        return dict(num_layers=shape.num_layers, w_avg_beta=0.998, w_dim=shape.style_dim, **latents)
+    if kind == "SynthesisNetwork":
+        return dict(img_resolution=side, img_resolution_log2=len(blocks) + 1, num_fp16_res=4,
+                    block_resolutions=blocks, num_ws=shape.num_styles, **sizes)  # fmt: skip
+    return dict(img_resolution=side, **latents, **sizes)
 
 
-def nvidia_pickle(generator, protocol=3, **beside):
-    """Pickle a generator as NVIDIA's training does, with what else stands in such a file."""
+def persistent(network):
+    """Turn a generator into modules that are pickled as NVIDIA's are."""
+
+    def turned(module):
+        attributes = {"_init_args": (1, "a"), "_init_kwargs": EasyDict(a=1.5, b=None)}
+        attributes |= attributes_of(module, network.shape, getattr(module, "clamp", None))
+        made = Persistent(NAMES[type(module).__name__], module, **attributes)
+        for name, child in module.named_children():
+            made._modules[name] = turned(child)
+        return made
+
+    return turned(network)
+
+
+def nvidia_pickle(generator, protocol=3, change=None, **beside):
+    """Pickle a generator as NVIDIA's training does, with what else stands in such a file.
+
+    ``change`` is called with the modules before they are pickled.
+    """
     with fake_modules(), torch.no_grad():
-        other = persistent(small_generator(seed=1))
+        other, generator = persistent(small_generator(seed=1)), persistent(generator)
+        if change:
+            change(generator)
         content = {"training_set_kwargs": EasyDict(class_name="x.Y", path=None, xflip=False),
                    "G": other, "D": other, "augment_pipe": None,
-                   "G_ema": persistent(generator), **beside}  # fmt: skip
+                   "G_ema": generator, **beside}  # fmt: skip
         file = io.BytesIO()
         pickle.dump(content, file, protocol=protocol)
     return file.getvalue()

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FILES = ["cluster.yaml", "cluster.local.yaml"]
 # What stands for something of the user's: no account, bucket, address or key is really like this.
 PLACEHOLDER = re.compile(
-    r"sg-0123456789|:123456789012:|my-atat-bucket|\b192\.168\.0\.\d+|id_ed25519|region: "
-    r"|InstanceType: g"
+    r"sg-0123456789|ami-0123456789|:123456789012:|my-atat-bucket|\b192\.168\.0\.\d+|id_ed25519"
+    r"|region: |InstanceType: g"
 )
 
 
@@ -82,6 +82,33 @@ def test_no_port_is_opened_to_the_world() -> None:
         assert len(servers) == 2
         assert all(re.search(r"--(dashboard-)?host[= ]127\.0\.0\.1 ", line) for line in servers)
         assert "0.0.0.0" not in text_of(name)
+
+
+def node_configs() -> dict[str, dict[str, Any]]:
+    types = read("cluster.yaml")["available_node_types"]
+    return {name: kind["node_config"] for name, kind in types.items()}
+
+
+def test_gpu_nodes_have_another_instance_profile_than_the_head_which_may_start_instances() -> None:
+    profiles = {name: node["IamInstanceProfile"]["Arn"] for name, node in node_configs().items()}
+    head = profiles.pop("head")
+    assert len(profiles) == 2
+    assert head not in profiles.values()
+    assert len(set(profiles.values())) == 1
+    for arn in (head, *profiles.values()):
+        assert f"`{arn.rpartition('/')[2]}`" in text_of("docs/cluster.md")
+
+
+def test_every_node_needs_a_token_for_its_metadata_and_encrypts_its_disks() -> None:
+    for node in node_configs().values():
+        assert node["MetadataOptions"]["HttpTokens"] == "required"
+        assert all(disk["Ebs"]["Encrypted"] is True for disk in node["BlockDeviceMappings"])
+
+
+def test_all_nodes_start_from_one_image_that_does_not_change() -> None:
+    images = {node["ImageId"] for node in node_configs().values()}
+    assert len(images) == 1
+    assert re.fullmatch(r"ami-[0-9a-f]{17}", images.pop())
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -125,14 +125,18 @@ def from_csv(text: str) -> list[Assignment]:
         ValueError: the columns are not those of an allocation, or a row is incomplete.
     """
     rows = csv.DictReader(io.StringIO(text))
-    if tuple(rows.fieldnames or ()) != ALLOCATION_COLUMNS:
+    try:
+        columns, table = tuple(rows.fieldnames or ()), list(rows)
+    except csv.Error as error:
+        raise ValueError(f"an allocation must be CSV: {error}") from error
+    if columns != ALLOCATION_COLUMNS:
         raise ValueError(
-            f"an allocation has the columns {', '.join(ALLOCATION_COLUMNS)}, got {rows.fieldnames}"
+            f"an allocation has the columns {', '.join(ALLOCATION_COLUMNS)}, got "
+            f"{str(columns)[:100]}"
         )
-    table = list(rows)
     broken = [row for row in table if None in row or None in row.values()]
     if broken:
-        raise ValueError(f"a row of an allocation must have 3 fields, got {broken[0]}")
+        raise ValueError(f"a row of an allocation must have 3 fields, got {str(broken[0])[:100]}")
     return [
         Assignment(unit_id=row["unit_id"], stratum=row["block"], arm=row["arm"]) for row in table
     ]

@@ -12,11 +12,13 @@
 <BLANKLINE>
 """
 
+from analysis.formatting.foreign_text import csv_cell, visible, without_formulas
 from analysis.formatting.numbers import interval, needed_p, number, p_relation, p_text
 from analysis.formatting.table import Table, table_csv, table_markdown, tables_document
 
 __all__ = [
     "Table",
+    "csv_cell",
     "interval",
     "needed_p",
     "number",
@@ -25,4 +27,6 @@ __all__ = [
     "table_csv",
     "table_markdown",
     "tables_document",
+    "visible",
+    "without_formulas",
 ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
+
+from analysis.formatting.foreign_text import csv_cell, visible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,22 +25,31 @@ def table_csv(table: Table) -> str:
     """Return a table as CSV; the heading of a group becomes the first column of its rows."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+
+    def write(row: tuple[str, ...]) -> None:
+        writer.writerow([csv_cell(cell) for cell in row])
+
     grouped = any(len(row) == 1 for row in table.rows)
-    writer.writerow(("group", *table.head) if grouped else table.head)
+    write(("group", *table.head) if grouped else table.head)
     group = ""
     for row in table.rows:
         if len(row) == 1:
             group = row[0]
             continue
-        writer.writerow((group, *row) if grouped else row)
+        write((group, *row) if grouped else row)
     return buffer.getvalue()
+
+
+def markdown_text(text: str) -> str:
+    """Write a text on one line of Markdown, outside of HTML and of the cells beside it."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible(text)).replace("|", "\\|")
 
 
 def table_markdown(table: Table) -> str:
     """Return a table as a Markdown pipe table; the heading of a group is in italics."""
 
     def line(cells: tuple[str, ...]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
 
     width = len(table.head)
     rows = [
@@ -49,7 +61,7 @@ def table_markdown(table: Table) -> str:
 
 def tables_document(title: str, opening: str, tables: dict[str, Table]) -> str:
     """Return all tables as one Markdown document; each has its name as heading."""
-    parts = [f"# {title}\n\n{opening}\n"]
+    parts = [f"# {markdown_text(title)}\n\n{markdown_text(opening)}\n"]
     for name, table in tables.items():
         parts.append(f"## {name.replace('_', ' ')}\n\n{table_markdown(table)}")
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from analysis import schema
 from analysis.inference.reallocation import draws_for, permute_within_blocks
 from analysis.inference.table_checks import check_columns
+from analysis.record.reader import Record
 
 _DRAWS = 9_999
 
@@ -134,6 +136,7 @@ def _deviations(units: pd.DataFrame) -> list[str]:
                 f"failure was known: {row['failed_before']}"
             )
     for column, what in (
+        ("data_sha256", "data"),
         ("evaluation_sha256", "evaluation models"),
         ("prior_sha256", "priors"),
     ):
@@ -143,4 +146,32 @@ def _deviations(units: pd.DataFrame) -> list[str]:
         for block, rows in measured.groupby("block"):
             if len(set(rows[column])) > 1:
                 found.append(f"units of block {block} were measured with different {what}")
+    return found
+
+
+def content_deviations(record: Record) -> list[str]:
+    """Name the units that read other data, or were measured by others, than the record lists.
+
+    Nothing but the record is read: the tags of the units, the inputs that were registered before
+    the first unit, and the assets that were built.
+    """
+    try:
+        registered = set(json.loads(record.tags.get(schema.INPUTS) or "{}").values())
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return ["the record's list of registered inputs cannot be read"]
+    models = {
+        asset.get("block"): asset.get("content_sha256")
+        for asset in record.assets
+        if asset.get("asset") == "evaluation models"
+    }
+    found = []
+    for row in record.units.to_dict("records"):
+        data, evaluation = row["data_sha256"], row["evaluation_sha256"]
+        if data and registered and data not in registered:
+            found.append(f"{row['unit_id']} was measured on other data than were registered")
+        built = models.get(row["block"])
+        if evaluation and built and evaluation != built:
+            found.append(
+                f"{row['unit_id']} was measured by other evaluation models than the record lists"
+            )
     return found

@@ -22,7 +22,7 @@ a store does not answer.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from analysis.record.address import Unreachable
+from analysis.record.errors import Unreachable
 from analysis.record.store import Store
 
 if TYPE_CHECKING:

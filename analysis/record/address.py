@@ -1,142 +1,143 @@
-"""Address of an MLflow tracking store: its full form, its check, and what its errors mean."""
+"""Address of an MLflow tracking store: what of it is shown, its full form and its parts."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
-from functools import wraps
+import re
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Self
+from urllib.parse import quote, unquote, unquote_plus
 
 from analysis import schema
 
-SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
-ANSWER_SECONDS = 15.0  # a server on a busy machine may need some of it
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
+HIDDEN = "***"
+SHORTEST = 4  # characters of an option's value that messages are searched for
 
 
-class Unreachable(ValueError):
-    """The tracking store does not answer or refuses a request."""
+class Address(str):
+    """Address of a tracking store, as it may be shown, kept and compared.
 
-
-def translate_mlflow_errors(method: _Method) -> _Method:
-    """Turn errors of MLflow, its transport and its database into :class:`Unreachable`.
-
-    Args:
-        method: of an object whose attribute ``uri`` is the address of the store.
+    The text has ``***`` in place of user, password and the values of options, so that no message,
+    file or log contains them. Only :attr:`full` has them, for the client.
     """
 
-    @wraps(method)
-    def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-        from sqlalchemy.exc import SQLAlchemyError
+    _full: str | None
 
-        try:
-            return method(self, *arguments, **options)
-        except (MlflowException, RequestException, SQLAlchemyError) as error:
-            raise Unreachable(f"{self.uri}: {' '.join(str(error).split())[:300]}") from error
+    def __new__(cls, text: str) -> Self:
+        """Take an address that the user gave; one that is an ``Address`` already is returned."""
+        if isinstance(text, cls):
+            return text
+        address = super().__new__(cls, without_secrets(full_address(text)))
+        address._full = full_address(text)
+        return address
 
-    return call  # type: ignore[return-value]
+    @classmethod
+    def kept(cls, text: str) -> Self:
+        """Take an address that stands in a file: it is shown and compared, but not followed."""
+        address = super().__new__(cls, without_secrets(full_address(text)))
+        address._full = None
+        return address
+
+    @property
+    def full(self) -> str:
+        """The address with its secrets.
+
+        Raises:
+            ValueError: the address comes from a file, and the user did not give it.
+        """
+        self.check_given()
+        return str(self) if self._full is None else self._full
+
+    def check_given(self) -> None:
+        """Refuse an address that comes from a file, and that the user did not give.
+
+        Raises:
+            ValueError: the message names the address and the ways to give it.
+        """
+        if self._full is None:
+            raise ValueError(
+                f"the record is kept at {self}, and an address in a folder is followed only if you "
+                f"give it: add --tracking-uri {self} or set MLFLOW_TRACKING_URI; `atat move` "
+                "changes it"
+            )
+
+    @property
+    def scheme(self) -> str:
+        """Scheme with its driver: ``postgresql+psycopg2``."""
+        return self.partition(":")[0].lower()
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is the address of an MLflow server."""
+        return self.scheme in ("http", "https")
+
+    @property
+    def database(self) -> Path | None:
+        """File of a sqlite database; None for other addresses and a database in memory."""
+        if self.scheme.partition("+")[0] != "sqlite" or not _sqlite_path(self):
+            return None
+        return schema.database_of(self)
+
+    def hide(self, text: str) -> str:
+        """Replace the secrets of this address in a text, as ``***``."""
+        full = self._full or self
+        shown = text.replace(full, self)
+        for secret in sorted(_secrets(full), key=len, reverse=True):
+            shown = shown.replace(secret, HIDDEN)
+        return hide_addresses(shown)
 
 
 def full_address(uri: str) -> str:
     """Make the path of a sqlite address absolute, so that it is the same from every directory.
 
-    Other addresses, and the database in memory, are returned unchanged.
+    A server's address loses the slash at its end. Other addresses, and the database in memory, are
+    returned unchanged.
     """
     scheme, slashes, path = uri.partition(":///")
-    if scheme.partition("+")[0] != "sqlite" or not path or path.startswith(":memory:"):
-        return uri
+    if scheme.partition("+")[0] != "sqlite" or not _sqlite_path(uri):
+        return uri.rstrip("/") if uri.lower().startswith(("http://", "https://")) else uri
     return f"{scheme}{slashes}{Path(path).absolute()}"
 
 
-def check_address(uri: str, *, must_exist: bool, timeout: float = ANSWER_SECONDS) -> None:
-    """Refuse an address that cannot be used, at once and without creating a database there.
-
-    MLflow itself retries a server that does not answer for minutes, and creates a database file
-    that is missing.
-
-    Args:
-        uri: address of the tracking store.
-        must_exist: whether a sqlite file must hold an MLflow database already, as for reading.
-        timeout: seconds within which a server must answer.
-
-    Raises:
-        Unreachable: the server does not answer in time.
-        ValueError: the address is malformed or of an unknown kind, its database driver is not
-            installed, or there is no MLflow database in the file.
-    """
-    try:
-        scheme = urlsplit(uri).scheme
-    except ValueError as error:
-        raise ValueError(f"the MLflow address {uri!r} is malformed: {error}") from error
-    database = scheme.partition("+")[0]
-    if database not in SCHEMES:
-        raise ValueError(
-            f"the MLflow address {uri!r} is of no known kind; use http://HOST:PORT or "
-            "sqlite:////ABSOLUTE/PATH.db, or a database of postgresql, mysql or mssql"
-        )
-    if scheme in ("http", "https"):
-        _check_server(uri, timeout, may_leave_out=not must_exist)
-        return
-    if scheme != "sqlite":  # the driver of plain sqlite is in the standard library
-        _check_driver(uri)
-    if database == "sqlite" and must_exist:
-        _check_sqlite(uri)
+def without_secrets(uri: str) -> str:
+    """Replace user, password, fragment and the values of options in an address by ``***``."""
+    scheme, slashes, rest = uri.partition("://")
+    if not slashes:
+        _, at, host = uri.rpartition("@")
+        return f"{HIDDEN}@{host}" if at else uri
+    if not rest.startswith("/"):
+        _, at, host = rest.rpartition("@")
+        rest = f"{HIDDEN}@{host}" if at else rest
+        rest = re.sub("#.*", f"#{HIDDEN}", rest)
+    place, mark, query = rest.partition("?")
+    options = re.sub(r"[^&;]+", lambda option: _hide_value(option[0]), query)
+    return f"{scheme}://{place}{mark}{options}"
 
 
-def _check_server(uri: str, timeout: float, *, may_leave_out: bool) -> None:
-    import requests
-
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=timeout)
-        reason = f"HTTP {answer.status_code}" if answer.status_code >= 500 else ""
-    except requests.exceptions.SSLError:
-        return  # the server answers; MLflow's own settings decide which certificates are valid
-    except requests.Timeout:
-        reason = f"nothing within {timeout:g} s"
-    except (requests.RequestException, ValueError) as error:
-        reason = type(error).__name__
-    if not reason:
-        return
-    ways = ["start it", "correct the address"]
-    if may_leave_out:
-        ways.append("leave it out to keep the record in the campaign's folder")
-    raise Unreachable(
-        f"the MLflow server {uri} does not answer ({reason}); "
-        f"{', '.join(ways[:-1])}{',' if len(ways) > 2 else ''} or {ways[-1]}"
-    )
+def hide_addresses(text: str) -> str:
+    """Hide the secrets of every address in a text."""
+    return re.sub(r"[\w+.-]+://[^\s'\"<>`]+", lambda found: without_secrets(found[0]), text)
 
 
-def _check_driver(uri: str) -> None:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        make_url(uri).get_dialect().import_dbapi()
-    except (SQLAlchemyError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the MLflow address {uri!r} cannot be used: {reason}") from error
-    except ImportError as error:
-        raise ValueError(
-            f"the MLflow address {uri!r} needs the Python package {error.name!r}; install it, or "
-            "use http://HOST:PORT or sqlite:////ABSOLUTE/PATH.db"
-        ) from error
+def _sqlite_path(uri: str) -> str:
+    path = uri.partition(":///")[2]
+    return "" if path.startswith(":memory:") else path
 
 
-def _check_sqlite(uri: str) -> None:
-    path = schema.database_of(uri)
-    if not path.is_file():
-        raise ValueError(f"there is no MLflow record at {uri!r}: no such file; correct the address")
-    query = "SELECT count(*) FROM sqlite_master WHERE name = 'experiments'"
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            (found,) = connection.execute(query).fetchone()
-    except sqlite3.DatabaseError:
-        found = 0
-    if not found:
-        raise ValueError(f"{str(path)!r} is not an MLflow database; correct the address")
+def _hide_value(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}={HIDDEN}" if equals else HIDDEN
+
+
+def _secrets(uri: str) -> set[str]:
+    """List user, password and long values of options, each as written and decoded."""
+    rest = uri.partition("://")[2] or uri
+    found: set[str] = set()
+    if not rest.startswith("/"):
+        sign_in, at, rest = rest.rpartition("@")
+        found |= set(sign_in.split(":", 1)) if at else set()
+    options = re.split("[&;#]", rest.partition("?")[2])
+    values = (option.partition("=")[2] or option for option in options)
+    found |= {value for value in values if len(value) >= SHORTEST}
+    decoded = {change(secret) for secret in found for change in (unquote, unquote_plus)}
+    encoded = {quote(secret, safe="") for secret in decoded}
+    return (found | decoded | encoded) - {"", HIDDEN}

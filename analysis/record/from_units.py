@@ -12,7 +12,7 @@ import pandas as pd
 from analysis import schema
 from analysis.record.reader import Record
 
-_TEXT_TAGS = ("reason", "node", "failed_before", "evaluation_sha256", "prior_sha256")
+_TEXT_TAGS = ("reason", "node", "failed_before", "data_sha256", "evaluation_sha256", "prior_sha256")
 
 
 def record_from_units(

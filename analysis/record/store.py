@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from analysis import schema
-from analysis.record.address import (
-    Unreachable,
-    check_address,
-    full_address,
-    translate_mlflow_errors,
-)
+from analysis.record.address import Address
+from analysis.record.artifacts import check_not_moved, checked_place, local_file
+from analysis.record.connection import check_address
+from analysis.record.errors import Unreachable, translate_mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 # MLflow reads these when it is imported or called.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,6 +27,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 COMPLETE = ("FINISHED", "FAILED")  # MLflow status of a run that is written to its end
 PARENT_TAG = "mlflow.parentRunId"
+DEFAULT_EXPERIMENT = "0"  # MLflow's id of the experiment that every store has
 PAGE = 1000  # runs in one answer of MLflow
 
 
@@ -37,17 +35,18 @@ class Store:
     """Read the runs and artifacts of an MLflow tracking store.
 
     Args:
-        uri: address of the store; a relative sqlite path is made absolute.
+        uri: address of the store, as the user gave it; a relative sqlite path is made absolute.
         must_exist: whether a sqlite file must hold an MLflow database already. MLflow creates one
             that is missing when the client is opened.
 
     Raises:
-        ValueError: the address cannot be used (:func:`analysis.record.address.check_address`).
+        ValueError: the address cannot be used
+            (:func:`analysis.record.connection.check_address`).
     """
 
     def __init__(self, uri: str, *, must_exist: bool = True) -> None:
-        check_address(uri, must_exist=must_exist)
-        self.uri = full_address(uri)
+        self.uri = Address(uri)
+        check_address(self.uri, must_exist=must_exist)
 
     @cached_property
     def client(self) -> MlflowClient:
@@ -58,7 +57,7 @@ class Store:
             logging.getLogger(name).setLevel(logging.ERROR)
         # It prints the traceback of an error that is raised as well.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        return MlflowClient(tracking_uri=self.uri)
+        return MlflowClient(tracking_uri=self.uri.full)
 
     @translate_mlflow_errors
     def experiment(self, name: str) -> str | None:
@@ -109,7 +108,7 @@ class Store:
         if experiment_id is None:
             known = ", ".join(self.names())
             raise ValueError(
-                f"no {kind} {name!r} at {self.uri!r}; "
+                f"no {kind} {name!r} at {str(self.uri)!r}; "
                 + (f"known: {known}" if known else "the store holds no record")
             )
         runs = self.parents(experiment_id, kind)
@@ -120,8 +119,13 @@ class Store:
                 "under one name"
             )
         check_version(runs[0], name, kind)
-        _check_place(self.uri, runs[0], name, kind)
+        check_not_moved(self.uri, runs[0].info.artifact_uri or "", name, kind)
         return runs[0]
+
+    @translate_mlflow_errors
+    def place(self, run_id: str) -> str:
+        """Return the place of a run's artifacts, as the record names it."""
+        return self.client.get_run(run_id).info.artifact_uri or ""
 
     def read_bytes(self, run_id: str, path: str, *, artifact_uri: str | None = None) -> bytes:
         """Read an artifact.
@@ -129,44 +133,108 @@ class Store:
         Args:
             run_id: MLflow id of the run.
             path: of the artifact in the run.
-            artifact_uri: of the run, if known: a file on this machine is then read in place.
+            artifact_uri: of the run, if known.
 
         Raises:
             Unreachable: the run has no such artifact, or it cannot be read.
+            ValueError: the record names a place that the address does not lead to.
         """
-        place = urlsplit(artifact_uri or "")
-        if artifact_uri and place.scheme in ("", "file"):
-            local = Path(unquote(place.path)) / path
-            if local.is_file():
-                return local.read_bytes()
+        place = checked_place(self.uri, artifact_uri or self.place(run_id))
+        file = local_file(place, path)
         try:
-            return self._download(run_id, path)
+            return self._download(place, path) if file is None else file.read_bytes()
         except (Unreachable, OSError) as error:
-            raise Unreachable(f"run {run_id} has no readable artifact {path!r}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise Unreachable(
+                f"run {run_id} has no readable artifact {path!r} ({reason}); `atat resume` writes "
+                "artifacts that are missing again"
+            ) from error
 
     @translate_mlflow_errors
-    def _download(self, run_id: str, path: str) -> bytes:
+    def _download(self, place: str, path: str) -> bytes:
         with TemporaryDirectory() as folder:
-            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+            return Path(self._artifacts(place).download_artifacts(path, folder)).read_bytes()
+
+    def _artifacts(self, place: str) -> ArtifactRepository:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        checked = checked_place(self.uri, place)
+        return get_artifact_repository(checked, tracking_uri=self.uri.full)
 
     def read_text(self, run_id: str, path: str) -> str:
         """Read an artifact as UTF-8 text; raise as :meth:`read_bytes`."""
         return self.read_bytes(run_id, path).decode("utf-8")
 
+    def artifacts(self, run_id: str, folder: str = "", *, artifact_uri: str = "") -> list[str]:
+        """List the artifacts of a run in a folder, as paths in the run; "" is its top level."""
+        return self._list(artifact_uri or self.place(run_id), folder)
+
     @translate_mlflow_errors
+    def _list(self, place: str, folder: str) -> list[str]:
+        return [file.path for file in self._artifacts(place).list_artifacts(folder or None)]
+
+    def missing(self, run_id: str, paths: list[str], *, artifact_uri: str = "") -> list[str]:
+        """List which of these artifacts a run does not have."""
+        folders = {path.rpartition("/")[0] for path in paths}
+        there = {
+            path
+            for folder in folders
+            for path in self.artifacts(run_id, folder, artifact_uri=artifact_uri)
+        }
+        return [path for path in paths if path not in there]
+
+    @translate_mlflow_errors
+    def check_artifacts(self, experiment_id: str) -> None:
+        """Check that the artifacts of an experiment can be stored from this machine.
+
+        Args:
+            experiment_id: of the experiment; if empty, where those of a new one will lie.
+
+        Raises:
+            ValueError: the place is not one that the address leads to, its package is missing, it
+                does not answer, or it cannot be written.
+        """
+        found = self.client.get_experiment(experiment_id or DEFAULT_EXPERIMENT)
+        if self.uri.database is not None or found is None:
+            return
+        place = checked_place(self.uri, found.artifact_location)
+        folder = schema.path_of(place)
+        while folder is not None and not folder.exists():
+            folder = folder.parent
+        if folder is None:
+            self._artifacts(place).list_artifacts()
+        elif not os.access(folder, os.W_OK):
+            raise ValueError(
+                f"the record at {self.uri} has its artifacts in {schema.path_of(place)}, which "
+                "cannot be written from this machine; let the server store them itself "
+                "(`mlflow server --serve-artifacts`)"
+            )
+
     def has_artifact(self, run_id: str, path: str) -> bool:
         """Tell whether a run has an artifact at its top level."""
-        return path in [file.path for file in self.client.list_artifacts(run_id)]
+        return path in self.artifacts(run_id)
 
     @translate_mlflow_errors
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         """Write a tag of a run."""
         self.client.set_tag(run_id, name, value)
 
+    def write_text(self, run_id: str, text: str, path: str) -> None:
+        """Store a text as an artifact of a run."""
+        self.write_bytes(run_id, text.encode("utf-8"), path)
+
+    def write_bytes(self, run_id: str, content: bytes, path: str) -> None:
+        """Store bytes as an artifact of a run."""
+        with TemporaryDirectory() as folder:
+            file = Path(folder, Path(path).name)
+            file.write_bytes(content)
+            parent = Path(path).parent
+            self.log_file(run_id, file, "" if parent == Path() else str(parent))
+
     @translate_mlflow_errors
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
         """Store a file as an artifact of a run, in a folder of its artifacts."""
-        self.client.log_artifact(run_id, str(file), folder)
+        self._artifacts(self.place(run_id)).log_artifact(str(file), folder or None)
 
 
 def check_version(parent: Run, name: str, kind: str) -> None:
@@ -181,19 +249,4 @@ def check_version(parent: Run, name: str, kind: str) -> None:
             f"the record of {kind} {name!r} has version {found}, this program reads version "
             f"{schema.RECORD_VERSION}; run the {kind} again with this program, or read the record "
             "with the program that made it"
-        )
-
-
-def _check_place(uri: str, parent: Run, name: str, kind: str) -> None:
-    """Refuse a record whose folder was moved or copied: its artifact paths lead to the old place.
-
-    Reading writes nothing, so the message names the command that corrects the paths.
-    """
-    former = schema.moved_from(uri, parent.info.artifact_uri or "")
-    if former is not None:
-        folder = schema.database_of(uri).parent
-        command = "resume" if kind == schema.KIND_SWEEP else "verify"
-        raise ValueError(
-            f"{folder} was moved or copied, and its record still has its artifacts in {former}; "
-            f"`atat {command} {shlex.quote(name)} --out {shlex.quote(str(folder))}` corrects that"
         )

@@ -23,6 +23,6 @@ report.html True
 Over 8 training runs, AttAcc@1 (standard inversion) was 30.2 pp lower in treatment than in ...
 """
 
-from analysis.report.files import Report, conclude, write_report
+from analysis.report.files import Report, conclude, one_line, write_report
 
-__all__ = ["Report", "conclude", "write_report"]
+__all__ = ["Report", "conclude", "one_line", "write_report"]

@@ -7,6 +7,7 @@ are CSS variables with the printed colour as fallback, and the ink is ``currentC
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import re
 import textwrap
@@ -243,4 +244,4 @@ def _svg(figure: Figure, title: str) -> str:
         text = text.replace(colour, f"var(--arm-{i}, {colour})")
     prefix = hashlib.sha256(text.encode()).hexdigest()[:8]  # makes ids unique in the page
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.formatting.foreign_text import visible, without_formulas
 from analysis.formatting.table import Table, table_csv, tables_document
 from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
@@ -73,6 +74,11 @@ def write_report(record: Record, folder: Path | str) -> Report:
     return _write_all(record, results, analyse_secondary(record, results), Path(folder))
 
 
+def one_line(text: str) -> str:
+    """Write a sentence or an error on one line, without what a terminal acts on."""
+    return visible(" ".join(text.split()))
+
+
 def write(path: Path, text: str) -> None:
     """Write a text file at once: a reader sees the old content or the new, never a part."""
     part = path.with_name(path.name + ".part")
@@ -108,4 +114,5 @@ def _write_all(
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    safe = without_formulas(table)
+    return safe.to_csv(index=False, float_format="%.10g", lineterminator="\n")

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import schema
+from analysis.formatting.foreign_text import visible, without_formulas
 from analysis.record.store import COMPLETE, Store
 
 CAUTION = "exploratory: not randomised"
@@ -113,7 +114,7 @@ def sweep_text(sweep: Sweep) -> str:
             outcome += "  Pareto" if row["front"] else ""
         else:
             outcome = f"  {row['status']}: {row['reason']}"
-        lines.append(f"{row['unit_id']:<{width}}{chosen}{outcome}")
+        lines.append(f"{visible(row['unit_id']):<{width}}{chosen}{visible(outcome)}")
     lines.append(
         f"leakage is {sweep.leakage}; each point is one training run, chosen among many: "
         "confirm it in a trial, on another split"
@@ -167,6 +168,6 @@ def conclude_sweep(tracking_uri: str, name: str, folder: Path) -> SweepReport:
     folder.mkdir(parents=True, exist_ok=True)
     table, picture = folder / "points.csv", folder / "points.png"
     marked = sweep.points.assign(**{schema.RANDOMISED_TAG: schema.NOT_RANDOMISED})
-    marked.to_csv(table, index=False)
+    without_formulas(marked).to_csv(table, index=False)
     draw_sweep(sweep, picture)
     return SweepReport(text=sweep_text(sweep), picture=picture, table=table)

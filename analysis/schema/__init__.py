@@ -10,7 +10,7 @@
 """
 
 from analysis.schema.columns import inversion_column, robust_column
-from analysis.schema.moved_record import database_of, moved_from
+from analysis.schema.moved_record import artifacts_of, database_of, lies_beside, path_of
 from analysis.schema.names import (
     ALLOCATION_COLUMNS,
     ALLOCATION_FILE,
@@ -24,6 +24,7 @@ from analysis.schema.names import (
     EPOCH_PREFIX,
     FAILED,
     FINISHED,
+    INPUTS,
     INVERSION_OUTCOMES,
     KIND_CAMPAIGN,
     KIND_POINT,
@@ -64,6 +65,7 @@ __all__ = [
     "EPOCH_PREFIX",
     "FAILED",
     "FINISHED",
+    "INPUTS",
     "INVERSION_OUTCOMES",
     "KIND_CAMPAIGN",
     "KIND_POINT",
@@ -88,9 +90,11 @@ __all__ = [
     "TRAIN_ACC",
     "UNIT_TAGS",
     "VERSIONS",
+    "artifacts_of",
     "database_of",
     "inversion_column",
+    "lies_beside",
     "look_tag",
-    "moved_from",
+    "path_of",
     "robust_column",
 ]

@@ -1,4 +1,4 @@
-"""Location of a record's artifacts after its folder was moved."""
+"""Location of the artifacts of a record in a folder: beside its database."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,32 +11,22 @@ def database_of(uri: str) -> Path:
     return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
 
 
-def moved_from(uri: str, artifact_uri: str) -> Path | None:
-    """Return the former folder of the artifacts if the campaign's folder was moved or copied.
+def artifacts_of(database: Path) -> Path:
+    """Return the folder of the artifacts of a record in a sqlite database."""
+    return database.with_name(ARTIFACTS_FOLDER)
 
-    MLflow stores absolute paths, which do not change when a folder is moved or copied.
 
-    Args:
-        uri: address of the tracking store.
-        artifact_uri: of the campaign's run.
-
-    Returns:
-        The folder of the artifacts as the record names it; None if that is correct.
-
-    Raises:
-        ValueError: the artifacts are neither there nor beside the database.
-    """
+def path_of(artifact_uri: str) -> Path | None:
+    """Return the path that an artifact address names; None if it names no local file."""
     place = urlsplit(artifact_uri)
-    if not uri.startswith(("sqlite:///", "sqlite+")) or place.scheme != "file":
-        return None
-    recorded = Path(unquote(place.path))  # .../artifacts/RUN/artifacts
-    database = database_of(uri)
-    here = database.with_name(ARTIFACTS_FOLDER).joinpath(*recorded.parts[-2:])
-    if recorded.is_dir():
-        return recorded.parents[1] if here.is_dir() and not here.samefile(recorded) else None
-    if here.is_dir():
-        return recorded.parents[1]
-    raise ValueError(
-        f"the artifacts of the record in {database} are neither in {recorded.parents[1]}, as it "
-        f"says, nor in {here.parents[1]}; put them beside the record, in {here.parents[1]}"
-    )
+    return Path(unquote(place.path)) if place.scheme in ("", "file") else None
+
+
+def lies_beside(database: Path, artifact_uri: str) -> bool:
+    """Tell whether an artifact address leads into the folder of a database.
+
+    MLflow stores absolute paths. They lead elsewhere after the folder was moved or copied, and an
+    altered record may name any place. Links are followed.
+    """
+    path = path_of(artifact_uri)
+    return path is not None and path.resolve().is_relative_to(database.parent.resolve())

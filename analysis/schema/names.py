@@ -47,11 +47,14 @@ CAMPAIGN_TAGS = (
     "protocol_sha256",  # of the canonical JSON
     "nonce_sha256",  # of the nonce from which the allocation is drawn
     "allocation_sha256",  # of the CSV's bytes
+    "inputs_sha256",  # of the manifests of all files that the units read
+    "inputs",  # JSON: content of data, ImageNet weights and generators, SHA-256 by name
     "nonce",  # published when every unit has ended; empty before
     "versions",  # JSON: atat-ray, python, torch, ray, mlflow, git commit, machine
     "registered_again",  # Unix time at which a lost record was recreated; empty otherwise
 )
 REGISTERED_AGAIN = "registered_again"
+INPUTS = "inputs"
 VERSIONS = "versions"
 
 # Version of the record's layout; a record of another version is refused.
@@ -75,8 +78,9 @@ UNIT_TAGS = (
     "times_lost",  # how often its process or node was lost before it ended
     "failed_before",  # reasons of failures before it was run again on request
     "git_commit",  # of the code that ran the unit
-    "evaluation_sha256",  # of the block's evaluation models
-    "prior_sha256",  # of the block's priors
+    "data_sha256",  # content of the data files that a finished unit has read; empty without files
+    "evaluation_sha256",  # content of the evaluation models that measured it
+    "prior_sha256",  # content of the priors that its inversion attacks searched
 )
 # On the parent run, written by the report before its page: one tag for each look, numbered from 1,
 # JSON with ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p or null).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from analysis.formatting.numbers import p_text
 from analysis.formatting.table import Table
 from analysis.inference.attrition import Attrition
 from analysis.inference.group_sequential import units_by_arm
-from analysis.pipeline.integrity import Integrity, check_integrity
+from analysis.pipeline.integrity import Integrity, check_integrity, content_deviations
 from analysis.pipeline.primary import Results
 from analysis.secondary.context import Context
 from analysis.secondary.interface import Section
@@ -29,6 +30,8 @@ def estimate(context: Context) -> Conduct:
         per_arm=units_by_arm(context.protocol),
         seed=context.protocol["seed"],
     )
+    more = content_deviations(context.record)
+    integrity = replace(integrity, deviations=(*integrity.deviations, *more))
     return Conduct(integrity, context.result("attrition"))
 
 

@@ -10,8 +10,16 @@ files; ``docs/datasets.md`` describes the layout of the others.
 (torch.Size([28, 1, 32, 32]), 4, 12, 360)
 """
 
-from atat_ray.data.dataset import Data, folder_is_missing, load_split
+from atat_ray.data.dataset import Data, data_manifest, folder_is_missing, load_split
 from atat_ray.data.registry import DATASETS
 from atat_ray.data.splits import Faces, IdentitySplit
 
-__all__ = ["DATASETS", "Data", "Faces", "IdentitySplit", "folder_is_missing", "load_split"]
+__all__ = [
+    "DATASETS",
+    "Data",
+    "Faces",
+    "IdentitySplit",
+    "data_manifest",
+    "folder_is_missing",
+    "load_split",
+]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from atat_ray.data.listing import expand
 from atat_ray.data.registry import DATASETS
 from atat_ray.data.splits import IdentitySplit, permuted_labels, split_identities, truncate
-from atat_ray.utils.option_fields import STRICT
+from atat_ray.utils.option_fields import STRICT, path_option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Data:
     num_private: int
     num_train: int | None = None
     size: int
-    root: str | None = None
+    root: str | None = path_option(None)
     random_labels: bool = False
     train_share: float | None = None
     skip_corrupt: bool = False
@@ -79,6 +79,15 @@ def folder_is_missing(data: Data) -> bool:
     """Tell whether a dataset of image files lacks its folder."""
     from_files = DATASETS[data.name].from_files
     return from_files and not os.path.exists(expand(data.root or ""))
+
+
+def data_manifest(data: Data) -> dict[str, str]:
+    """Identify a dataset by the SHA-256 of each file that is read; empty if images are computed.
+
+    Raises:
+        ValueError: a file is missing or cannot be read.
+    """
+    return DATASETS[data.name]().manifest(data)
 
 
 def load_split(data: Data, split: int) -> IdentitySplit:

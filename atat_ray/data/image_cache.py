@@ -5,7 +5,6 @@ The cache of one dataset at one size is called a store.
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from pathlib import Path
@@ -15,30 +14,31 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.decoding import TRANSFORM, decode_all
+from atat_ray.data.file_digests import CACHE, MAX_BYTES, cache_folder, digests_of
 from atat_ray.data.listing import Listing, corrupt_problem, shown
 from atat_ray.data.pixel_modes import Corrupt
 from atat_ray.data.stored_images import StoredImages
-from atat_ray.utils.atomic_files import beside
+from atat_ray.utils.atomic_files import beside, sync_folder
+from atat_ray.utils.hashing import specification_hash
+from atat_ray.utils.json_files import Damaged, read_signed, write_signed
+from atat_ray.utils.messages import tell
 
 PIXELS, INDEX = "images.u8", "index.json"
-CACHE = "ATAT_CACHE"
+LABELS = "labels and boxes"  # entry of a manifest beside those of the files
 
 
-def cache_folder() -> Path:
-    """Return the folder of all stores: $ATAT_CACHE, otherwise atat-ray in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "atat-ray"
-    return Path(os.environ.get(CACHE) or default).expanduser()
+def manifest_of(listing: Listing, *, cache: Path | None = None) -> dict[str, str]:
+    """Identify a dataset by its content: the SHA-256 of each file, and of all labels and boxes.
 
-
-def store_key(listing: Listing, size: int) -> str:
-    """Compute the key of a store from names, sizes in bytes, labels, boxes and the transform."""
-    root = listing.root
-    files = [
-        (name, (root / name).stat().st_size, label, listing.boxes.get(name))
-        for name, label in zip(listing.names, listing.labels, strict=True)
-    ]
-    text = json.dumps([files, listing.classes, size, TRANSFORM])
-    return hashlib.sha256(text.encode()).hexdigest()
+    Raises:
+        ValueError: the listing has a problem; the message says what to do.
+    """
+    if listing.problems:
+        more = len(listing.problems) - 1
+        rest = f" ({more} more problems: `atat data check` lists them)" if more else ""
+        raise ValueError(f"{listing.problems[0]}{rest}")
+    labels = specification_hash(listing.names, listing.labels, listing.classes, listing.boxes)
+    return {**digests_of(listing.root, listing.names, cache=cache), LABELS: labels}
 
 
 def open_store(
@@ -58,13 +58,13 @@ def open_store(
     Raises:
         ValueError: the listing has a problem, or an image is corrupt; the message says what to do.
     """
-    if listing.problems:
-        more = len(listing.problems) - 1
-        rest = f" ({more} more problems: `atat data check` lists them)" if more else ""
-        raise ValueError(f"{listing.problems[0]}{rest}")
-    key = store_key(listing, size)
-    folder = (cache or cache_folder()) / key[:32]
-    index = read_index(folder, size) or write_store(listing, folder, size)
+    cache = cache or cache_folder()
+    key = specification_hash(manifest_of(listing, cache=cache), size, TRANSFORM)
+    folder = cache / key[:32]
+    index, damage = read_index(folder)
+    if damage:
+        tell(f"{damage}; the images are decoded again")
+    index = index or write_store(listing, folder, size)
     problem = corrupt_problem(listing, index["corrupt"], skip=skip_corrupt)
     if problem:
         raise ValueError(f"{shown(listing.root)}: {problem}")
@@ -74,14 +74,21 @@ def open_store(
     return StoredImages(pixels.view(len(labels), 3, size, size), fingerprint=key), labels
 
 
-def read_index(folder: Path, size: int) -> dict[str, Any] | None:
-    """Read the index of a store; None if the store is missing or incomplete."""
+def read_index(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """Read the index of a store.
+
+    Returns:
+        The index, or None if there is no whole store; and one line on the damage, empty without.
+    """
     try:
-        index = json.loads((folder / INDEX).read_text())
-        whole = (folder / PIXELS).stat().st_size == len(index["labels"]) * 3 * size * size
-    except (OSError, ValueError):
-        return None
-    return index if whole else None
+        index = read_signed(folder / INDEX, max_bytes=MAX_BYTES)
+    except FileNotFoundError:
+        return None, ""
+    except Damaged as error:
+        return None, str(error)
+    if digests_of(folder, [PIXELS], cache=folder.parent)[PIXELS] != index["pixels_sha256"]:
+        return None, f"{folder / PIXELS} is missing or damaged"
+    return index, ""
 
 
 def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
@@ -100,20 +107,27 @@ def write_store(listing: Listing, folder: Path, size: int) -> dict[str, Any]:
     names, labels, corrupt = [], [], {}
     try:
         with (temporary / PIXELS).open("wb") as file:
+            digest = hashlib.sha256()
             for number, found in decode_all(listing, size=size):
                 name = listing.names[number]
                 if isinstance(found, Corrupt):
                     corrupt[name] = str(found)
                     continue
-                file.write(found.contiguous().numpy().tobytes())
+                pixels = found.contiguous().numpy().tobytes()
+                file.write(pixels)
+                digest.update(pixels)
                 names.append(name)
                 labels.append(listing.labels[number])
+            file.flush()
+            os.fsync(file.fileno())
         index = {"classes": listing.classes, "names": names, "labels": labels, "corrupt": corrupt}
-        (temporary / INDEX).write_text(json.dumps(index))
-        if read_index(folder, size) is None:
+        index["pixels_sha256"] = digest.hexdigest()
+        write_signed(temporary / INDEX, index)
+        if read_index(folder)[0] is None:
             shutil.rmtree(folder, ignore_errors=True)  # it is incomplete
         with contextlib.suppress(FileExistsError, NotADirectoryError):
             temporary.rename(folder)  # another process has made the same store
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return index

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from atat_ray.data.image_cache import open_store
+from atat_ray.data.image_cache import manifest_of, open_store
 from atat_ray.data.listing import Listing, expand
 from atat_ray.data.stored_images import StoredImages
 
@@ -34,6 +34,18 @@ class Reader(ABC):
     num_published: ClassVar[int | None] = None
 
     @abstractmethod
+    def manifest(self, data: "Data") -> dict[str, str]:
+        """Identify the images by the content of the files that are read.
+
+        Returns:
+            SHA-256 by file name (:func:`atat_ray.data.file_digests.digests_of`); empty for images
+            that are computed.
+
+        Raises:
+            ValueError: a file is missing or cannot be read; the message says what to do.
+        """
+
+    @abstractmethod
     def load(self, data: "Data") -> tuple[Tensor | StoredImages, Tensor, list[str]]:
         """Load the images.
 
@@ -55,9 +67,17 @@ class FileReader(Reader):
     def list_files(self, root: Path) -> Listing:
         """List the image files in ``root`` with their labels; report problems in the listing."""
 
+    def listing(self, data: "Data") -> Listing:
+        """List the image files in the root that the options name."""
+        assert data.root is not None, "Data requires the root of a dataset from files"
+        return self.list_files(expand(data.root))
+
+    def manifest(self, data: "Data") -> dict[str, str]:
+        """Return the SHA-256 of each image file, and of all labels and boxes."""
+        return manifest_of(self.listing(data))
+
     def load(self, data: "Data") -> tuple[StoredImages, Tensor, list[str]]:
         """Open the decoded images, (N, 3, size, size), with their labels and class names."""
-        assert data.root is not None, "Data requires the root of a dataset from files"
-        listing = self.list_files(expand(data.root))
+        listing = self.listing(data)
         stored = open_store(listing, size=data.size, skip_corrupt=data.skip_corrupt)
         return *stored, listing.classes

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from atat_ray.data.stored_images import StoredImages, take
+from atat_ray.utils.device import to_device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,12 @@ class Faces:
     def to(self, device: torch.device) -> "Faces":
         """Move both to a device."""
         return Faces(images=self.images.to(device), labels=self.labels.to(device))
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Read images and labels of some rows, given on the CPU, to the device of the labels."""
+        there = to_device(rows, self.labels.device)
+        stored = isinstance(self.images, StoredImages)  # its rows are selected on the CPU
+        return self.images[rows if stored else there], self.labels[there]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from atat_ray.utils.device import to_device
+
 
 class StoredImages:
     """Images (N, C, H, W) that need not fit into memory as floats.
@@ -50,7 +52,7 @@ class StoredImages:
         # index_select copies whole images and [] copies single bytes, which takes three times as
         # long.
         found = self.pixels[rows] if rows.dim() == 0 else self.pixels.index_select(0, rows)
-        return found.to(self.device).float().div_(255)
+        return to_device(found, self.device).float().div_(255)
 
     def take(self, rows: Tensor) -> "StoredImages":
         """Select images without reading them."""

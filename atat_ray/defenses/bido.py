@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from atat_ray.dependence.hsic import coco, hsic, nocco
+from atat_ray.dependence.hsic import coco, coco_frobenius, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.models.layer_access import outputs_of, stages
 from atat_ray.training.all_workers import all_rows
@@ -19,6 +19,7 @@ from atat_ray.utils.seeding import BatchDraws
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nocco": nocco,
     "coco": coco,
+    "coco_frobenius": coco_frobenius,
     "hsic": hsic,
 }
 MIN_ROWS = 4  # that the unbiased estimator needs
@@ -31,7 +32,9 @@ class Bido(Defense):
     Attributes:
         image_weight: lambda_x, weight of the dependence of each stage on the image, at least 0.
         label_weight: lambda_y, weight of the dependence of each stage on the label, at least 0.
-        measure: "nocco" or "coco", both of BiDO, or "hsic", unbiased.
+        measure: "nocco", which BiDO calls HSIC; "coco", constrained covariance with the spectral
+            norm as defined; "coco_frobenius", with the Frobenius norm as in BiDO's code; or "hsic",
+            unbiased.
         bandwidth: of the Gaussian kernels: "median", or "fixed" at 5 sqrt(dimension) as in BiDO.
             With "fixed", images are mapped to [-1, 1], their range in BiDO.
     """

@@ -22,16 +22,21 @@ class NegLs(Defense):
         full: share of the epochs after which alpha has its final value; it is linear in between.
         jump: let alpha grow as if it reached the final value at the end of the training, and jump
             to that value at ``full``, as the reference code does.
+        first_epoch: number of the first epoch in the schedule; 0, or 1 as in the reference code,
+            whose schedule is therefore one epoch ahead.
     """
 
     smoothing: float
     start: float = 0.5
     full: float = 0.75
     jump: bool = False
+    first_epoch: int = 0
 
     summary: ClassVar[str] = "CE with labels smoothed below zero, after a start without"
     source: ClassVar[str] = "Struppek et al., Be careful what you smooth for, ICLR 2024, Eq. 2"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"reference": {"smoothing": -0.05, "jump": True}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "reference": {"smoothing": -0.05, "jump": True, "first_epoch": 1}
+    }
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -44,9 +49,12 @@ class NegLs(Defense):
                 f"0 <= start <= full <= 1 must hold, shares of the epochs, "
                 f"got {self.start:g} and {self.full:g}"
             )
+        if self.first_epoch not in (0, 1):
+            raise ValueError(f"first_epoch must be 0 or 1, got {self.first_epoch}")
 
     def alpha(self, epoch: int, epochs: int) -> float:
         """Compute the smoothing of an epoch, counted from 0."""
+        epoch += self.first_epoch
         first, last = self.start * epochs, self.full * epochs
         if epoch < first:
             return 0.0

@@ -235,7 +235,7 @@ class Selection(Session, Defense):
         self.optimizer.zero_grad()
         if self.step > self.settled:
             self.deleted |= self.weights.norm(dim=0) <= self.options.threshold
-        self.weights[:, self.deleted] = 0
+        self.weights.masked_fill_(self.deleted, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, penalties, deleted pixels, optimizer and step."""

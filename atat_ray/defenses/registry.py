@@ -24,6 +24,7 @@ DEFENSES: Registry[type[Defense]] = Registry(
         "rolss": "atat_ray.defenses.rolss:Rolss",
         "ssf": "atat_ray.defenses.rolss:Ssf",
         "trap_mid": "atat_ray.defenses.trap_mid:TrapMid",
+        "sparse_standard": "atat_ray.defenses.sparse_standard:SparseStandard",
         "sca": "atat_ray.defenses.sca:Sca",
         "pixel_lasso": "atat_ray.defenses.pixel_lasso:PixelLasso",
     },

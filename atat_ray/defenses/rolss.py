@@ -99,13 +99,17 @@ class Ssf(Defense):
 
     Attributes:
         factor: of the skips of the last stage, above 0 and below 1; 0.2 in the paper.
+        hidden_share: as for RoLSS; 0.2 in the reference code, 0 in the paper.
     """
 
     factor: float
+    hidden_share: float = 0.0
 
     summary: ClassVar[str] = "plain training of a network with weak skips in its last stage"
     source: ClassVar[str] = "Koh et al., On the vulnerability of skip connections, ECCV 2024"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"reference": {"factor": 0.2}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "reference": {"factor": 0.2, "hidden_share": 0.2}
+    }
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
@@ -113,11 +117,13 @@ class Ssf(Defense):
             raise ValueError(
                 f"factor must be above 0 and below 1, got {self.factor:g}; for 0 use rolss"
             )
+        check_skips([self.hidden_share], "hidden_share")
 
     def prepare(self, model: nn.Module, *, public: Faces | None, seed: int) -> nn.Module:
         """Scale the skips of the last stage."""
         blocks = require_method(model, "skips", "ssf", "skips")()
-        return scale_skips(model, [1.0] * (len(blocks) - 1) + [self.factor], "ssf")
+        skips = [1.0] * (len(blocks) - 1) + [self.factor]
+        return scale_skips(model, skips, "ssf", hidden_share=self.hidden_share)
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, draws: BatchDraws

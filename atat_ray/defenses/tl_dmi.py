@@ -27,6 +27,7 @@ def freeze(module: nn.Module) -> nn.Module:
     """Fix all parameters and statistics of a module; return the module that replaces it."""
     if isinstance(module, nn.BatchNorm2d):
         frozen = FrozenBatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
+        frozen.to(module.weight.device)
         frozen.load_state_dict(module.state_dict())
         module = frozen.train()
     for name, child in module.named_children():

@@ -14,13 +14,21 @@ from atat_ray.models.batch_norm_modes import evaluation_mode, frozen_parameters
 from atat_ray.models.layer_access import head, unwrap
 from atat_ray.training.all_workers import mean_over_workers
 from atat_ray.training.interface import Course, Defense, LossTerms, Session
+from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import BatchDraws, derive_seed, generator, seeded
 
+BLEND_RANGES = ("pixels", "normalized")
 
-def blend(images: Tensor, triggers: Tensor, share: float) -> Tensor:
-    """Blend triggers into images, both in [0, 1]: ``(1 - share) x + share k``."""
-    return (1 - share) * images + share * triggers
+
+def blend(images: Tensor, triggers: Tensor, share: float, blend_range: str = "pixels") -> Tensor:
+    """Blend triggers into images, both in [0, 1]: ``(1 - share) x + share k``.
+
+    In the range "normalized" the formula holds for images in [-1, 1], to which triggers in [0, 1]
+    add brightness only. In pixel units a trigger k then acts as ``(k + 1) / 2``.
+    """
+    keys = triggers if blend_range == "pixels" else (triggers + 1) / 2
+    return (1 - share) * images + share * keys
 
 
 def vary(images: Tensor, draws: BatchDraws) -> Tensor:
@@ -56,13 +64,16 @@ class TrapMid(Defense):
     Attributes:
         weight: b, share of the trapdoor loss, in (0, 1); 0.2 in the paper.
         blend: a, share of the trigger in a trapdoor image, in (0, 1); 0.02 in the paper.
-        step_size: of the sign steps of the triggers, in pixel units.
+        blend_range: range of the images into which triggers in [0, 1] are blended: "pixels", [0, 1]
+            as in the paper, or "normalized", [-1, 1] as in the reference code.
+        step_size: of the sign steps of the triggers, whose values are in [0, 1].
         vary_clean: transform the clean images a second time as well, as the reference code does.
         discriminator_learning_rate: of Adam.
     """
 
     weight: float
     blend: float = 0.02
+    blend_range: str = "pixels"
     step_size: float = 0.01
     vary_clean: bool = False
     discriminator_learning_rate: float = 0.001
@@ -70,11 +81,13 @@ class TrapMid(Defense):
     summary: ClassVar[str] = "(1 - weight) CE(f(x), y) + weight CE(f(x + trigger of c), c)"
     source: ClassVar[str] = "Liu and Chen, Trap-MID, NeurIPS 2024, Algorithm 1"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "reference": {"weight": 0.2, "vary_clean": True}
+        "reference": {"weight": 0.2, "blend_range": "normalized", "vary_clean": True}
     }
     __pydantic_config__ = STRICT
 
     def __post_init__(self) -> None:
+        if self.blend_range not in BLEND_RANGES:
+            raise unknown("blend_range", self.blend_range, BLEND_RANGES)
         for name in ("weight", "blend"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name):g}")
@@ -118,7 +131,7 @@ class TrapSession(Session):
         classes = draws.integers(0, self.num_classes, labels)
         hidden = self.step_discriminator(images, classes, draws)
         seen = self.step_triggers(model, images, classes, draws)
-        trapped = vary(blend(images, self.triggers[classes], self.options.blend), draws)
+        trapped = vary(self.trapdoor_images(images, self.triggers[classes]), draws)
         clean_images = vary(images, draws) if self.options.vary_clean else images
         logits, trap_logits = model(torch.cat([clean_images, trapped])).chunk(2)
         clean, trap = cross_entropy(logits, labels), cross_entropy(trap_logits, classes)
@@ -134,9 +147,13 @@ class TrapSession(Session):
             },
         )
 
+    def trapdoor_images(self, images: Tensor, triggers: Tensor) -> Tensor:
+        """Blend one trigger into each image: (N, C, H, W) twice -> (N, C, H, W)."""
+        return blend(images, triggers, self.options.blend, self.options.blend_range)
+
     def step_discriminator(self, images: Tensor, classes: Tensor, draws: BatchDraws) -> Tensor:
         """Train the discriminator to distinguish images from trapdoor images; return its loss."""
-        trapped = blend(images, self.triggers[classes], self.options.blend)
+        trapped = self.trapdoor_images(images, self.triggers[classes])
         logits = self.discriminator(torch.cat([images, trapped])).squeeze(1)
         real = torch.cat([torch.ones_like(classes), torch.zeros_like(classes)]).to(logits)
         loss = binary_cross_entropy_with_logits(logits, real)
@@ -150,11 +167,16 @@ class TrapSession(Session):
     def step_triggers(
         self, model: Any, images: Tensor, classes: Tensor, draws: BatchDraws
     ) -> Tensor:
-        """Make the triggers more effective and harder to detect; return their loss."""
+        """Make the triggers more effective and harder to detect; return their loss.
+
+        Both networks are in evaluation mode. In training mode the discriminator would normalise a
+        batch of trapdoor images by their own statistics, which hide the trigger from it.
+        """
         inner, triggers = unwrap(model), self.triggers.requires_grad_()
-        trapped = blend(images, triggers[classes], self.options.blend)
+        trapped = self.trapdoor_images(images, triggers[classes])
         with (
             evaluation_mode(inner),
+            evaluation_mode(self.discriminator),
             frozen_parameters(inner),
             frozen_parameters(self.discriminator),
         ):

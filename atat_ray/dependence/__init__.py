@@ -1,7 +1,8 @@
 """Statistical dependence between two sets of features of the same images.
 
 Estimators take kernel matrices of a batch (:func:`gaussian_kernel`, :func:`linear_kernel`):
-:func:`hsic` (unbiased), :func:`cka` (normalised), and :func:`nocco` and :func:`coco` of BiDO.
+:func:`hsic` (unbiased), :func:`cka` (normalised), and those of BiDO: :func:`nocco`, :func:`coco`
+and :func:`coco_frobenius`.
 :func:`against_permutations` compares an estimate with its permutation null.
 
 >>> import torch
@@ -15,7 +16,15 @@ Estimators take kernel matrices of a batch (:func:`gaussian_kernel`, :func:`line
 (True, 0.01)
 """
 
-from atat_ray.dependence.hsic import Dependence, against_permutations, cka, coco, hsic, nocco
+from atat_ray.dependence.hsic import (
+    Dependence,
+    against_permutations,
+    cka,
+    coco,
+    coco_frobenius,
+    hsic,
+    nocco,
+)
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "against_permutations",
     "cka",
     "coco",
+    "coco_frobenius",
     "gaussian_kernel",
     "hsic",
     "linear_kernel",

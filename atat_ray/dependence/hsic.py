@@ -1,7 +1,8 @@
-"""Hilbert-Schmidt independence criterion (HSIC), CKA, and the two measures of BiDO."""
+"""Hilbert-Schmidt independence criterion (HSIC), CKA, and the measures of BiDO."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -44,10 +45,12 @@ def cka(one: Tensor, other: Tensor) -> Tensor:
     """Compute centred kernel alignment from unbiased HSIC: ``HSIC(K, L) / sqrt(HSIC(K, K) ...)``.
 
     Implements Eq. 2 of Kornblith et al. (2019) with the estimator of :func:`hsic` (Nguyen et al.
-    2021). It is 1 for features that are equal up to scale and about 0 for independent ones.
+    2021). It is 1 for features that are equal up to scale and about 0 for independent ones. It is 0
+    if the estimate for one of the features with itself is not positive, as for constant features.
     """
-    own = hsic(one, one) * hsic(other, other)
-    return hsic(one, other) / own.clamp_min(1e-30).sqrt()
+    own = torch.stack([hsic(one, one), hsic(other, other)])
+    known = (own > 0).all()
+    return torch.where(known, hsic(one, other) / torch.where(known, own, 1).prod().sqrt(), 0)
 
 
 def nocco(one: Tensor, other: Tensor, *, ridge: float = 1e-5) -> Tensor:
@@ -68,9 +71,27 @@ def nocco(one: Tensor, other: Tensor, *, ridge: float = 1e-5) -> Tensor:
 
 
 def coco(one: Tensor, other: Tensor) -> Tensor:
-    """Compute the constrained covariance of BiDO: ``sqrt(|H K H L H|) / N``, spectral norm."""
+    """Compute the constrained covariance: ``sqrt(|H K H L H|) / N`` with the spectral norm.
+
+    Implements Gretton et al. (2005), "Kernel constrained covariance for dependence measurement",
+    the definition that BiDO cites. BiDO's code computes :func:`coco_frobenius`.
+    """
+    return root_of_norm(one, other, 2)
+
+
+def coco_frobenius(one: Tensor, other: Tensor) -> Tensor:
+    """Compute what BiDO's code calls COCO: ``sqrt(|H K H L H|) / N`` with the Frobenius norm.
+
+    It is at least as large as :func:`coco`, and equal only if the product has rank 1.
+    """
+    return root_of_norm(one, other, "fro")
+
+
+def root_of_norm(one: Tensor, other: Tensor, norm: Literal[2, "fro"]) -> Tensor:
+    """Compute ``sqrt(|H K H L H|) / N``; the gradient is 0 where the norm is 0."""
     check_kernels(one, other, 2)
-    return torch.linalg.matrix_norm(centred(one) @ centred(other), ord=2).sqrt() / len(one)
+    size = torch.linalg.matrix_norm(centred(one) @ centred(other), ord=norm)
+    return size.clamp_min(torch.finfo(size.dtype).tiny).sqrt() / len(one)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,14 +134,14 @@ def against_permutations(
     """
     if permutations < 1:
         raise ValueError(f"permutations must be 1 or more, got {permutations}")
-    value, null = float(measure(one, other)), []
+    value, null = measure(one, other), []
     for _ in range(permutations):
         order = torch.randperm(len(other), generator=generator).to(other.device)
-        null.append(float(measure(one, other[order][:, order])))
-    spread = torch.tensor(null)
+        null.append(measure(one, other[order][:, order]))
+    spread = torch.stack(null).cpu()
     return Dependence(
-        value=value,
-        p_value=(1 + int((spread >= value).sum())) / (1 + permutations),
+        value=float(value),
+        p_value=(1 + int((spread >= float(value)).sum())) / (1 + permutations),
         null_mean=float(spread.mean()),
         null_sd=float(spread.std(correction=0)),
     )

@@ -16,11 +16,13 @@ def median_bandwidth(rows: Tensor) -> Tensor:
     """Compute the median distance between two different rows: (N, ...) -> scalar.
 
     This is the median heuristic of Gretton et al. (2005). It makes a Gaussian kernel invariant to
-    the scale of the features.
+    the scale of the features. Gradients pass through it, so they are those of the measured value;
+    a median of 0, of rows that are mostly equal, has the gradient 0.
     """
-    squared = squared_distances(rows.detach())
-    above = torch.triu(torch.ones_like(squared, dtype=torch.bool), diagonal=1)
-    return squared[above].median().sqrt()
+    squared = squared_distances(rows)
+    row, column = torch.triu_indices(*squared.shape, offset=1, device=squared.device)
+    median = squared[row, column].median()
+    return median.clamp_min(torch.finfo(median.dtype).tiny).sqrt()
 
 
 def gaussian_kernel(rows: Tensor, bandwidth: Tensor | float | None = None) -> Tensor:

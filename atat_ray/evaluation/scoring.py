@@ -111,10 +111,11 @@ def class_rows(
         classes: (N,) long, the target class.
         names: of all classes.
     """
-    counts = {name: hits_by_class(value, classes, len(names))[0] for name, value in hit.items()}
-    n = classes.bincount(minlength=len(names))
+    counts = {
+        name: hits_by_class(value, classes, len(names))[0].tolist() for name, value in hit.items()
+    }
+    n = classes.bincount(minlength=len(names)).tolist()
     return [
-        {"class": names[c], "n": int(n[c])}
-        | {name: int(count[c]) for name, count in counts.items()}
+        {"class": names[c], "n": n[c]} | {name: count[c] for name, count in counts.items()}
         for c in classes.unique().tolist()
     ]

@@ -3,13 +3,17 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from atat_ray.inversion.interface import Attack, Scope
+from atat_ray.inversion.losses import LOSSES
 from atat_ray.inversion.optimization import adam, take_step
+from atat_ray.inversion.random_crops import random_resized_crop
 from atat_ray.priors import Prior
 from atat_ray.utils.seeding import generator
 
@@ -24,7 +28,8 @@ class Estimate:
     Attributes:
         seconds: time on one device, the parts run by other workers included. PPDG's steps on the
             prior alone count as steps through the target model; projections are not counted.
-        megabytes: memory for the backward pass of a batch, beside the networks.
+        megabytes: memory for the backward pass of a batch and for what an attack holds until a part
+            ends, beside the networks.
     """
 
     seconds: float
@@ -55,18 +60,55 @@ def fastest_seconds(device: torch.device, function: Callable[[], Any]) -> float:
     return min(seconds[1:])
 
 
-def saved_bytes(function: Callable[[], Any]) -> int:
-    """Count the bytes that autograd saves for the backward pass of a call, each storage once."""
-    sizes: dict[int, int] = {}
+def saved_bytes(function: Callable[[], Any], *networks: nn.Module) -> int:
+    """Count the bytes that autograd saves for the backward pass of a call, each storage once.
+
+    Tensors of the networks are not counted. Networks on the device "meta" have sizes and no
+    content, so that a large attack can be measured without its memory.
+    """
+    sizes: dict[StorageWeakRef, int] = {}
+    tensors = chain.from_iterable([*net.parameters(), *net.buffers()] for net in networks)
+    beside = {StorageWeakRef(tensor.untyped_storage()) for tensor in tensors}
 
     def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        sizes[StorageWeakRef(storage)] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
         function()
-    return sum(sizes.values())
+    return sum(size for storage, size in sizes.items() if storage not in beside)
+
+
+def estimate_bytes(target: nn.Module, prior: Prior, num_classes: int, attack: Attack) -> int:
+    """Estimate the memory of an attack beside the networks, from the steps of one candidate.
+
+    It is what the backward pass of a batch needs, and what the attack holds until a part ends. A
+    prior that computes its images a few rows at a time holds the intermediate results of these rows
+    only. PPDG's tuning is not counted: with few pseudo-private images it needs less than a batch.
+
+    Args:
+        target: images to (N, C) logits, in evaluation mode.
+        prior: prior to search, on the device of the target model.
+        num_classes: C.
+        attack: attack whose memory is estimated.
+    """
+    latents = prior.sample_latents(1, generator("probe"))
+    scope = Scope(num_classes=1, part=[0], seed=0, device=latents.device)
+    with torch.no_grad():
+        images = prior.render(latents)
+
+    def see() -> None:
+        views = attack.searched(images.requires_grad_())
+        views = random_resized_crop(views, scope.draws("probe", 1), area=attack.crop_area)
+        LOSSES[attack.loss](target(views), scope.labels(1)).sum()
+
+    part = len(attack.parts(num_classes)[0])
+    batch = min(attack.batch or part * attack.candidates, part * attack.candidates)
+    rows = min(prior.rows_at_once or batch, batch)
+    held = attack.held_bytes(prior, part, images.numel() * images.element_size())
+    rendering = saved_bytes(lambda: prior.render(latents.requires_grad_()), prior)
+    return batch * saved_bytes(see, target) + rows * rendering + held
 
 
 def estimate(
@@ -96,9 +138,8 @@ def estimate(
 
     def step() -> None:
         take_step(
-            target, lambda state: prior.synthesize(state[0]), state, classes, attack, draws,
-            optimizer,
-        )  # fmt: skip
+            target, lambda state: prior.render(state[0]), state, classes, attack, draws, optimizer
+        )
 
     with torch.no_grad():
         images = prior.synthesize(state[0])
@@ -111,13 +152,12 @@ def estimate(
         with torch.no_grad():
             target(prior.synthesize(state[0]))
 
-    size = saved_bytes(step) / count
+    attacked = len(attack.attacked(num_classes))
     seconds = (
-        fastest_seconds(device, step) * num_classes * attack.steps_per_class()
-        + fastest_seconds(device, score_view) * num_classes * attack.views_per_class()
+        fastest_seconds(device, step) * attacked * attack.steps_per_class()
+        + fastest_seconds(device, score_view) * attacked * attack.views_per_class()
         # A sample and its mirror image are scored.
-        + fastest_seconds(device, score_sample) * attack.num_scored_samples(num_classes) * 2
+        + fastest_seconds(device, score_sample) * attack.num_scored_samples(attacked) * 2
     ) / count
-    largest_part = len(attack.parts(num_classes)[0]) * attack.candidates
-    in_memory = min(attack.batch or largest_part, largest_part)
-    return Estimate(seconds=seconds, megabytes=size * in_memory / 2**20)
+    size = estimate_bytes(target, prior, num_classes, attack)
+    return Estimate(seconds=seconds, megabytes=size / 2**20)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from atat_ray.inversion.budget import PAPER, QUICK, Budget
-from atat_ray.inversion.interface import Attack, Reconstructions, Scope
+from atat_ray.inversion.interface import Attack, Reconstructions, Scope, count_bytes
 from atat_ray.inversion.optimization import Project, minimize, require_stages
 from atat_ray.inversion.selection import confidence, most_confident, starting_latents
 from atat_ray.priors import Prior, StagedPrior, State
@@ -63,8 +63,9 @@ class IfGmi(Attack):
 
     Attributes:
         steps: steps of Adam in each stage; one number a stage.
-        radii: radius of the ball of the styles in each stage, in the L1 norm.
-        feature_radii: radius of the ball of the features in each stage after the first.
+        radii: radius of the ball of the styles in each stage, in the L1 norm; null means no ball.
+        feature_radii: radius of the ball of the features in each stage after the first; null means
+            no ball.
         relative: whether radii are shares of the L1 norm of the stage's initial state, so that they
             mean the same for features of any scale; the paper uses absolute radii.
         feature_rate: learning rate of the features. If ``relative``, its unit is their mean
@@ -76,8 +77,8 @@ class IfGmi(Attack):
     """
 
     steps: tuple[int, ...]
-    radii: tuple[float, ...]
-    feature_radii: tuple[float, ...]
+    radii: tuple[float, ...] | None
+    feature_radii: tuple[float, ...] | None
     feature_rate: float
     relative: bool = True
     choice: str = "target"
@@ -103,10 +104,12 @@ class IfGmi(Attack):
             )
         for name, count in (("radii", len(self.steps)), ("feature_radii", len(self.steps) - 1)):
             values = getattr(self, name)
+            if values is None:
+                continue
             if len(values) != count or not all(value > 0 for value in values):
                 raise ValueError(
                     f"{name} must have {count} numbers above 0 for {len(self.steps)} stages, "
-                    f"got {list(values)}"
+                    f"got {list(values)}; null means no balls"
                 )
         if not self.feature_rate > 0:
             raise ValueError(f"feature_rate must be above 0, got {self.feature_rate:g}")
@@ -124,6 +127,19 @@ class IfGmi(Attack):
     def steps_per_class(self) -> int:
         """Count the optimisation steps that a class takes, summed over its candidates."""
         return self.candidates * sum(self.steps)
+
+    def held_bytes(self, prior: Prior, num_classes: int, image_bytes: int) -> int:
+        """Count the bytes that are held until a part ends: images of every stage, and states."""
+        with torch.no_grad():
+            state = self.check_prior(prior).begin(prior.sample_latents(1, generator("held")))
+            sizes = [count_bytes(state)]
+            for stage in range(len(self.steps) - 1):
+                state = self.check_prior(prior).advance(state, stage)
+                sizes.append(count_bytes(state))
+        # A stage has the images of all candidates, their state at its start and at its end. The
+        # kept images of all stages are joined at the end.
+        of_candidates = self.candidates * (image_bytes + 2 * max(sizes))
+        return num_classes * (of_candidates + 2 * len(self.steps) * self.keep * image_bytes)
 
     def views_per_class(self) -> int:
         """Count the images that the final selections of a class score."""
@@ -183,7 +199,7 @@ class IfGmi(Attack):
         for stage, steps in enumerate(self.steps):
 
             def synthesize(state: State, stage: int = stage) -> Tensor:
-                return prior.finish(state, stage)
+                return self.searched(prior.finish(state, stage))
 
             rates = [self.learning_rate, *self.feature_rates(reference)]
             state = minimize(
@@ -193,7 +209,8 @@ class IfGmi(Attack):
             with torch.no_grad():
                 images = synthesize(state)
                 kept, score = most_confident(target, images, scope, self)
-                found.append(StageResult(images=images[kept], styles=state[0][kept], score=score))
+                images = images[kept].clamp(0, 1)
+                found.append(StageResult(images=images, styles=state[0][kept], score=score))
                 if stage + 1 < len(self.steps):
                     state, reference = prior.advance(state, stage), prior.advance(reference, stage)
         return found
@@ -205,10 +222,14 @@ class IfGmi(Attack):
 
     def ball(self, stage: int) -> Project:
         """Make the projection of a stage onto its L1 balls; it also clamps the styles."""
-        radii = [self.radii[stage], *self.feature_radii[stage - 1 : stage]][: stage + 1]
+        radii = [None if self.radii is None else self.radii[stage]]
+        if stage:
+            radii.append(None if self.feature_radii is None else self.feature_radii[stage - 1])
 
         def project(state: State, start: State) -> None:
             for tensor, center, radius in zip(state, start, radii, strict=False):
+                if radius is None:
+                    continue
                 size = l1_norm(center) if self.relative else torch.ones_like(l1_norm(center))
                 tensor.copy_(center + project_l1(tensor - center, radius * size))
             if self.latent_limit is not None:

@@ -1,7 +1,7 @@
 """Interface of an inversion attack: its options, the classes to attack, and what it returns."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -37,7 +37,7 @@ class Scope:
 
     Attributes:
         num_classes: C, number of classes of the target model.
-        part: consecutive classes to attack.
+        part: classes to attack, in rising order.
         seed: seed of all draws; a part uses the draws that it would use in the whole attack.
         device: device of the target model.
         shared: results that the parts run in one process share, by the name of the draws: for each
@@ -52,8 +52,7 @@ class Scope:
 
     def labels(self, candidates: int) -> Tensor:
         """Return the class of each candidate, (len(part) * candidates,) long."""
-        classes = torch.arange(self.part[0], self.part[-1] + 1, device=self.device)
-        return classes.repeat_interleave(candidates)
+        return torch.tensor(self.part, device=self.device).repeat_interleave(candidates)
 
     def batches(self, candidates: int, size: int | None) -> Iterator[slice]:
         """Divide the candidates of the part into batches of ``size`` rows; one batch if None."""
@@ -63,11 +62,18 @@ class Scope:
 
     def draws(self, name: str, candidates: int, rows: slice | None = None) -> PartDraws:
         """Make the random draws of a step for some rows of the part; for all rows if None."""
-        first, end = self.part[0] * candidates, (self.part[-1] + 1) * candidates
-        if rows is not None:
-            first, end = first + rows.start, first + rows.stop
-        total = self.num_classes * candidates
-        return PartDraws(generator(self.seed, name), rows=slice(first, end), total=total)
+        first = torch.tensor(self.part)[:, None] * candidates
+        every = (first + torch.arange(candidates)).flatten()
+        return PartDraws(
+            generator(self.seed, name),
+            rows=every if rows is None else every[rows],
+            total=self.num_classes * candidates,
+        )
+
+
+def count_bytes(tensors: Iterable[Tensor]) -> int:
+    """Count the bytes of tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +126,16 @@ class Attack(Budget, ABC):
     def num_scored_samples(self, num_classes: int) -> int:
         """Count the samples that one process scores to choose the candidates of all classes."""
         return self.samples
+
+    def held_bytes(self, prior: Prior, num_classes: int, image_bytes: int) -> int:
+        """Count the bytes that are held until a part ends, beside those of a batch's step.
+
+        Args:
+            prior: prior to search.
+            num_classes: number of classes of a part.
+            image_bytes: size of a framed image.
+        """
+        return num_classes * self.candidates * image_bytes
 
     def with_one_step(self) -> Self:
         """Return the attack with each kind of step taken once, on as many images at a time."""

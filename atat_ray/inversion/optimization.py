@@ -13,7 +13,7 @@ from atat_ray.priors import Prior, StagedPrior, State, priors_offering
 from atat_ray.utils.seeding import BatchDraws
 
 Synthesize = Callable[[State], Tensor]
-"""Maps a state to images (N, channels, H, W) in [0, 1]."""
+"""Maps a state to images (N, channels, H, W), not clamped to [0, 1]."""
 Project = Callable[[State, State], None]
 """Projects a state onto the feasible set, in place; its second argument is the initial state."""
 
@@ -40,7 +40,7 @@ def first_state(prior: Prior, latents: Tensor, space: str) -> tuple[State, Synth
         ValueError: the prior has no styles.
     """
     if space == "latents":
-        return (latents,), lambda state: prior.synthesize(state[0])
+        return (latents,), lambda state: prior.render(state[0])
     staged = require_stages(prior, "space: styles")
     with torch.no_grad():
         state = staged.begin(latents)
@@ -126,7 +126,8 @@ def take_step(
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Take one step of all candidates at once; gradients of weights are not computed."""
-    images = random_resized_crop(synthesize(state), draws, area=budget.crop_area)
+    images = budget.searched(synthesize(state))
+    images = random_resized_crop(images, draws, area=budget.crop_area)
     loss = LOSSES[budget.loss](target(images), classes).sum()
     searched = [tensor for tensor in state if tensor.requires_grad]
     # Materialised: the images of a later stage no longer depend on some tensors.

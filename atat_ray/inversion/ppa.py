@@ -10,7 +10,7 @@ from atat_ray.inversion.budget import PAPER, QUICK, SPACES, Budget
 from atat_ray.inversion.interface import Attack, Reconstructions, Scope
 from atat_ray.inversion.optimization import clamp_first, first_state, minimize
 from atat_ray.inversion.selection import confidence, most_confident, starting_latents
-from atat_ray.priors import Prior
+from atat_ray.priors import Prior, State
 from atat_ray.utils.errors import unknown
 
 
@@ -32,7 +32,8 @@ class Ppa(Attack):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "quick": {**QUICK, "steps": 30},
         "paper": {
-            **PAPER, "samples": 2000, "candidates": 200, "keep": 50, "steps": 50, "space": "styles",
+            **PAPER, "samples": 2000, "candidates": 200, "keep": 50, "steps": 50,
+            "milestones": (30, 40), "space": "styles",
         },
     }  # fmt: skip
 
@@ -63,6 +64,12 @@ class Ppa(Attack):
         self, target: nn.Module, prior: Prior, scope: Scope, prefix: str = ""
     ) -> Reconstructions:
         """Attack the classes of a scope; ``prefix`` names the draws of one of several searches."""
+        return self.search_states(target, prior, scope, prefix)[0]
+
+    def search_states(
+        self, target: nn.Module, prior: Prior, scope: Scope, prefix: str
+    ) -> tuple[Reconstructions, State]:
+        """Attack the classes of a scope; return the states of the reconstructions as well."""
         latents = starting_latents(target, prior, scope, self, f"{prefix}samples")
         state, make = first_state(prior, latents, self.space)
         state = minimize(
@@ -71,12 +78,13 @@ class Ppa(Attack):
             project=clamp_first(self.latent_limit), name=f"{prefix}steps",
         )  # fmt: skip
         with torch.no_grad():
-            images = make(state)
+            images = self.searched(make(state))
         kept, _ = most_confident(target, images, scope, self, f"{prefix}views")
-        classes = scope.labels(self.candidates)[kept]
-        return Reconstructions(
-            images=images[kept],
+        classes, images = scope.labels(self.candidates)[kept], images[kept].clamp(0, 1)
+        found = Reconstructions(
+            images=images,
             latents=state[0][kept],
             classes=classes,
-            confidence=confidence(target, images[kept], classes, self.batch),
+            confidence=confidence(target, images, classes, self.batch),
         )
+        return found, tuple(tensor[kept] for tensor in state)

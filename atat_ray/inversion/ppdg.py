@@ -4,6 +4,7 @@ The reconstructions of a first inversion serve as pseudo-private images of a cla
 tuned to generate them near the centre of its latent space, where a second inversion starts.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from atat_ray.inversion.budget import PAPER, QUICK
-from atat_ray.inversion.interface import Reconstructions, Scope
-from atat_ray.inversion.optimization import Synthesize, first_state
+from atat_ray.inversion.interface import Reconstructions, Scope, count_bytes
+from atat_ray.inversion.optimization import Synthesize
 from atat_ray.inversion.ppa import Ppa
-from atat_ray.priors import Prior, State, priors_offering
+from atat_ray.priors import Prior, StagedPrior, State, priors_offering
 from atat_ray.utils.option_fields import STRICT
 from atat_ray.utils.seeding import generator
 
@@ -51,10 +52,13 @@ class Ppdg(Ppa):
     """Options of PPDG, in addition to those of PPA, which runs in each round.
 
     For each class, starting from the given prior: run PPA, take the best reconstructions as
-    pseudo-private images, find a pivot (a latent) for each image, tune the prior until the pivots
-    generate the images, and run PPA again. The result is that of the last round; its latents belong
-    to a tuned prior that is not stored. Unlike the paper, the distance between images is
-    :func:`image_distance`, and pivots are found without noise and at a constant learning rate.
+    pseudo-private images, find a pivot for each image, tune the prior until the pivots generate the
+    images, and run PPA again. Pivots are styles if the prior has stages, else latents: the mean of
+    the latents of StyleGAN2 is no centre, because its mapping normalises them. Pseudo-private
+    images are whole, not cropped and resized for the target model. The result is that of the last
+    round; its latents belong to a tuned prior that is not stored. Unlike the paper, the distance
+    between images is :func:`image_distance`, and pivots are found without noise and at a constant
+    learning rate.
 
     Attributes:
         rounds: runs of PPA for each class; the prior is tuned between them.
@@ -87,6 +91,8 @@ class Ppdg(Ppa):
         },
         "paper": {
             **PAPER, "samples": 500, "candidates": 100, "keep": 100, "steps": 35,
+            # The final selection looks at the image and its mirror image, not at crops.
+            "view_area": (1.0, 1.0), "view_ratio": (1.0, 1.0),
             "space": "styles", "rounds": 2, "pseudo_private": 5,
             "pivot_steps": 300, "pivot_rate": 0.01, "pivot_limit": None,
             "tuning_steps": 150, "tuning_rate": 3e-4, "relative": False,
@@ -140,6 +146,11 @@ class Ppdg(Ppa):
         """Count the samples that one process scores: again for each class after every tuning."""
         return self.samples * (1 + (self.rounds - 1) * num_classes)
 
+    def held_bytes(self, prior: Prior, num_classes: int, image_bytes: int) -> int:
+        """Count the bytes that are held until a part ends, a tuned prior and its Adam included."""
+        tuned = 4 * count_bytes(prior.weights())  # weights, gradients and two moments
+        return Ppa.held_bytes(self, prior, num_classes, image_bytes) + tuned
+
     def views_per_class(self) -> int:
         """Count the images that the final selections of a class score."""
         return self.rounds * self.candidates * self.views
@@ -157,11 +168,11 @@ class Ppdg(Ppa):
                 f"ppdg needs a prior with weights to tune, got {prior.name}; "
                 f"choose {' or '.join(priors_offering('weights'))}"
             )
-        first = Ppa.search(self, target, prior, scope, prefix)
+        first, states = self.search_states(target, prior, scope, prefix)
         if self.rounds == 1:
             return first
         found = [
-            self.search_again(target, prior, scope, number, first.images[rows])
+            self.search_again(target, prior, scope, number, tuple(t[rows] for t in states))
             for number, rows in zip(scope.part, scope.batches(self.keep, self.keep), strict=True)
         ]
         names = ("images", "latents", "classes", "confidence")
@@ -170,27 +181,47 @@ class Ppdg(Ppa):
         )
 
     def search_again(
-        self, target: nn.Module, prior: Prior, scope: Scope, number: int, images: Tensor
+        self, target: nn.Module, prior: Prior, scope: Scope, number: int, states: State
     ) -> Reconstructions:
-        """Run the rounds of class ``number`` after the first, whose result is ``images``."""
+        """Run the rounds of class ``number`` after the first, which found ``states``."""
         one_class = Scope(
             num_classes=scope.num_classes, part=[number], seed=scope.seed, device=scope.device
         )
         tuned = deepcopy(prior)
         found = None
         for round_number in range(2, self.rounds + 1):
-            pseudo = (images if found is None else found.images)[: self.pseudo_private]
+            pseudo = self.pseudo_images(tuned, states)
             samples = prior.sample_latents(NUM_CENTER_SAMPLES, generator(scope.seed, "center"))
             self.tune(tuned, pseudo, samples.to(scope.device))
-            found = Ppa.search(self, target, tuned, one_class, f"round {round_number} ")
+            prefix = f"round {round_number} "
+            found, states = self.search_states(target, tuned, one_class, prefix)
         assert found is not None, "there are two rounds or more"
         return found
 
+    @torch.no_grad()
+    def pseudo_images(self, prior: Prior, states: State) -> Tensor:
+        """Make the pseudo-private images, whole, from the states that a search found."""
+        best = tuple(tensor[: self.pseudo_private] for tensor in states)
+        first_pivots, synthesize = self.pivot_space(prior)
+        return synthesize(first_pivots(best[0]) if self.space == "latents" else best)
+
+    def pivot_space(self, prior: Prior) -> tuple[Callable[[Tensor], State], Synthesize]:
+        """Return the functions from latents to pivots and from pivots to whole images."""
+        if isinstance(prior, StagedPrior):
+            return prior.begin, lambda state: self.searched(prior.whole(state))
+        return lambda latents: (latents,), lambda state: self.searched(prior.render(state[0]))
+
     def tune(self, prior: Prior, images: Tensor, samples: Tensor) -> None:
-        """Tune a prior, in place, to generate images (N, ...) near the mean of the samples."""
+        """Tune a prior, in place, to generate whole images near the mean of the samples.
+
+        Args:
+            prior: prior to tune.
+            images: (N, C, H, W), as ``pseudo_images`` makes them.
+            samples: latents (M, D), whose mean pivot is the centre.
+        """
+        first_pivots, synthesize = self.pivot_space(prior)
         with torch.no_grad():
-            state, synthesize = first_state(prior, samples, self.space)
-        center = state[0].mean(0)
+            center = first_pivots(samples)[0].mean(0)
         pivots = (center.expand(len(images), *center.shape).clone(),)
         self.find_pivots(synthesize, pivots, images)
         weights = [tensor.requires_grad_() for tensor in prior.weights()]

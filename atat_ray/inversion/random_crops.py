@@ -25,6 +25,18 @@ def random_resized_crop(
         ratio: (least, largest) ratio of width to height, drawn uniformly on the log scale.
         flip: whether each crop is mirrored with probability one half.
     """
+    return resample(images, draw_crops(images, draws, area=area, ratio=ratio, flip=flip))
+
+
+def draw_crops(
+    images: Tensor,
+    draws: BatchDraws,
+    *,
+    area: tuple[float, float],
+    ratio: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+) -> Tensor:
+    """Draw the affine matrix of each crop, (N, 2, 3); see :func:`random_resized_crop`."""
     share = draws.uniform(*area, images)
     low, high = (torch.tensor(value).log().item() for value in ratio)
     aspect = draws.uniform(low, high, images).exp()
@@ -37,4 +49,4 @@ def random_resized_crop(
         [width * mirror, zero, place[:, 0] * (1 - width), zero, height, place[:, 1] * (1 - height)],
         dim=1,
     )
-    return resample(images, rows.view(-1, 2, 3))
+    return rows.view(-1, 2, 3)

@@ -36,8 +36,8 @@ def invert(
         num_classes: C.
         attack: which attack, with its budget and settings.
         seed: seed of all draws.
-        part: consecutive classes to attack; all if None. A part uses the draws that it would use
-            if all classes were attacked at once.
+        part: classes to attack, in rising order; all that the attack's options name if None. A
+            part uses the draws that it would use if all classes were attacked at once.
         shared: one dictionary for all parts of an attack that run in one process; see ``Scope``.
 
     Raises:
@@ -46,7 +46,7 @@ def invert(
     target.eval()
     scope = Scope(
         num_classes=num_classes,
-        part=range(num_classes) if part is None else part,
+        part=attack.attacked(num_classes) if part is None else part,
         seed=seed,
         device=next(target.parameters()).device,
         shared={} if shared is None else shared,

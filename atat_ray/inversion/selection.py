@@ -53,7 +53,7 @@ def starting_latents(
         scope.shared[name] = initial_candidates(
             target, prior.synthesize, latents, budget.candidates
         )
-    return latents[scope.shared[name][scope.part[0] : scope.part[-1] + 1].flatten()]
+    return latents[scope.shared[name][list(scope.part)].flatten()]
 
 
 @torch.no_grad()
@@ -65,6 +65,7 @@ def robust_confidence(
     *,
     views: int,
     area: tuple[float, float],
+    ratio: tuple[float, float],
 ) -> Tensor:
     """Score images by the mean probability of their class over random crops and flips, (N,).
 
@@ -73,7 +74,7 @@ def robust_confidence(
     """
     total = torch.zeros(len(images), device=images.device)
     for _ in range(views):
-        crops = random_resized_crop(images, draws, area=area, ratio=(0.8, 1.2), flip=True)
+        crops = random_resized_crop(images, draws, area=area, ratio=ratio, flip=True)
         total += target(crops).softmax(1).gather(1, classes[:, None]).squeeze(1)
     return total / views
 
@@ -100,7 +101,7 @@ def most_confident(
         [
             robust_confidence(
                 target, images[rows], classes[rows], scope.draws(name, count, rows),
-                views=budget.views, area=budget.view_area,
+                views=budget.views, area=budget.view_area, ratio=budget.view_ratio,
             )
             for rows in scope.batches(count, budget.batch)
         ]

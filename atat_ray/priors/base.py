@@ -16,10 +16,13 @@ class Prior(nn.Module, ABC):
     Attributes:
         name: name of this kind of prior in protocols.
         latent_dim: D, number of coordinates of a latent.
+        rows_at_once: images whose intermediate results a backward pass holds at a time; all if
+            None.
     """
 
     name: ClassVar[str]
     latent_dim: int
+    rows_at_once: int | None = None
 
     def sample_latents(self, num: int, generator: torch.Generator) -> Tensor:
         """Draw latents (num, D) from N(0, 1) on the CPU and move them to the prior's device."""
@@ -48,8 +51,15 @@ class Prior(nn.Module, ABC):
         return []
 
     @abstractmethod
+    def render(self, latents: Tensor) -> Tensor:
+        """Map latents (N, D) to images (N, C, H, W), differentiably.
+
+        Values are not clamped to [0, 1], because a clamped pixel has no gradient.
+        """
+
     def synthesize(self, latents: Tensor) -> Tensor:
         """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
+        return self.render(latents).clamp(0, 1)
 
 
 class PriorOptions(ABC):

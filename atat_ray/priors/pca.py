@@ -81,10 +81,10 @@ class RotatedPCAPrior(Prior):
         self.register_buffer("mean", mean)
         self.register_buffer("basis", basis)
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
+    def render(self, latents: Tensor) -> Tensor:
+        """Map latents (N, D) to images (N, C, H, W), not clamped, differentiably."""
         images = self.mean.flatten() + latents @ self.basis.flatten(1)
-        return images.unflatten(1, self.mean.shape).clamp(0, 1)
+        return images.unflatten(1, self.mean.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

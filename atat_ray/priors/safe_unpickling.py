@@ -4,16 +4,19 @@ A pickle is a program for a stack machine that can call any importable object. T
 only the opcodes that build plain containers. A name in the pickle must be in a table that the
 caller passes, and is replaced by the function of that table. Nothing is imported, and every other
 opcode or name is refused; this is an allowlist, so no list of dangerous names has to be maintained.
+
+Work and memory are bounded by the size of the pickle. An opcode costs a fixed amount, or as much as
+it takes from the stack, where each value was pushed by an opcode. Only a call could cost more,
+because the same argument can be passed many times; the machine adds up the sizes of all arguments
+and stops when the sum exceeds the size of the pickle.
 """
 
-import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-
-class RefusedPickle(ValueError):
-    """The pickle uses an opcode or name that is not allowed, or it is incomplete."""
+from atat_ray.priors.pickle_opcodes import RefusedPickle, bytes_left, read_opcodes
+from atat_ray.utils.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Stateful:
 
 
 MARK = object()
-KEYS = (str, int)
+SIZED = (str, bytes, list, tuple, dict, set)
 # Opcodes that push their argument unchanged.
 LITERALS = frozenset([
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE",
@@ -61,23 +64,25 @@ class Machine:
         self.what = what
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.left = 0
 
     def run(self, file: BinaryIO) -> Any:
-        """Read one pickle from a file and return its value.
+        """Read one pickle from a seekable file and return its value.
 
         Raises:
             RefusedPickle: it uses what is not allowed, or it is broken.
         """
         try:
-            for opcode, argument, _ in pickletools.genops(file):
-                self.step(opcode.name, argument)
+            self.left = bytes_left(file)
+            for name, argument in read_opcodes(file, self.what):
+                self.step(name, argument)
             (value,) = self.stack
         except RefusedPickle:
             raise
         except Exception as error:  # arbitrary bytes can cause any exception
-            reason = str(error).partition("\n")[0]
             raise RefusedPickle(
-                f"not a whole pickle of {self.what} ({type(error).__name__}: {reason})"
+                f"not a whole pickle of {self.what} "
+                f"({type(error).__name__}: {printable(str(error))})"
             ) from None
         return value
 
@@ -96,7 +101,9 @@ class Machine:
         elif name in STEPS:
             STEPS[name](self, argument)
         else:
-            operand = f" ({argument.replace(' ', '.')})" if isinstance(argument, str) else ""
+            operand = ""
+            if isinstance(argument, str):
+                operand = f" ({printable(argument.replace(' ', '.'))})"
             raise RefusedPickle(
                 f"the file uses the pickle opcode {name}{operand}, {self.refusal()}"
             )
@@ -128,7 +135,8 @@ class Machine:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise RefusedPickle("the pickle is broken: a name is not text")
         if (module, name) not in self.allowed:
-            raise RefusedPickle(f"the file asks for {module}.{name}, {self.refusal()}")
+            asked = printable(f"{module}.{name}")
+            raise RefusedPickle(f"the file asks for {asked}, {self.refusal()}")
         self.stack.append(Replacement(f"{module}.{name}", self.allowed[module, name]))
 
     def call(self) -> None:
@@ -138,15 +146,31 @@ class Machine:
             raise RefusedPickle(
                 f"the file calls what is no function of {self.what}; nothing was run"
             )
+        self.charge(arguments)
         try:
             self.stack.append(function.build(*arguments))
         except RefusedPickle:
             raise
         except Exception as error:  # arbitrary arguments can cause any exception
-            reason = str(error).partition("\n")[0]
             raise RefusedPickle(
-                f"the file calls {function.name} with arguments that it does not accept ({reason})"
+                f"the file calls {function.name} with arguments that it does not accept "
+                f"({printable(str(error))})"
             ) from None
+
+    def charge(self, arguments: tuple[Any, ...]) -> None:
+        """Subtract the size of a call's arguments from what the calls of the pickle may use.
+
+        Raises:
+            RefusedPickle: the calls use more than the pickle contains.
+        """
+        self.left -= len(arguments)
+        if self.left >= 0:
+            self.left -= sum(len(part) for part in arguments if isinstance(part, SIZED))
+        if self.left < 0:
+            raise RefusedPickle(
+                "the calls of the file use more data than the file has: it passes the same "
+                f"arguments many times, {self.refusal()}"
+            )
 
     def drop_state(self) -> None:
         """Drop the state on top of the stack; the value below it must be ``Stateful``."""
@@ -159,9 +183,8 @@ class Machine:
     def put(self, pairs: list[Any]) -> None:
         """Store keys and values in the dict below them on the stack."""
         keys, values = pairs[::2], pairs[1::2]
-        # Hashing a deeply nested tuple as a key would overflow the C stack.
-        if type(self.stack[-1]) is not dict or any(type(key) not in KEYS for key in keys):
-            raise RefusedPickle("the file uses a key that is neither text nor int")
+        if type(self.stack[-1]) is not dict or not all(map(is_key, keys)):
+            raise RefusedPickle("the file uses a key that is neither text nor int of 32 bits")
         self.stack[-1].update(zip(keys, values, strict=True))
 
     def append(self, values: list[Any]) -> None:
@@ -172,13 +195,24 @@ class Machine:
 
     def add(self, values: list[Any]) -> None:
         """Add values to the set below them on the stack."""
-        if type(self.stack[-1]) is not set or any(type(value) not in KEYS for value in values):
-            raise RefusedPickle("the file adds to a set something that is neither text nor int")
+        if type(self.stack[-1]) is not set or not all(map(is_key, values)):
+            raise RefusedPickle(
+                "the file adds to a set something that is neither text nor int of 32 bits"
+            )
         self.stack[-1].update(values)
 
     def remember(self, index: int) -> None:
         """Store the top of the stack in the memo under a number."""
         self.memo[index] = self.stack[-1]
+
+
+def is_key(value: Any) -> bool:
+    """Tell whether a value can be hashed at a cost that nobody can choose.
+
+    The hash of a nested tuple costs as much as the tuple is long when it is written out, and
+    overflows the stack of C. Wide ints can be chosen such that all have the same hash.
+    """
+    return type(value) is str or (type(value) is int and -(2**31) <= value < 2**31)
 
 
 def find_on_stack(machine: Machine) -> None:
@@ -222,7 +256,7 @@ def unpickle(
     """Read one pickle as data.
 
     Args:
-        file: binary file, open for reading.
+        file: binary file, open for reading, in which one can seek.
         allowed: function that replaces each exact (module, name) that the pickle may use; it must
             be safe with any arguments.
         what: noun for the content, for messages: "a generator".

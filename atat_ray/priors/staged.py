@@ -34,8 +34,15 @@ class StagedPrior(Prior):
 
     @abstractmethod
     def finish(self, state: State, stage: int) -> Tensor:
-        """Map a state of ``stage`` to images (N, C, H, W) in [0, 1], differentiably."""
+        """Map a state of ``stage`` to images (N, C, H, W), not clamped, differentiably."""
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        """Map latents (N, D) to images (N, C, H, W) in [0, 1], differentiably."""
+    def render(self, latents: Tensor) -> Tensor:
+        """Map latents (N, D) to images (N, C, H, W), not clamped, differentiably."""
         return self.finish(self.begin(latents), 0)
+
+    def whole(self, state: State) -> Tensor:
+        """Map a state of stage 0 to images as they are before they are cropped and resized.
+
+        The images of a prior that does neither are those of ``finish``.
+        """
+        return self.finish(state, 0)

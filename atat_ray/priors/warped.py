@@ -84,13 +84,13 @@ class WarpedPrior(StagedPrior):
         raise ValueError(f"stage must be in 0..1, got {stage}")
 
     def finish(self, state: State, stage: int) -> Tensor:
-        """Map a state of ``stage`` to images (N, C, H, W) in [0, 1], differentiably."""
+        """Map a state of ``stage`` to images (N, C, H, W), not clamped, differentiably."""
         if not 0 <= stage <= self.num_stages:
             raise ValueError(f"stage must be in 0..{self.num_stages}, got {stage}")
         for number in range(stage, self.num_stages):
             state = self.advance(state, number)
         _, texture, knots = state
-        return warp(texture, expand_knots(knots, self.rows, self.columns)).clamp(0, 1)
+        return warp(texture, expand_knots(knots, self.rows, self.columns))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,11 +70,32 @@ def pgd(
             return coarse_pgd(inner, images, labels, start, (epsilon, steps, step_size))
         perturbed = images if start is None else project(images + start, images, epsilon)
         for _ in range(steps):
-            perturbed = perturbed.detach().requires_grad_()
-            loss = cross_entropy(inner(perturbed), labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, perturbed)
-            perturbed = project(perturbed.detach() + step_size * gradient.sign(), images, epsilon)
+            perturbed = sign_step(inner, perturbed, labels, images, epsilon, step_size)
     return perturbed.detach()
+
+
+def sign_step(
+    model: nn.Module,
+    perturbed: Tensor,
+    labels: Tensor,
+    images: Tensor,
+    epsilon: float,
+    step_size: float,
+) -> Tensor:
+    """Move perturbed images by ``step_size`` along the sign of the gradient, and project them.
+
+    Args:
+        model: images to logits.
+        perturbed: (N, C, H, W), where the gradient is taken.
+        labels: (N,) long.
+        images: (N, C, H, W), centre of the ball.
+        epsilon: radius of the ball in pixel units.
+        step_size: in pixel units; below 0 towards the labels, above 0 away from them.
+    """
+    perturbed = perturbed.detach().requires_grad_()
+    loss = cross_entropy(model(perturbed), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, perturbed)
+    return project(perturbed.detach() + step_size * gradient.sign(), images, epsilon)
 
 
 def coarse_pgd(

@@ -82,12 +82,11 @@ class Loop:
 
     def step(self, batch: Tensor) -> dict[str, Tensor]:
         """Take a step on the images of these rows, divided among the workers; return its curves."""
-        shard = self.views.shard(batch).to(self.faces.labels.device)
-        visible = self.session.visible(self.faces.images[shard])
-        images = augment(visible, self.training.augmentation, self.views)
+        images, labels = self.faces.batch(self.views.shard(batch))
+        images = augment(self.session.visible(images), self.training.augmentation, self.views)
         images = images.contiguous(memory_format=torch.channels_last)
         with forward_precision(self.training.precision, images.device):
-            terms = self.loss(images, self.faces.labels[shard])
+            terms = self.loss(images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()
@@ -208,11 +207,7 @@ def accuracy(model: nn.Module, faces: Faces, *, batch_size: int = 256) -> float:
     """Compute the share of images whose largest logit is at their label, in evaluation mode."""
     was_training = model.training
     model.eval()
-    hits = sum(
-        int((model(images).argmax(1) == labels).sum())
-        for images, labels in zip(
-            faces.images.split(batch_size), faces.labels.split(batch_size), strict=True
-        )
-    )
+    batches = zip(faces.images.split(batch_size), faces.labels.split(batch_size), strict=True)
+    hits = [(model(images).argmax(1) == labels).sum() for images, labels in batches]
     model.train(was_training)
-    return hits / len(faces)
+    return int(torch.stack(hits).sum()) / len(faces)

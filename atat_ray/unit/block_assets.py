@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atat_ray.data import IdentitySplit, load_split
+from atat_ray.data import IdentitySplit, data_manifest, load_split
 from atat_ray.data.stored_images import StoredImages
 from atat_ray.evaluation import EvaluationModels, fit_evaluation_models, held_out_accuracy
 from atat_ray.priors import Prior, fit_prior, load_prior, prior_state
 from atat_ray.unit.spec import BlockSpec
+from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.seeding import derive_seed
-from atat_ray.utils.stage_files import load_stage, save_stage
+from atat_ray.utils.stage_files import MissingStage, load_stage, payload_hash, save_stage
 
 
 def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
@@ -30,8 +31,36 @@ def build_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
     return [build_evaluation_models(block, folder), *priors]
 
 
+def read_block_assets(block: BlockSpec, folder: Path) -> list[dict[str, Any]]:
+    """Return what :func:`build_block_assets` returns, but build nothing.
+
+    Raises:
+        MissingStage: an asset is missing or damaged.
+    """
+    files = {evaluation_path(block, folder): block.evaluation_hash()}
+    files |= {prior_path(block, name, folder): block.prior_hash(name) for name in block.priors}
+    for path, specification in files.items():
+        if load_stage(path, specification) is None:
+            raise MissingStage(f"{path} is missing or damaged")
+    return build_block_assets(block, folder)
+
+
 def build_evaluation_models(block: BlockSpec, folder: Path) -> dict[str, Any]:
     """Train the evaluation models of a block, unless they exist; return their description."""
+    payload = evaluation_payload(block, folder)
+    return {
+        "block": block.name,
+        "asset": "evaluation models",
+        "sha256": block.evaluation_hash(),
+        "content_sha256": payload_hash(payload["state"]),
+        "accuracy": payload["accuracy"],
+        "seconds": payload["seconds"],
+        "data": payload["data"],
+    }
+
+
+def evaluation_payload(block: BlockSpec, folder: Path) -> dict[str, Any]:
+    """Read the evaluation models of a block; train them first if they are missing or damaged."""
     path = evaluation_path(block, folder)
     payload = load_stage(path, block.evaluation_hash())
     if payload is None:
@@ -46,14 +75,7 @@ def build_evaluation_models(block: BlockSpec, folder: Path) -> dict[str, Any]:
             "seconds": time.perf_counter() - start,
         }
         save_stage(path, block.evaluation_hash(), payload)
-    return {
-        "block": block.name,
-        "asset": "evaluation models",
-        "sha256": block.evaluation_hash(),
-        "accuracy": payload["accuracy"],
-        "seconds": payload["seconds"],
-        "data": payload["data"],
-    }
+    return payload
 
 
 def describe_split(split: IdentitySplit, number: int) -> dict[str, Any]:
@@ -66,7 +88,19 @@ def describe_split(split: IdentitySplit, number: int) -> dict[str, Any]:
 
 
 def build_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]:
-    """Fit the prior of one inversion attack, unless it exists; return its description.
+    """Fit the prior of one inversion attack, unless it exists; return its description."""
+    payload = prior_payload(block, inversion, folder)
+    return {
+        "block": block.name,
+        "asset": f"prior of {inversion}",
+        "sha256": block.prior_hash(inversion),
+        "content_sha256": payload_hash(payload["state"]),
+        "seconds": payload["seconds"],
+    }
+
+
+def prior_payload(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any]:
+    """Read the prior of one inversion attack; fit it first if it is missing or damaged.
 
     Only public images are used.
     """
@@ -79,19 +113,28 @@ def build_prior(block: BlockSpec, inversion: str, folder: Path) -> dict[str, Any
         prior = fit_prior(block.priors[inversion], public, seed=seed)
         payload = {"state": prior_state(prior), "seconds": time.perf_counter() - start}
         save_stage(path, block.prior_hash(inversion), payload)
+    return payload
+
+
+def contents(block: BlockSpec, folder: Path) -> dict[str, Any]:
+    """Return the SHA-256 of what the units of a block are measured with.
+
+    Returns:
+        ``data``, of the files that are read, empty if images are computed; ``evaluation``, of the
+        evaluation models; ``priors``, by inversion attack.
+    """
+    files = data_manifest(block.data)
+    priors = {n: payload_hash(prior_payload(block, n, folder)["state"]) for n in block.priors}
     return {
-        "block": block.name,
-        "asset": f"prior of {inversion}",
-        "sha256": block.prior_hash(inversion),
-        "seconds": payload["seconds"],
+        "data": specification_hash(files) if files else "",
+        "evaluation": payload_hash(evaluation_payload(block, folder)["state"]),
+        "priors": priors,
     }
 
 
 def load_block_prior(block: BlockSpec, inversion: str, folder: Path) -> Prior:
     """Load the prior of one inversion attack; build it first if it does not exist."""
-    build_prior(block, inversion, folder)
-    payload = load_stage(prior_path(block, inversion, folder), block.prior_hash(inversion))
-    assert payload is not None, "build_prior has written the file"
+    payload = prior_payload(block, inversion, folder)
     return load_prior(payload["state"], block.priors[inversion].file())
 
 
@@ -99,9 +142,7 @@ def load_evaluation_models(
     block: BlockSpec, split: IdentitySplit, folder: Path
 ) -> EvaluationModels:
     """Load the evaluation models of a block; build them first if they do not exist."""
-    build_evaluation_models(block, folder)
-    payload = load_stage(evaluation_path(block, folder), block.evaluation_hash())
-    assert payload is not None, "build_evaluation_models has written the file"
+    payload = evaluation_payload(block, folder)
     _, channels, size, _ = split.train.images.shape
     models = EvaluationModels(
         block.evaluation,

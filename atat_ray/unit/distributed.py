@@ -19,7 +19,8 @@ from atat_ray.training.loop import Epoch
 from atat_ray.unit.jobs import Job
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import CHECKPOINT, StateDict, new_target
-from atat_ray.utils.stage_files import load_stage, save_stage
+from atat_ray.utils.messages import lines_to, tell
+from atat_ray.utils.stage_files import MissingStage, load_stage, save_stage
 
 RESULT = "train-workers.pt"
 WAITER_CPU = 0.01  # share of a CPU for the process that waits for a unit's workers
@@ -87,20 +88,22 @@ def train_as_worker(config: dict[str, Any]) -> None:
     split = load_split(spec.block.data, spec.block.split)
     model = share_batch_norm(new_target(spec, split, device)).to(device)
     wrapped = nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
-    curves = train(
-        wrapped,
-        split.train.to(device),
-        spec.defense,
-        spec.training,
-        seed=spec.seed("train"),
-        rank=rank,
-        world_size=world_size,
-        average=mean_over_workers,
-        checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash(), writes=rank == 0),
-    )
+    lines: list[str] = []
+    with lines_to(lines.append):
+        curves = train(
+            wrapped,
+            split.train.to(device),
+            spec.defense,
+            spec.training,
+            seed=spec.seed("train"),
+            rank=rank,
+            world_size=world_size,
+            average=mean_over_workers,
+            checkpoint=Checkpoint(folder / CHECKPOINT, spec.train_hash(), writes=rank == 0),
+        )
     if rank == 0:
         state = {name: value.cpu() for name, value in model.state_dict().items()}
-        payload = {"state": state, "curves": curves}
+        payload = {"state": state, "curves": curves, "lines": lines}
         save_stage(folder / RESULT, spec.train_hash(), payload)
     ray.train.report({})
 
@@ -158,13 +161,21 @@ def run_jobs_on_workers(
             for task in running:
                 ray.cancel(task, force=True)
             raise error.cause from None
-    return ray.get([started[number] for number in range(len(jobs))])
+    results = []
+    for number in range(len(jobs)):
+        result, lines = ray.get(started[number])
+        results.append(result)
+        for line in lines:
+            tell(line)
+    return results
 
 
-def run_job(job: Job) -> Any:
-    """Run a job in the process of a Ray task."""
+def run_job(job: Job) -> tuple[Any, list[str]]:
+    """Run a job in the process of a Ray task; return its result and its lines for the user."""
     torch.set_num_threads(1)  # so that results do not depend on the machine
-    return job()
+    lines: list[str] = []
+    with lines_to(lines.append):
+        return job(), lines
 
 
 def train_on_workers(
@@ -180,6 +191,9 @@ def train_on_workers(
         folder: folder of the unit, seen by all nodes; checkpoints are stored there.
         share: Ray resources of each worker, as in :func:`run_jobs_on_workers`.
         retries: how often lost workers are restarted from the last checkpoint.
+
+    Raises:
+        MissingStage: the file that worker 0 saved is missing or damaged.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -199,5 +213,8 @@ def train_on_workers(
     )
     trainer.fit()
     payload = load_stage(folder / RESULT, spec.train_hash())
-    assert payload is not None, "worker 0 saves the result before it ends"
+    if payload is None:
+        raise MissingStage(f"{folder / RESULT} is missing or damaged; the unit must run again")
+    for line in payload["lines"]:
+        tell(line)
     return payload["state"], payload["curves"]

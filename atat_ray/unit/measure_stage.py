@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from atat_ray.data import Faces, IdentitySplit, load_split
-from atat_ray.data.stored_images import StoredImages, in_parts
+from atat_ray.data.stored_images import StoredImages, in_parts, take
 from atat_ray.dependence.hsic import against_permutations, cka, hsic, nocco
 from atat_ray.dependence.kernels import gaussian_kernel, linear_kernel
 from atat_ray.evaluation.scoring import select_reported_stage
@@ -93,15 +93,17 @@ def reconstruction_metrics(
 ) -> dict[str, float]:
     """Compare the reconstructions of one inversion attack with the private images.
 
-    PRDC (mean over the classes) and the Frechet distance (all classes together) use the features of
-    the evaluation models. The knowledge score is the accuracy on private test images of a network
-    of the target's architecture that was trained on the reconstructions only.
+    Only the people whose classes were attacked are compared. PRDC (mean over the classes) and the
+    Frechet distance (all classes together) use the features of the evaluation models. The knowledge
+    score is the accuracy on private test images of a network of the target's architecture that was
+    trained on the reconstructions only.
     """
     device = pick_device()
     models = load_evaluation_models(spec.block, split, assets).to(device)
     found = select_reported_stage(invert_stage(spec, inversion, assets, folder), models)
     fakes = Faces(images=found["images"], labels=found["classes"]).to(device)
-    recognised = split.recognised.to(device)
+    people = of_classes(split.recognised, found["classes"])
+    recognised = people.to(device)
     with torch.no_grad():
         real = in_parts(models.features, recognised.images)
         fake = in_parts(models.features, fakes.images)
@@ -114,16 +116,27 @@ def reconstruction_metrics(
         weights=spec.training.weights,
         auxiliary=spec.training.auxiliary_weight > 0,
     ).to(device)
-    labels = (split.recognised.labels, found["classes"])
-    k = min(NUM_NEIGHBOURS, min(int(of.bincount().min()) for of in labels) - 1)
+    labels = (people.labels, found["classes"])
+    counts = [of.unique(return_counts=True)[1] for of in labels]
+    k = min(NUM_NEIGHBOURS, min(int(count.min()) for count in counts) - 1)
     training = replace(spec.training, batch_size=min(spec.training.batch_size, len(fakes)))
     return {
         **prdc_by_class(real, recognised.labels, fake, fakes.labels, k=k),
         "frechet": frechet_distance(real, fake),
         "knowledge": knowledge_extraction_score(
-            untrained, fakes, split.test.to(device), training, seed=seed
+            untrained,
+            fakes,
+            of_classes(split.test, found["classes"]).to(device),
+            training,
+            seed=seed,
         ),
     }
+
+
+def of_classes(faces: Faces, classes: Tensor) -> Faces:
+    """Select the faces whose label is among the classes."""
+    rows = torch.isin(faces.labels.cpu(), classes.cpu()).nonzero().squeeze(1)
+    return Faces(images=take(faces.images, rows), labels=faces.labels[rows])
 
 
 def measure_stage(spec: UnitSpec, assets: Path, folder: Path) -> dict[str, Any]:

@@ -5,31 +5,39 @@
 A stage that is stored is never repeated: its file holds the hash of everything it depends on.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from atat_ray.training.threshold_checkpoints import list_at_thresholds
+from atat_ray.unit.block_assets import contents
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
 from atat_ray.unit.score_stage import score_stage
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import Trainer, train_here, train_stage
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import Damaged, read_signed, write_signed
+from atat_ray.utils.messages import tell_once
+
+OUTCOME = "outcome.json"
 
 OnStage = Callable[[str], None]
 
 
 def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
-    """Read the outcome of a unit; None if it is not finished with this specification."""
+    """Read the outcome of a unit; None if it is not finished with this specification.
+
+    The user is told of a damaged outcome in one line.
+    """
     try:
-        outcome = json.loads((folder / "outcome.json").read_text())
-    except (OSError, ValueError):
+        outcome = read_signed(folder / OUTCOME)
+    except FileNotFoundError:
         return None
-    matches = isinstance(outcome, dict) and outcome.get("specification") == spec.outcome_hash()
-    return outcome if matches else None
+    except Damaged as error:
+        tell_once(f"{error}; it counts as missing, and is made again where it is needed")
+        return None
+    return outcome if outcome.get("specification") == spec.outcome_hash() else None
 
 
 def run_unit(
@@ -69,21 +77,10 @@ def run_unit(
     on_stage("robustness")
     robust = robustness_stage(spec, folder, run_jobs)
     seconds |= {"score": scored["seconds"], "robustness": robust["seconds"]}
-    return save_outcome(spec, folder, trained, scored, robust, seconds)
-
-
-def save_outcome(
-    spec: UnitSpec,
-    folder: Path,
-    trained: dict[str, Any],
-    scored: dict[str, Any],
-    robust: dict[str, Any],
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Combine the results of the stages, write them to ``outcome.json`` and return them."""
     outcome = {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": contents(spec.block, assets),
         "clean_acc": trained["clean_acc"],
         "train_acc": trained["train_acc"],
         "diverged": trained["diverged"],
@@ -93,9 +90,14 @@ def save_outcome(
         "curves": trained["curves"],
         "seconds": seconds,
     }
+    return save_outcome(spec, folder, outcome)
+
+
+def save_outcome(spec: UnitSpec, folder: Path, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Write an outcome, with the models stored at thresholds, to ``outcome.json``; return it."""
     if spec.training.thresholds:
         outcome["selected_after_treatment"] = list_at_thresholds(
             spec.training.thresholds, folder=folder, specification=spec.train_hash()
         )
-    write_whole(folder / "outcome.json", json.dumps(outcome, indent=1).encode())
+    write_signed(folder / OUTCOME, outcome)
     return outcome

@@ -20,7 +20,7 @@ from atat_ray.training.threshold_checkpoints import save_at_thresholds
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.utils.device import pick_device
-from atat_ray.utils.stage_files import load_stage, save_stage
+from atat_ray.utils.stage_files import MissingStage, load_stage, save_stage
 
 CHECKPOINT = "train-checkpoint.pt"
 StateDict = dict[str, Tensor]
@@ -156,10 +156,10 @@ def load_target(spec: UnitSpec, split: IdentitySplit, folder: Path) -> nn.Module
     """Load the trained target model of a unit, in evaluation mode on its device.
 
     Raises:
-        ValueError: it has not been trained with this specification.
+        MissingStage: it has not been trained with this specification, or its file is damaged.
     """
     payload = load_stage(folder / "train.pt", spec.train_hash())
     if payload is None:
-        raise ValueError(f"{folder} holds no target model of this specification; train it first")
+        raise MissingStage(f"{folder} holds no target model of this specification; train it first")
     state, diverged = payload["state"], payload["diverged"]
     return restore_target(spec, split, state, pick_device(), diverged=diverged).eval()

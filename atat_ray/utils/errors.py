@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+from atat_ray.utils.terminal import printable
+
 
 class Located(ValueError):
     """An error about one entry of a file.
@@ -36,4 +38,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ValueError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}")
+    shown = printable(repr(name))
+    return ValueError(f"unknown {kind} {shown}{hint}; known: {', '.join(names)}")

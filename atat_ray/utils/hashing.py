@@ -1,8 +1,9 @@
-"""Hash specifications by their canonical JSON."""
+"""Hash specifications by their canonical JSON, and files by their content."""
 
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from atat_ray.utils.option_fields import hashed_options
@@ -30,3 +31,9 @@ def specification_hash(*parts: Any) -> str:
     """Return the SHA-256 of a specification's canonical JSON, in hexadecimal digits."""
     text = json.dumps(canonical(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,9 +3,14 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 
 import torch
 from torch import Tensor
+
+from atat_ray.utils.device import to_device
+
+MANY = 2**16  # numbers of one draw from which a GPU draws them itself
 
 
 def derive_seed(*parts: str | int) -> int:
@@ -26,11 +31,21 @@ def generator(*parts: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
+def generator_on(device: torch.device, source: torch.Generator) -> torch.Generator:
+    """Return a generator on a device, seeded by one draw of a CPU generator."""
+    seed = int(torch.randint(2**62, (), generator=source))
+    return torch.Generator(device).manual_seed(seed)
+
+
 class BatchDraws:
     """Draw one row for each image of a whole batch and return the rows of this worker.
 
     Each of ``world_size`` workers has the rows ``rank::world_size`` of a batch and the same
     generator. Every worker draws for all rows, so the numbers do not depend on ``world_size``.
+
+    Numbers are drawn on the CPU and copied. Only many uniform numbers, such as one for each pixel,
+    are drawn by a GPU itself, because the CPU would take longer than the rest of a training step.
+    Those depend on the model of the GPU.
     """
 
     def __init__(self, generator: torch.Generator, *, rank: int = 0, world_size: int = 1) -> None:
@@ -48,13 +63,18 @@ class BatchDraws:
 
     def uniform(self, low: float, high: float, like: Tensor, *shape: int) -> Tensor:
         """Draw U[low, high) of shape (len(like), *shape) on the device of ``like``."""
-        rows = torch.rand(self.whole(like), *shape, generator=self.generator)
-        return self.shard(rows).to(like.device) * (high - low) + low
+        whole = self.whole(like), *shape
+        if like.is_cuda and prod(whole) >= MANY:
+            there = generator_on(like.device, self.generator)
+            rows = self.shard(torch.rand(whole, generator=there, device=like.device))
+        else:
+            rows = to_device(self.shard(torch.rand(whole, generator=self.generator)), like.device)
+        return rows * (high - low) + low
 
     def integers(self, low: int, high: int, like: Tensor) -> Tensor:
         """Draw integers in [low, high), one for each row of ``like``, on its device."""
         rows = torch.randint(low, high, (self.whole(like),), generator=self.generator)
-        return self.shard(rows).to(like.device)
+        return to_device(self.shard(rows), like.device)
 
     def flips(self, like: Tensor) -> Tensor:
         """Draw a fair coin for each row of ``like``: (N,) bool."""
@@ -67,7 +87,7 @@ class PartDraws(BatchDraws):
     Work that is divided into parts then sees the same numbers as undivided work.
     """
 
-    def __init__(self, generator: torch.Generator, *, rows: slice, total: int) -> None:
+    def __init__(self, generator: torch.Generator, *, rows: slice | Tensor, total: int) -> None:
         super().__init__(generator)
         self.rows = rows
         self.total = total

@@ -1,7 +1,6 @@
 """Campaigns in temporary folders, with made-up outcomes instead of trained models."""
 
 import importlib
-import json
 import os
 import random
 import shutil
@@ -17,9 +16,10 @@ import torch
 import yaml
 
 from analysis import schema
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.stage_files import save_stage
 from trials.campaign.campaign import Campaign
+from trials.tracking.relocate import rewrite_artifact_paths
 
 
 def pytest_configure(config):
@@ -88,6 +88,7 @@ def make_up(spec, draws):
     return {
         "specification": spec.outcome_hash(),
         "unit_id": spec.unit_id,
+        "contents": {"data": "d", "evaluation": "e", "priors": {n: "p" for n in spec.inversions}},
         "clean_acc": draws.random(),
         "train_acc": draws.random(),
         "diverged": False,
@@ -121,10 +122,44 @@ def finish():
         whole = {name: picture.to(torch.uint8) for name, picture in pictures.items()}
         save_stage(folder / "score.pt", spec.score_hash(), {"pictures": whole})
         outcome = make_up(spec, draws)
-        write_whole(folder / "outcome.json", json.dumps(outcome).encode())
+        write_signed(folder / "outcome.json", outcome)
         return outcome
 
     return finished
+
+
+def record_all(campaign, said=None):
+    """Write every unit that has ended to the record, as a run does; collect what is said."""
+    from trials.execution.recorder import Recorder
+
+    recorder = Recorder(campaign, print if said is None else said.append)
+    recorder.open_or_postpone()
+    recorder.assets = [{"block": "split-0"}]
+    recorder.catch_up()
+    recorder.close()
+
+
+@pytest.fixture(scope="session")
+def recorded_once(tmp_path_factory, empty_database, finish):
+    """Finish and record a campaign of six units once, to be copied; return its folder."""
+    from trials.config.load import read_protocol
+
+    changes = {"name": "tiny", "units_per_arm": 1}
+    protocol = read_protocol("orl-rct").model_copy(update=changes)
+    campaign = Campaign.create_or_resume(protocol, tmp_path_factory.mktemp("once") / "tiny", None)
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    for row in campaign.table:
+        finish(campaign, row)
+    record_all(campaign)
+    return campaign.folder
+
+
+@pytest.fixture
+def recorded(recorded_once, tmp_path):
+    """Copy a finished and recorded campaign to its default folder."""
+    folder = Campaign.load(shutil.copytree(recorded_once, tmp_path / "runs" / "tiny")).folder
+    rewrite_artifact_paths(folder / "mlflow.db", "1")
+    return Campaign.load(folder)
 
 
 class Driver:

@@ -1,6 +1,5 @@
 """A campaign: a randomised trial that has been allocated, in its folder."""
 
-import json
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +8,14 @@ from typing import TYPE_CHECKING
 from analysis import schema
 from atat_ray.unit import UnitSpec
 from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import Damaged, read_json, read_text
 from trials import allocation
 from trials.allocation import Assignment, Stratum
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import commitments
 from trials.campaign.layout import FolderLayout
 from trials.config.protocol import Protocol
-from trials.tracking.record import TRIAL
+from trials.tracking.kinds import TRIAL
 
 if TYPE_CHECKING:
     from trials.campaign.verify import Check
@@ -40,7 +41,11 @@ class Campaign(RunFolder):
         path = layout.folder / schema.ALLOCATION_FILE
         if not path.exists():
             write_whole(path, allocation.to_csv(allocation.draw(settings, nonce)).encode())
-        return allocation.from_csv(path.read_text())
+        text = read_text(path)
+        try:
+            return allocation.from_csv(text)
+        except ValueError as error:
+            raise Damaged(path, f"cannot be read: {error}") from error
 
     @cached_property
     def strata(self) -> dict[str, Stratum]:
@@ -94,13 +99,13 @@ class Campaign(RunFolder):
     def broken_commitments(self) -> list[str]:
         """Name the hashes that differ from those that were committed; none before that."""
         try:
-            committed = dict(json.loads(self.committed_file.read_text()))
+            committed = read_json(self.committed_file)
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError) as error:
-            return [f"{self.committed_file.name} cannot be read: {error}"]
+        except Damaged as error:
+            return [f"{self.committed_file.name} {error.problem}"]
         return [
             f"{name} is {value}, but committed was {committed.get(name)}"
-            for name, value in self.hashes().items()
+            for name, value in commitments(self).items()
             if committed.get(name) != value
         ]

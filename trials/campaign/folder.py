@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,11 +11,14 @@ from analysis import schema
 from atat_ray.unit import BlockSpec, UnitSpec, read_outcome
 from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import read_json
 from trials.allocation import Assignment
-from trials.campaign.layout import FolderLayout, check_new_folder, external_uri, local_uri
+from trials.campaign.creation import create_or_resume
+from trials.campaign.inputs import commitments
+from trials.campaign.layout import Address, FolderLayout, external_uri, kept_uri, local_uri
 from trials.campaign.notes import read_note, write_note
-from trials.config.settings import Settings, changed_keys
-from trials.tracking.record import RecordKind
+from trials.config.settings import Settings
+from trials.tracking.kinds import RecordKind
 
 if TYPE_CHECKING:
     from trials.campaign.verify import Check
@@ -39,7 +42,9 @@ class RunFolder(FolderLayout, ABC):
         settings: what was registered.
         nonce: what the allocation was drawn from; empty where nothing was allocated.
         table: the units, in order; a sweep appends to it.
-        tracking_uri: address of the record.
+        tracking_uri: address of the record; followed only if it is the database in the folder, or
+            if the user gave it (:meth:`at`).
+        replaced: hashes under which it was registered before it was begun anew.
     """
 
     kind: ClassVar[RecordKind]
@@ -48,11 +53,14 @@ class RunFolder(FolderLayout, ABC):
     settings: Settings
     nonce: str
     table: list[Assignment]
-    tracking_uri: str
+    tracking_uri: Address
+    replaced: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def create_or_resume(cls, settings: Settings, folder: Path, tracking_uri: str | None) -> Self:
         """Register settings in a folder, or load the folder if it holds the same settings.
+
+        A campaign or sweep in which no unit has started is begun anew with changed settings.
 
         Args:
             settings: of the campaign or sweep.
@@ -60,33 +68,24 @@ class RunFolder(FolderLayout, ABC):
             tracking_uri: of MLflow; None for a database in ``folder``.
 
         Raises:
-            ValueError: the folder holds other settings, another record address or other files.
+            ValueError: the folder holds other settings and a unit has started, another record
+                address or other files.
         """
-        tracking_uri = external_uri(tracking_uri, folder)
-        if not cls.is_in(folder):
-            check_new_folder(folder, cls.kind.parent, tracking_uri)
-            content = {
-                "record_version": schema.RECORD_VERSION,
-                "settings": settings.canonical(),
-                "nonce": cls.new_nonce(settings),
-                "tracking_uri": tracking_uri,
-            }
-            write_whole(folder / cls.file_name, json.dumps(content, indent=1).encode())
-        found = cls.load(folder)
-        changes = changed_keys(found.settings.canonical(), settings.canonical())
-        if changes:
+        return create_or_resume(cls, settings, folder, tracking_uri)
+
+    def at(self, tracking_uri: str) -> Self:
+        """Follow the record to the address that the user gave, which must be the one it is kept at.
+
+        Raises:
+            ValueError: the record is kept at another address.
+        """
+        address = external_uri(tracking_uri, self.folder) or local_uri(self.folder)
+        if address != self.tracking_uri:
             raise ValueError(
-                f"{folder} holds a {cls.kind.parent} with other settings; changed: "
-                f"{'; '.join(changes)}. Undo the change, or start another {cls.kind.parent} "
-                "with --out"
+                f"the record of {self.folder} is kept at {self.tracking_uri}, got {address}; give "
+                "that address, or change it with `atat move`"
             )
-        if tracking_uri not in (None, found.tracking_uri):
-            raise ValueError(
-                f"the record of {folder} is kept at {found.tracking_uri}, got {tracking_uri}; "
-                "leave the address out to resume"
-            )
-        found.check()
-        return found
+        return replace(self, tracking_uri=address)
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
@@ -102,11 +101,9 @@ class RunFolder(FolderLayout, ABC):
         """
         kind = cls.kind.parent
         try:
-            content = json.loads((folder / cls.file_name).read_text())
-            if not isinstance(content, dict):
-                raise ValueError(f"{cls.file_name} holds no JSON object")
+            content = read_json(folder / cls.file_name)
             if content.get("record_version") != schema.RECORD_VERSION:
-                raise OtherVersion(content.get("record_version", "none"))
+                raise OtherVersion(str(content.get("record_version", "none"))[:40])
             return cls.from_content(content, folder)
         except FileNotFoundError as error:
             raise ValueError(
@@ -119,8 +116,8 @@ class RunFolder(FolderLayout, ABC):
                 f"{schema.RECORD_VERSION}; use the version of atat-ray that made it, or start "
                 "again with --out"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            detail = " ".join(str(error).split())
+        except (ValueError, TypeError, RecursionError) as error:
+            detail = " ".join(str(error).split())[:300]
             raise ValueError(f"the {kind} in {folder} cannot be read: {detail}") from error
 
     @classmethod
@@ -128,18 +125,25 @@ class RunFolder(FolderLayout, ABC):
         """Load from the content of the JSON file.
 
         Raises:
-            ValueError, KeyError, TypeError: the content or the allocation is damaged.
+            ValueError, TypeError: the content or the allocation is damaged.
         """
+        missing = [name for name in ("nonce", "tracking_uri", "settings") if name not in content]
+        if missing:
+            raise ValueError(f"{cls.file_name} lacks {', '.join(missing)}")
         nonce, uri = content["nonce"], content["tracking_uri"]
         if not isinstance(nonce, str) or not isinstance(uri, str | None):
             raise ValueError("nonce and tracking_uri must be strings")
+        replaced = content.get("replaced", [])
+        if not isinstance(replaced, list) or not all(isinstance(h, dict) for h in replaced):
+            raise ValueError("replaced must be a list of mappings")
         settings = cls.settings_type.model_validate(content["settings"])
         return cls(
             settings=settings,
             nonce=nonce,
             table=cls.load_table(settings, nonce, FolderLayout(folder=folder)),
             folder=folder.absolute(),
-            tracking_uri=uri or local_uri(folder),
+            tracking_uri=kept_uri(uri, folder),
+            replaced=replaced,
         )
 
     @classmethod
@@ -237,7 +241,7 @@ class RunFolder(FolderLayout, ABC):
     def note_committed(self) -> None:
         """Note that the record holds the hashes of what was registered."""
         if not self.is_committed():
-            write_whole(self.committed_file, json.dumps(self.hashes()).encode())
+            write_whole(self.committed_file, json.dumps(commitments(self)).encode())
 
     def retry_failures(self) -> None:
         """Set failed units back to pending; the failures and their reasons stay noted."""

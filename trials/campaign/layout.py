@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.record.address import full_address
+from analysis.record.address import Address
+
+DATABASE = "mlflow.db"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,11 @@ class FolderLayout:
     def assets(self) -> Path:
         """Folder of the evaluation models and priors."""
         return self.folder / "assets"
+
+    @property
+    def inputs_file(self) -> Path:
+        """Manifests of the registered inputs: the SHA-256 of each file."""
+        return self.folder / "inputs.json"
 
     @property
     def stop_file(self) -> Path:
@@ -41,21 +48,38 @@ def default_folder(name: str) -> Path:
     return Path("runs") / name
 
 
-def local_uri(folder: Path) -> str:
+def local_uri(folder: Path) -> Address:
     """Address of the database in the folder itself."""
-    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    return Address(f"sqlite:///{(folder / DATABASE).absolute()}")
 
 
-def external_uri(tracking_uri: str | None, folder: Path) -> str | None:
+def kept_uri(kept: str | None, folder: Path) -> Address:
+    """Address of the record of a folder, from what the folder says.
+
+    The database in the folder is followed. Another address is followed only after the user gave it,
+    and so is a database that is a link: it is the address of another one.
+
+    Args:
+        kept: address in the folder's file; None for the database in the folder.
+        folder: of the campaign or sweep.
+    """
+    database = folder.absolute() / DATABASE
+    if kept is None and database.is_symlink():
+        kept = f"sqlite:///{database.resolve()}"
+    own = local_uri(folder)
+    return own if kept in (None, own) else Address.kept(kept)
+
+
+def external_uri(tracking_uri: str | None, folder: Path) -> Address | None:
     """Write the address of a record in full; None if it is the database in the folder.
 
     A folder with its own record stores no address, so that it can be moved.
     """
-    full = tracking_uri and full_address(tracking_uri)
-    return None if full == local_uri(folder) else full
+    address = Address(tracking_uri) if tracking_uri else None
+    return None if address == local_uri(folder) else address
 
 
-def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
+def check_new_folder(folder: Path, kind: str, tracking_uri: Address | None) -> None:
     """Refuse a folder in which nothing new can be started.
 
     Args:
@@ -67,7 +91,8 @@ def check_new_folder(folder: Path, kind: str, tracking_uri: str | None) -> None:
         ValueError: it holds other files, or its name cannot stand in a database address.
     """
     if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with --out")
+        raise ValueError(f"{folder} is not empty and holds no {kind}; choose another with "
+                         "--out, or remove what is left in it")  # fmt: skip
     if "?" in str(folder.absolute()) and tracking_uri is None:
         raise ValueError(
             f"a database cannot be in {folder.absolute()}: its address would end at the '?'; "

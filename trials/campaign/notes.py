@@ -4,22 +4,32 @@
 ``failed-before`` {failures}; in a sweep also ``options``, ``epochs`` and ``stopped`` {reason}.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import Damaged, read_signed, write_signed
+from atat_ray.utils.messages import tell_once
 
 
 def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Write a note to the folder of a unit."""
-    write_whole(folder / f"{name}.json", json.dumps(content).encode())
+    write_signed(note_file(folder, name), content)
 
 
 def read_note(folder: Path, name: str) -> dict[str, Any]:
-    """Read a note from the folder of a unit; empty if there is none or it is damaged."""
+    """Read a note from the folder of a unit; empty if there is none or it is damaged.
+
+    The user is told of a damaged note in one line.
+    """
     try:
-        content = json.loads((folder / f"{name}.json").read_text())
-    except (OSError, ValueError):
+        return read_signed(note_file(folder, name))
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except Damaged as error:
+        tell_once(f"{error}; it counts as missing")
+        return {}
+
+
+def note_file(folder: Path, name: str) -> Path:
+    """Return the path of a note."""
+    return folder / f"{name}.json"

@@ -1,30 +1,26 @@
 """Verify a campaign: recompute the allocation and compare folder and record with it."""
 
 import sys
-from dataclasses import dataclass
 from itertools import zip_longest
 from math import isfinite
 from typing import Any
 
 from analysis import schema
 from analysis.record.store import COMPLETE
+from atat_ray.unit.run import OUTCOME
 from trials import allocation
 from trials.campaign.campaign import Campaign
+from trials.campaign.inputs import commitments
+from trials.campaign.verify_files import (
+    Check,
+    changed_assets,
+    damage_of,
+    damaged_files,
+    verify_inputs,
+)
 from trials.tracking.outcome_tables import classes_of, metrics_of
 from trials.tracking.record import MlflowRecord
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """Result of one comparison.
-
-    Attributes:
-        what: statement that was checked.
-        problems: one line for each difference; empty if the statement holds.
-    """
-
-    what: str
-    problems: list[str]
+from trials.tracking.unit_tags import content_tags
 
 
 def verify(campaign: Campaign) -> list[Check]:
@@ -49,6 +45,15 @@ def verify(campaign: Campaign) -> list[Check]:
             problems=campaign.broken_commitments(),
         ),
         Check(
+            what="every file of the units and assets holds what was written",
+            problems=damaged_files(campaign),
+        ),
+        verify_inputs(campaign),
+        Check(
+            what="the assets are those that the units were measured with",
+            problems=changed_assets(campaign),
+        ),
+        Check(
             what="every finished unit was trained with the defense of its drawn arm",
             problems=training_mismatches(campaign, drawn),
         ),
@@ -70,7 +75,8 @@ def training_mismatches(campaign: Campaign, drawn: list[allocation.Assignment]) 
     return [
         f"unit {row.unit_id} has an outcome that is not of arm {row.arm} under this protocol"
         for row in drawn
-        if (campaign.unit_folder(row.unit_id) / "outcome.json").exists()
+        if (file := campaign.unit_folder(row.unit_id) / OUTCOME).exists()
+        and not damage_of(file)
         and campaign.outcome(row) is None
     ]
 
@@ -84,8 +90,9 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
     return [
         *verify_units(campaign, record, {row.unit_id: row for row in drawn}),
         Check(
-            what="protocol, nonce and allocation have the hashes that the record was committed to",
-            problems=hash_mismatches(campaign.hashes(), tags),
+            what="protocol, nonce, allocation and inputs have the hashes that the record was "
+            "committed to",
+            problems=hash_mismatches(commitments(campaign), tags),
         ),
         Check(
             what="the record's allocation is what protocol and nonce draw",
@@ -178,7 +185,7 @@ def status_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) 
     recorded, status = run.data.tags.get("status"), campaign.status(row)
     if status == schema.PENDING:
         again = recorded == schema.FAILED and campaign.failed_before(row.unit_id)
-        if again or (campaign.unit_folder(row.unit_id) / "outcome.json").exists():
+        if again or (campaign.unit_folder(row.unit_id) / OUTCOME).exists():
             return []
     if recorded == status:
         return []
@@ -186,7 +193,7 @@ def status_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) 
 
 
 def outcome_mismatches(record: MlflowRecord, run: Any, outcome: dict[str, Any]) -> list[str]:
-    """List the metrics of a unit, and the first line of its class table, that differ.
+    """List the metrics and contents of a unit, and the first line of its class table, that differ.
 
     Durations are not compared, because a unit that is run again takes another time.
     """
@@ -200,6 +207,12 @@ def outcome_mismatches(record: MlflowRecord, run: Any, outcome: dict[str, Any]) 
         for name in {**expected, **metrics}
         if not name.startswith(schema.SECONDS_PREFIX)
         and not same_value(metrics.get(name), expected.get(name))
+    ]
+    lines += [
+        f"unit {unit_id}: {name} is recorded as {run.data.tags.get(name, '')}, its folder has "
+        f"{value}"
+        for name, value in content_tags(outcome).items()
+        if run.data.tags.get(name, "") != value
     ]
     recorded, own = record.classes(run.info.run_id).splitlines(), classes_of(outcome).splitlines()
     rows = enumerate(zip_longest(recorded, own, fillvalue="nothing"), start=1)

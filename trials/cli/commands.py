@@ -12,7 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atat_ray.utils.terminal import LINE, printable, printable_lines
+from trials.cli.folders import at_given_address, check_new, check_unregistered, load
 from trials.cli.summary import dashboard_command, print_summary, print_sweep, resume_command
+from trials.execution.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
@@ -24,7 +27,7 @@ def plan(options: Namespace) -> int:
     from trials.planning.plan import describe_plan
 
     for line in describe_plan(options):
-        print(line, flush=True)
+        print(printable(line, LINE), flush=True)
     return 0
 
 
@@ -46,35 +49,19 @@ def sweep(options: Namespace) -> int:
 
 def start(kind: type["RunFolder"], settings: "Settings", options: Namespace) -> int:
     """Rehearse settings, or register them in a folder and run its units."""
+    from trials.campaign.creation import changes_before_start
     from trials.campaign.layout import default_folder
 
     check_at_a_time(options)
     if options.rehearse:
         return rehearse(settings, options)
     folder = options.out or default_folder(settings.name)
+    if kind.is_in(folder) and not changes_before_start(kind, settings, folder):
+        run_folder = kind.create_or_resume(settings, folder, None)
+        return execute(at_given_address(run_folder, options), options)
     uri = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    is_new = not kind.is_in(folder)
-    if is_new:
-        check_inputs(settings, uri)
-    return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=is_new)
-
-
-def check_inputs(settings: "Settings", uri: str | None) -> None:
-    """Check what a new run reads, before anything is written.
-
-    Args:
-        settings: of the campaign or sweep.
-        uri: of MLflow, if one was given.
-
-    Raises:
-        ValueError: data, weights or the file of a prior are missing, or the server does not answer.
-    """
-    from analysis.record.address import check_address
-    from trials.execution.preflight import check_data
-
-    if uri:
-        check_address(uri, must_exist=False)
-    check_data(settings)
+    check_new(kind, settings, folder, uri)
+    return execute(kind.create_or_resume(settings, folder, uri), options, data_checked=True)
 
 
 def rehearse(settings: "Settings", options: Namespace) -> int:
@@ -97,16 +84,6 @@ def resume(options: Namespace) -> int:
     return execute(run_folder, options)
 
 
-def load(options: Namespace) -> "RunFolder":
-    """Load the campaign or sweep in ``--out`` or, without it, in the folder of its name."""
-    from trials.campaign.campaign import Campaign
-    from trials.campaign.layout import default_folder
-    from trials.search.sweep import Sweep
-
-    folder = options.out or default_folder(Path(options.campaign).stem)
-    return Sweep.load(folder) if Sweep.is_in(folder) else Campaign.load(folder)
-
-
 def check_at_a_time(options: Namespace) -> None:
     """Refuse ``--at-a-time`` below 1."""
     if options.at_a_time is not None and options.at_a_time < 1:
@@ -122,31 +99,50 @@ def execute(run_folder: "RunFolder", options: Namespace, *, data_checked: bool =
         data_checked: whether the data were read a moment ago, before the folder was written.
 
     Returns:
-        0 if all units have ended and are recorded, 130 if a signal stopped the run, else 1.
+        0 if all units have ended and are recorded, 130 if a signal or ``atat stop`` stopped the
+        run, else 1.
     """
+    from atat_ray.utils.messages import lines_to
+    from trials.campaign.creation import check_is_there
     from trials.campaign.lock import exclusive_lock
     from trials.execution.display import open_display
     from trials.execution.run import run as run_units
 
-    with exclusive_lock(run_folder.folder), open_display(plain=options.json) as display:
+    if not (data_checked or run_folder.is_committed()):
+        check_unregistered(run_folder)
+    with (
+        exclusive_lock(run_folder.folder),
+        open_display(plain=options.json) as display,
+        lines_to(display.say),
+    ):
         if options.retry_failed:
             run_folder.retry_failures()
-        summary = run_units(
-            run_folder,
-            at_a_time=options.at_a_time,
-            display=display,
-            data_checked=data_checked,
-        )
+        try:
+            summary = run_units(
+                run_folder,
+                at_a_time=options.at_a_time,
+                display=display,
+                data_checked=data_checked,
+            )
+        finally:
+            check_is_there(run_folder)
     print_summary(run_folder, summary, options)
     if not (options.json or run_folder.kind.randomised) and summary.finished:
         print_sweep(run_folder)
     is_over = run_folder.is_over()
     if not is_over:
         print(f"{resume_command(run_folder, options)} resumes it", file=sys.stderr)
-        if run_folder.stop_file.exists() and run_folder.stop_file.read_text():
-            return 130
+        if run_folder.stop_file.exists():
+            return INTERRUPTED
     incomplete = summary.failed or summary.lost or summary.unrecorded or not is_over
     return 1 if incomplete else 0
+
+
+def without_secrets(message: str) -> str:
+    """Hide user and password of the addresses in a message about the command line."""
+    from analysis.record.address import hide_addresses
+
+    return hide_addresses(message)
 
 
 def stop(options: Namespace) -> int:
@@ -182,7 +178,20 @@ def status(options: Namespace) -> int:
     if run_folder.unproposed():
         print(f"{run_folder.unproposed()} of {total} points have not been proposed yet")
     for unit_id, reason in reasons.items():
-        print(f"{unit_id} failed: {reason}")
+        print(f"{printable(unit_id)} failed: {printable(reason, LINE)}")
+    return 0
+
+
+def move(options: Namespace) -> int:
+    """Move the record of a campaign or sweep to another address."""
+    from trials.campaign.move import move_record
+
+    without_address = {k: v for k, v in vars(options).items() if k != "tracking_uri"}
+    run_folder = load(Namespace(**without_address))
+    run_folder.check()
+    print(move_record(run_folder, options.tracking_uri))
+    moved = load(Namespace(**without_address))
+    print(f"{resume_command(moved, options)} writes what is missing there")
     return 0
 
 
@@ -194,9 +203,9 @@ def verify(options: Namespace) -> int:
         print(json.dumps({"agrees": agree, "checks": [asdict(check) for check in checks]}))
         return 0 if agree else 1
     for check in checks:
-        print(f"{'agrees ' if not check.problems else 'DIFFERS'} {check.what}")
+        print(f"{'agrees ' if not check.problems else 'DIFFERS'} {printable(check.what, LINE)}")
         for problem in check.problems:
-            print(f"        {problem}")
+            print(f"        {printable(problem, LINE)}")
     return 0 if agree else 1
 
 
@@ -210,7 +219,7 @@ def report(options: Namespace) -> int:
         return 0
     name = run_folder.settings.name
     written = conclude(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{written.verdict}\n")
+    print(f"\n{printable_lines(written.verdict)}\n")
     print(f"report     {written.page}")
     print(f"dashboard  {dashboard_command(run_folder)}")
     return 0
@@ -223,7 +232,8 @@ def doctor(options: Namespace) -> int:
     healthy = True
     for finding in examine(options.out or Path()):
         healthy &= finding.good
-        print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<10} {finding.result}")
+        result = printable(finding.result, LINE)
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.check:<10} {result}")
     return 0 if healthy else 1
 
 

@@ -77,9 +77,7 @@ def print_table(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"{result['name']} in {foreign(printable(result['root']))}", show_header=False
-    )
+    table = Table(title=f"{result['name']} in {foreign(result['root'])}", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("classes", f"{result['classes']:,}")

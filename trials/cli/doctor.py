@@ -1,11 +1,14 @@
 """``atat doctor``: check that this machine can run campaigns."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from trials.execution.classify import classify
 
 MIN_DISK = 2 * 2**30  # bytes; a campaign on the ORL faces takes about 100 MB
 
@@ -34,6 +37,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     checks: dict[str, Callable[[], str]] = {
         "python": find_python,
         "torch": check_torch,
+        "token": check_token,
         "ray": check_ray,
         "mlflow": check_mlflow,
         "record": check_record,
@@ -43,8 +47,9 @@ def examine(folder: Path) -> Iterator[Finding]:
     for name, check in checks.items():
         try:
             yield Finding(check=name, good=True, result=check())
-        except (ValueError, OSError, ImportError) as error:
-            yield Finding(check=name, good=False, result=" ".join(str(error).split()))
+        except Exception as error:  # torch, Ray and MLflow raise exceptions of many types
+            text = str(error if isinstance(error, ValueError) else classify(error))
+            yield Finding(check=name, good=False, result=" ".join(text.split()))
 
 
 def find_python() -> str:
@@ -60,24 +65,40 @@ def check_torch() -> str:
         return f"{torch.__version__}, no CUDA device: units run on the CPU, {os.cpu_count()} cores"
     torch.ones(2, device="cuda").sum().item()
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}"
+    return (
+        f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}; "
+        "benchmarks/gpu.py checks and measures one (docs/gpu.md)"
+    )
 
 
 def check_ray() -> str:
     """Start Ray, or join its cluster, and run a task."""
-    from trials.execution.ray_cluster import alive_nodes, start_ray
+    from trials.execution.display import Lines
+    from trials.execution.ray_cluster import alive_nodes, running_ray
+    from trials.execution.resources import cluster_address
 
-    try:
-        ray = start_ray()
-    except Exception as error:  # Ray raises exceptions of many types
-        raise ValueError(f"Ray does not start: {error}") from error
-    try:
+    with running_ray(Lines(sys.stderr)) as ray:
         nodes = alive_nodes(ray)
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        place = os.environ.get("RAY_ADDRESS", "this machine")
+        place = cluster_address() or "this machine, which listens on its loopback interface only"
         return f"{ray.__version__} on {place}: {len(nodes)} nodes, {cpus:g} CPU, {gpus:g} GPU"
-    finally:
-        ray.shutdown()
+
+
+def check_token() -> str:
+    """Check that nobody else can read the token of a Ray cluster; protect it if need be."""
+    from trials.execution.ray_cluster import protect_token, token_file
+
+    protect_token()
+    path = token_file()
+    if not path.exists():
+        return "none in a file: a Ray of this machine has one of its own for each run"
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise ValueError(
+            f"others can read {path} (mode {mode:04o}), and whoever has it can run code on the "
+            f"cluster; let its owner run {shlex.join(['chmod', '600', str(path)])}"
+        )
+    return f"only its owner can read {path}"
 
 
 def check_mlflow() -> str:
@@ -89,13 +110,14 @@ def check_mlflow() -> str:
 
 def check_record() -> str:
     """Check that the tracking server answers, if one is set."""
-    from analysis.record.address import check_address
+    from trials.tracking.record import MlflowRecord
 
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return "a database in each campaign's folder; set MLFLOW_TRACKING_URI to use a server"
-    check_address(uri, must_exist=False)
-    return f"{uri} answers"
+    record = MlflowRecord(uri, "doctor")
+    record.check({}, [])
+    return f"{record.uri} answers"
 
 
 def check_disk(folder: Path) -> str:

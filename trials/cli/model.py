@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,16 @@ from atat_ray.defenses import DEFENSES
 from atat_ray.inversion.cost_estimate import Estimate, estimate
 from atat_ray.unit import UnitSpec, run_unit
 from atat_ray.unit.block_assets import load_block_prior
+from atat_ray.unit.inputs import unit_sources
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.json_files import Damaged, read_json
 from atat_ray.utils.stage_files import load_stage
+from trials.campaign.inputs import check_inputs, register_inputs
+from trials.campaign.layout import FolderLayout
+from trials.config import bounded_yaml
 from trials.config.load import check_protocol, read_protocol
 from trials.execution.display import Lines
 
@@ -55,8 +61,8 @@ def parse_defense(arguments: list[str]) -> dict[str, Any]:
             raise ValueError(f"options of a defense are KEY=VALUE, got {setting!r}")
     try:
         pairs = [setting.split("=", 1) for setting in settings]
-        return {"defense": name, **{key: yaml.safe_load(value) for key, value in pairs}}
-    except yaml.YAMLError as error:
+        return {"defense": name, **{key: bounded_yaml.parse(value)[0] for key, value in pairs}}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {' '.join(settings)!r} as options of {name}") from error
 
 
@@ -74,16 +80,18 @@ def train(options: Namespace) -> int:
     }
     protocol = check_protocol(content, "--defense" if options.defense else options.protocol)
     path = folder / MODEL_FILE
-    if path.exists() and json.loads(path.read_text()) != protocol.canonical():
+    if path.exists() and read_json(path) != protocol.canonical():
         raise ValueError(f"{folder} holds a model with other settings; choose another folder")
     if not path.exists() and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no model; choose another folder")
     write_whole(path, json.dumps(protocol.canonical(), indent=1).encode())
     settings = " ".join(f"{key}={value}" for key, value in defense.items() if key != "defense")
     say(f"training {protocol.architecture} with {defense['defense']} {settings}".rstrip())
-    trained = train_stage(protocol.unit_spec(UNIT, UNIT, UNIT), folder)
+    spec = protocol.unit_spec(UNIT, UNIT, UNIT)
+    register_inputs(FolderLayout(folder=folder), unit_sources(spec))
+    trained = train_stage(spec, folder)
     say(f"clean accuracy {trained['clean_acc']:.3f}, training accuracy {trained['train_acc']:.3f}")
-    say(f"next: atat invert {folder}")
+    say(f"next: {shlex.join(['atat', 'invert', str(folder)])}")
     return 0
 
 
@@ -108,17 +116,19 @@ def load(folder: Path) -> UnitSpec:
     """Load the specification of a model that ``train`` wrote.
 
     Raises:
-        ValueError: the folder holds no model, or its file is damaged.
+        ValueError: the folder holds no model, its file is damaged, or the data have changed.
     """
     path = folder / MODEL_FILE
     if not path.exists():
-        raise ValueError(f"{folder} holds no model; train one with `atat train {folder}`")
+        command = shlex.join(["atat", "train", str(folder)])
+        raise ValueError(f"{folder} holds no model; train one with `{command}`")
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}; train the model again") from error
-    protocol = check_protocol(content, str(path))
-    return protocol.unit_spec(UNIT, UNIT, UNIT)
+        content = read_json(path)
+    except Damaged as error:
+        raise ValueError(f"{error}; train the model again in another folder") from error
+    spec = check_protocol(content, str(path)).unit_spec(UNIT, UNIT, UNIT)
+    check_inputs(FolderLayout(folder=folder), unit_sources(spec))
+    return spec
 
 
 def estimate_cost(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
@@ -148,7 +158,7 @@ def invert(folder: Path) -> int:
         confidence = float(inverted["confidence"].mean())
         say(f"mean confidence of the target model {confidence:.3f}; the best reconstruction of "
             f"each class is in {path}")  # fmt: skip
-    say(f"next: atat evaluate {folder}")
+    say(f"next: {shlex.join(['atat', 'evaluate', str(folder)])}")
     return 0
 
 

@@ -1,12 +1,22 @@
 """Parser of the command line ``atat``: commands, options, help and exit codes."""
 
 import argparse
+import io
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+from atat_ray.utils.messages import lines_to
+from atat_ray.utils.terminal import printable_lines
 from trials.cli import commands
+from trials.execution.classify import Kind, classify
+from trials.execution.display import discard
+from trials.execution.exit_codes import DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
+from trials.execution.signals import INTERRUPTED_LINE, signals_as_interrupt
 
 EPILOG = """\
 examples:
@@ -19,7 +29,8 @@ examples:
   atat run my-trial.yaml        run your own trial; start from a copy of orl-rct.yaml
 
 Name a protocol by its file or, if it ships with atat-ray, by its name. epsilon is in pixel units,
-images in [0, 1]. Exit codes: 0 done; 1 a unit or a check failed; 2 invalid input; 130 interrupted,
+images in [0, 1]. Exit codes: 0 done; 1 a unit or a check failed, or units are left; 2 invalid
+input, or something on this machine must be changed first; 130 stopped by a signal or `atat stop`,
 the same command resumes.
 """
 
@@ -68,9 +79,17 @@ class AddCommand(Protocol):
     ) -> argparse.ArgumentParser: ...
 
 
+class Parser(argparse.ArgumentParser):
+    """Parser whose errors, which repeat what was given, hide the secrets of addresses."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the error, and exit with code 2."""
+        super().error(commands.without_secrets(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="atat",
         description="Randomised trials of training-data privacy: train, invert, measure, conclude.",
         epilog=EPILOG,
@@ -113,6 +132,8 @@ def add_campaigns(command: AddCommand) -> None:
                           "of every kind of unit, then end; leaves no files")  # fmt: skip
         each.add_argument("--tracking-uri", metavar="URI", help="MLflow server (default: "
                           "$MLFLOW_TRACKING_URI, else a database in the folder)")  # fmt: skip
+    address = "address of the record, if it is not in the folder (default: $MLFLOW_TRACKING_URI)"
+    resume.add_argument("--tracking-uri", metavar="URI", help=address)
     for each in (run, resume, sweep):
         each.add_argument("--at-a-time", type=int, metavar="N", help="units at a time (default: "
                           "as many as the devices hold)")  # fmt: skip
@@ -124,9 +145,15 @@ def add_campaigns(command: AddCommand) -> None:
     verify = command("verify", commands.verify, "recompute the allocation, compare it with the "
                      "folder and the record")  # fmt: skip
     report = command("report", commands.report, "write the report: verdict, page, tables")
-    for each in (resume, stop, status, verify, report):
+    move = command("move", commands.move, "keep the record of a campaign or sweep at another "
+                   "address; checks what is there, leaves the former record")  # fmt: skip
+    for each in (verify, report):
+        each.add_argument("--tracking-uri", metavar="URI", help=address)
+    move.add_argument("--tracking-uri", metavar="URI", required=True, help="new address; "
+                      "sqlite:///FOLDER/mlflow.db for the database in the folder")  # fmt: skip
+    for each in (resume, stop, status, verify, report, move):
         each.add_argument("campaign", help="name of the protocol or sweep")
-    for each in (run, resume, sweep, stop, status, verify, report):
+    for each in (run, resume, sweep, stop, status, verify, report, move):
         each.add_argument("--out", type=Path, metavar="DIR", help="folder of the campaign "
                           "(default: runs/NAME)")  # fmt: skip
     for each in (run, resume, sweep, status, verify):
@@ -220,32 +247,68 @@ def parse_and_run(arguments: list[str] | None) -> int:
     """Parse the command line, run the command and flush its output."""
     try:
         options = parser().parse_args(arguments)
-        return options.run(options)
+        with lines_to(lambda line: print(f"atat: {line}", file=sys.stderr, flush=True)):
+            return options.run(options)
     finally:
         sys.stdout.flush()
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    prepare_output()
     try:
-        return parse_and_run(arguments)
+        with signals_as_interrupt():
+            return parse_and_run(arguments)
     except ValueError as error:
-        print(f"atat: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        from trials.execution.display import discard_stdout
-
-        discard_stdout()
-        return 0
-    except OSError as error:
-        place = f" {error.filename}" if error.filename else ""
-        print(
-            f"atat: cannot use{place}: {error.strerror or error}; free some space or choose "
-            "another folder with --out, and run the same command again",
-            file=sys.stderr,
-        )
-        return 2
+        return complain(str(error), UNUSABLE)
     except KeyboardInterrupt:
-        message = "atat: interrupted; finished stages are kept, the same command resumes"
-        print(message, file=sys.stderr)
-        return 130
+        return complain(INTERRUPTED_LINE, INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and is_stdout_closed():
+            discard(sys.stdout)
+            return DONE
+        failure = classify(error)
+        if failure.kind is Kind.UNIT:  # no unit: the command itself
+            return complain(describe_defect(error), UNUSABLE)
+        return complain(str(failure), UNUSABLE if failure.kind is Kind.ENVIRONMENT else INCOMPLETE)
+
+
+def complain(line: str, code: int) -> int:
+    """Print an error on stderr, where that is possible; return the exit code."""
+    with suppress(OSError):
+        print(f"atat: {printable_lines(line)}", file=sys.stderr)
+    return code
+
+
+def describe_defect(error: Exception) -> str:
+    """Describe an exception that nobody foresaw in one line.
+
+    Raises:
+        Exception: the same, with its traceback, in Python's development mode.
+    """
+    if sys.flags.dev_mode:
+        raise error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unexpected {classify(error).reason} at {place.filename}:{place.lineno}; this is a defect "
+        "of atat-ray: report it with the output of the same command under PYTHONDEVMODE=1"
+    )
+
+
+def is_stdout_closed() -> bool:
+    """Tell whether the reader of stdout, such as ``head``, has ended."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def prepare_output() -> None:
+    """Let no character end the program that the encoding of a stream does not have."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

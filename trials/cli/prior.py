@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from atat_ray.priors.stylegan2.files import file_hash, read_generator, write_generator
+import yaml
+
+from atat_ray.priors.stylegan2.files import read_generator, write_generator
+from atat_ray.utils.hashing import file_hash
 
 
 def convert(source: Path, target: Path) -> int:
@@ -26,5 +29,6 @@ def convert(source: Path, target: Path) -> int:
     print(f"written     {target}")
     print("\nuse it in an inversion of a protocol; choose psi, cutoff and crop:")
     print("  prior:\n    name: stylegan2")
-    print(f"    path: {target.resolve()}\n    sha256: {sha256}")
+    path = yaml.safe_dump(str(target.resolve()), width=float("inf")).partition("\n")[0]
+    print(f"    path: {path}\n    sha256: {sha256}")
     return 0

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from atat_ray.utils.terminal import LINE, printable
 from trials.planning.rehearsal import GIB, Rehearsal
 
 
@@ -53,13 +54,13 @@ def print_table(rehearsal: Rehearsal) -> None:
                 escape(step.stage),
                 f"{step.seconds:.1f}",
                 "" if step.peak is None else f"{step.peak / GIB:.1f}",
-                escape(step.problem) if step.problem else "OK",
+                escape(printable(step.problem, LINE)) if step.problem else "OK",
             )
         table.add_section()
     console = Console(highlight=False)
     console.print(table)
     for note in rehearsal.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {printable(note, LINE)}", markup=False)
     console.print(verdict(rehearsal), markup=False)
 
 

@@ -1,11 +1,14 @@
 """What ``atat`` prints after a run: how it ended, how to resume it, what a sweep found."""
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from atat_ray.utils.terminal import LINE, printable, printable_lines
 
 if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
@@ -23,9 +26,9 @@ def print_summary(run_folder: "RunFolder", summary: "Summary", options: Namespac
               f"{format_duration(summary.seconds)}; "
               f"the record is at {run_folder.tracking_uri}")  # fmt: skip
     for unit_id, reason in summary.failed.items():
-        print(f"{unit_id} failed: {reason}", file=sys.stderr)
+        print(f"{unit_id} failed: {printable(reason, LINE)}", file=sys.stderr)
     for unit_id, reason in summary.lost.items():
-        print(f"{unit_id} has not ended: {reason}", file=sys.stderr)
+        print(f"{unit_id} has not ended: {printable(reason, LINE)}", file=sys.stderr)
     if summary.unrecorded:
         print(f"{summary.unrecorded} units are not in the record yet; "
               f"{resume_command(run_folder, options)} writes them", file=sys.stderr)  # fmt: skip
@@ -37,12 +40,17 @@ def print_sweep(run_folder: "RunFolder") -> None:
 
     name = run_folder.settings.name
     written = conclude_sweep(run_folder.tracking_uri, name, run_folder.folder / "report")
-    print(f"\n{written.text}\n\npicture    {written.picture}\ntable      {written.table}")
+    print(f"\n{printable_lines(written.text)}\n")
+    print(f"picture    {written.picture}\ntable      {written.table}")
 
 
 def resume_command(run_folder: "RunFolder", options: Namespace) -> str:
-    """Return the command that resumes a campaign or sweep."""
-    return f"`atat resume {run_folder.settings.name} --out {options.out or run_folder.folder}`"
+    """Return the command that resumes a campaign or sweep, to be pasted into a shell."""
+    is_given = getattr(options, "tracking_uri", None)
+    given = ["--tracking-uri", str(run_folder.tracking_uri)] if is_given else []
+    folder = str(options.out or run_folder.folder)
+    words = ["atat", "resume", run_folder.settings.name, "--out", folder, *given]
+    return f"`{shlex.join(words)}`"
 
 
 def dashboard_command(run_folder: "RunFolder") -> str:
@@ -52,4 +60,4 @@ def dashboard_command(run_folder: "RunFolder") -> str:
     mlflow = Path(sys.executable).with_name("mlflow")
     if mlflow.is_relative_to(Path.cwd()):
         mlflow = mlflow.relative_to(Path.cwd())
-    return f"{mlflow} ui --backend-store-uri {run_folder.tracking_uri}"
+    return shlex.join([str(mlflow), "ui", "--backend-store-uri", run_folder.tracking_uri])

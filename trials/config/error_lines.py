@@ -12,6 +12,7 @@ from atat_ray.defenses import DEFENSES
 from atat_ray.inversion import ATTACKS
 from atat_ray.priors import PRIORS
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.terminal import LINE, printable
 from trials.config.protocol import Protocol
 from trials.config.search_methods import METHODS
 from trials.config.settings import Settings
@@ -34,7 +35,7 @@ def explain(
     keys = (p for p in problems if "unexpected" in p["type"] or "extra" in p["type"])
     problem = next(keys, problems[0])
     location = without_tags(problem["loc"])
-    where = " ".join(".".join(str(part) for part in location).split())
+    where = printable(" ".join(".".join(str(part) for part in location).split()))
     marked = location or list(getattr(problem.get("ctx", {}).get("error"), "location", ()))
     place = f"{source}:{line_of(nodes, marked)}" if marked and nodes else source
     kind, given = problem["type"], problem.get("input")
@@ -45,7 +46,7 @@ def explain(
         return f"{place}: {explain_tag(where, given, kind, problem)}"
     if kind == "missing":
         return f"{place}: {where} is missing{near_miss(problem, location)}"
-    message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+    message = printable(" ".join(problem["msg"].removeprefix("Value error, ").split()), LINE)
     if kind == "value_error":
         return f"{place}: {where}: {message}" if where else f"{place}: {message}"
     if kind == "string_pattern_mismatch":
@@ -53,7 +54,15 @@ def explain(
             "a name has at most 63 characters out of a-z, 0-9, '.', '-' and '_' and begins with a "
             "letter or digit"
         )
-    return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {given!r}"
+    return f"{place}: {where}: {message[0].lower()}{message[1:]}, got {shown(given)}"
+
+
+def shown(given: Any) -> str:
+    """Write a given value for a message."""
+    try:
+        return printable(repr(given))
+    except ValueError:  # Python does not write out ints of more than 4,300 digits
+        return "a value with an int of too many digits"
 
 
 def without_tags(location: tuple[Any, ...]) -> list[Any]:
@@ -86,7 +95,7 @@ def near_miss(problem: Any, location: list[Any]) -> str:
     given = problem.get("input")
     keys = [str(key) for key in given] if isinstance(given, dict) else []
     close = get_close_matches(str(location[-1]), keys, n=1)
-    return f"; is {close[0]!r} a misspelling of it?" if close else ""
+    return f"; is {shown(close[0])} a misspelling of it?" if close else ""
 
 
 def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
@@ -97,7 +106,7 @@ def explain_tag(where: str, given: Any, kind: str, problem: Any) -> str:
     key, registry = ("defense", DEFENSES) if where.startswith("arms") else ("name", PRIORS)
     if kind == "union_tag_invalid":
         return f"{where}: {unknown(registry.what, str(problem['ctx']['tag']), registry)}"
-    return f"{where}: needs {key}: NAME, one of {', '.join(sorted(registry))}; got {given!r}"
+    return f"{where}: needs {key}: NAME, one of {', '.join(sorted(registry))}; got {shown(given)}"
 
 
 def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:

@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.option_fields import with_absolute_paths
+from atat_ray.utils.terminal import printable
+from trials.config import bounded_yaml
 from trials.config.error_lines import explain
 from trials.config.protocol import Protocol
 from trials.config.sweep import SweepSettings
@@ -52,8 +55,9 @@ def read_protocol(name: str) -> Protocol:
         ValueError: the file cannot be read or is not a valid protocol. The message is one line:
             file, line number, what was given, what is allowed.
     """
-    content, source, nodes = read_mapping(find(name, "protocol", SHIPPED), "protocol")
-    return check_protocol(content, source, nodes)
+    path = find(name, "protocol", SHIPPED)
+    content, source, nodes = read_mapping(path, "protocol")
+    return with_paths(check_protocol(content, source, nodes), path.parent)
 
 
 def read_sweep(name: str) -> SweepSettings:
@@ -65,9 +69,10 @@ def read_sweep(name: str) -> SweepSettings:
     Raises:
         ValueError: the file cannot be read or is not a valid sweep, as for :func:`read_protocol`.
     """
-    content, source, nodes = read_mapping(find(name, "sweep", SHIPPED_SWEEPS), "sweep")
+    path = find(name, "sweep", SHIPPED_SWEEPS)
+    content, source, nodes = read_mapping(path, "sweep")
     try:
-        return SweepSettings.model_validate(content)
+        return with_paths(SweepSettings.model_validate(content), path.parent)
     except ValidationError as error:
         raise ValueError(explain(error, source, nodes, SweepSettings)) from None
 
@@ -82,19 +87,18 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         ValueError: the file cannot be read, is not YAML, is not a mapping or repeats a key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        nodes = yaml.compose(text, Loader=yaml.SafeLoader)
+        content, nodes = bounded_yaml.parse(bounded_yaml.read_text(path))
         repeated = repeated_key(nodes)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the {what} {path}: {error}") from error
     except (ValueError, RecursionError) as error:  # an impossible date, a list inside itself
-        raise ValueError(f"{path}: not a {what}: {str(error).splitlines()[0]}") from error
+        reason = printable(str(error).partition("\n")[0])
+        raise ValueError(f"{path}: not a {what}: {reason}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else f"{path}"
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ValueError(f"{place}: not YAML: {problem}") from error
+        raise ValueError(f"{place}: not YAML: {printable(problem)}") from error
     if not isinstance(content, dict):
         example = (
             SHIPPED / "orl-rct.yaml" if what == "protocol" else SHIPPED_SWEEPS / "orl-sweep.yaml"
@@ -102,7 +106,8 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
         raise ValueError(f"{path}: a {what} must be a mapping of keys; see {example}")
     if repeated is not None:
         place = f"{path}:{repeated.start_mark.line + 1}"
-        raise ValueError(f"{place}: the key {repeated.value} is given twice; remove one of them")
+        key = printable(repeated.value)
+        raise ValueError(f"{place}: the key {key} is given twice; remove one of them")
     return content, str(path), nodes
 
 
@@ -121,6 +126,24 @@ def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> P
         return Protocol.model_validate(content)
     except ValidationError as error:
         raise ValueError(explain(error, source, nodes)) from None
+
+
+def with_paths(value: Any, folder: Path) -> Any:
+    """Make the paths in settings absolute; those that are relative start at the file's folder.
+
+    Args:
+        value: settings, or a part of them.
+        folder: of the YAML file.
+
+    Returns:
+        The same value if there is no relative path in it.
+    """
+    if isinstance(value, dict):
+        return {key: with_paths(part, folder) for key, part in value.items()}
+    if not isinstance(value, BaseModel):
+        return with_absolute_paths(value, folder)
+    parts = {name: getattr(value, name) for name in type(value).model_fields}
+    return value.model_copy(update={name: with_paths(part, folder) for name, part in parts.items()})
 
 
 def repeated_key(node: Any) -> Any:

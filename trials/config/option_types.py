@@ -108,6 +108,11 @@ class Inversion(AttackKeys):
         return {name: value for name, value in handler(self).items() if value is not None}
 
     @property
+    def attack_name(self) -> str:
+        """Return the key of the given attack."""
+        return next(name for name in ATTACKS if getattr(self, name) is not None)
+
+    @property
     def attack(self) -> Attack:
         """Return the given attack."""
-        return next(a for name in ATTACKS if (a := getattr(self, name)) is not None)
+        return getattr(self, self.attack_name)

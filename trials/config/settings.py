@@ -143,6 +143,9 @@ class Settings(Strict):
                 f"{'.'.join(place)}.at_most must be at least num_private, so that each person has "
                 f"an image, got {data.at_most} images of {data.num_private} people",
             )
+        for name, inversion in self.inversions.items():
+            with placed("inversions", name, inversion.attack_name, "attacked_classes"):
+                inversion.attack.attacked(data.num_private)
         if self.robustness.epsilons:
             with placed(*place, "num_private"):
                 check_classes(self.robustness.attacks, data.num_private)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from atat_ray.utils.terminal import printable_lines
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -24,9 +26,9 @@ class Progress:
     per_minute: float
 
 
-def discard_stdout() -> None:
-    """Discard what is printed from now on: the reader of our output, such as `head`, has ended."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: Any) -> None:
+    """Discard what is printed to a stream from now on: its reader ended, or its disk is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Lines:
@@ -36,14 +38,27 @@ class Lines:
         self.stream = stream
 
     def say(self, line: str) -> None:
-        """Print a line at once; a closed pipe does not end the run."""
+        """Print a line at once; output that cannot be written does not end the run."""
+        stream = self.stream or sys.stdout
         try:
-            print(line, file=self.stream or sys.stdout, flush=True)
-        except BrokenPipeError:
-            discard_stdout()
+            print(printable_lines(line), file=stream, flush=True)
+        except OSError:
+            discard(stream)
 
     def show(self, progress: Progress) -> None:
         """Print nothing: there is a line for each unit already."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+    def end_process(self, line: str, code: int) -> None:
+        """Print a last line and end this process at once, whatever its other threads wait for.
+
+        Ray's client waits outside of Python, where neither exceptions nor signal handlers reach it.
+        """
+        self.close()
+        print(f"atat: {line}", file=sys.stderr, flush=True)
+        os._exit(code)
 
 
 class LiveTable(Lines):
@@ -62,7 +77,14 @@ class LiveTable(Lines):
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self.console.print(line, markup=False)
+        try:
+            self.console.print(printable_lines(line), markup=False)
+        except OSError:
+            discard(sys.stdout)
+
+    def close(self) -> None:
+        """Remove the table."""
+        self.live.stop()
 
     def show(self, progress: Progress) -> None:
         """Update the table."""

@@ -6,8 +6,10 @@ from typing import Any
 
 from analysis import schema
 from trials.allocation import Assignment
+from trials.campaign.creation import check_is_there
 from trials.campaign.folder import RunFolder
 from trials.campaign.notes import write_note
+from trials.execution.classify import classify
 from trials.execution.display import Lines
 from trials.execution.failures import RetryPolicy
 from trials.execution.progress import ProgressTracker
@@ -48,7 +50,7 @@ class UnitEvents:
 
     def __init__(self, run_folder: RunFolder, display: Lines) -> None:
         self.run_folder = run_folder
-        self.say = display.say
+        self.display = display
         self.recorder = Recorder(run_folder, self.say)
         self.progress = ProgressTracker(run_folder, display)
         self.retries = RetryPolicy(run_folder)
@@ -58,13 +60,22 @@ class UnitEvents:
         self.last_order = max(starts, default=0)
         self.began_at = time.monotonic()
 
+    def say(self, line: str) -> None:
+        """Print a line for the user."""
+        self.display.say(line)
+
     def unit_added(self, row: Assignment) -> None:
         """Take up a unit that was proposed during the run."""
         self.rows[row.unit_id] = row
         self.progress.set_pending(row)
 
     def unit_started(self, unit_id: str) -> None:
-        """Note the realised order of starts; a unit that starts again keeps its first place."""
+        """Note the realised order of starts; a unit that starts again keeps its first place.
+
+        Raises:
+            ValueError: the folder was deleted or moved.
+        """
+        check_is_there(self.run_folder)
         if not self.run_folder.note(unit_id, "start"):
             self.last_order += 1
             folder = self.run_folder.unit_folder(unit_id)
@@ -72,7 +83,12 @@ class UnitEvents:
         self.progress.started(unit_id)
 
     def unit_ended(self, unit_id: str) -> None:
-        """Record a unit that finished or failed; a stopped one stays pending."""
+        """Record a unit that finished or failed; a stopped one stays pending.
+
+        Raises:
+            ValueError: the folder was deleted or moved.
+        """
+        check_is_there(self.run_folder)
         row = self.rows[unit_id]
         status = self.run_folder.status(row)
         if status == schema.PENDING:
@@ -80,12 +96,13 @@ class UnitEvents:
             self.say(f"{unit_id} stopped; its finished stages are kept")
             return
         self.recorder.record_unit(row)
+        self.retries.unit_ended()
         self.progress.ended(unit_id, status)
 
     def unit_lost(self, unit_id: str, error: Any) -> None:
         """Decide whether a unit runs again whose process was lost."""
-        loss = self.retries.unit_lost(unit_id, error)
         self.progress.set_pending(self.rows[unit_id])
+        loss = self.retries.unit_lost(unit_id, error, others=len(self.progress.running()))
         self.say(loss.message)
         if loss.failed:
             self.unit_ended(unit_id)
@@ -99,6 +116,25 @@ class UnitEvents:
     def assets_failed(self, name: str, error: Any) -> None:
         """Keep why the assets of a block could not be built."""
         self.failed_assets = (name, error)
+
+    def pass_lost(self, error: Any) -> None:
+        """Let the units that were running run again.
+
+        Raises:
+            ValueError: Ray was lost too often.
+        """
+        running = self.progress.running()
+        for unit_id in running:
+            self.progress.set_pending(self.rows[unit_id])
+        self.say(self.retries.pass_lost(running, error))
+
+    def broke(self, error: Exception) -> None:
+        """Say that no unit starts any more, because an event could not be noted."""
+        self.say(f"no further unit starts, running ones end: {classify(error)}")
+
+    def most(self) -> int | None:
+        """Return how many tasks may run at a time."""
+        return self.retries.most
 
     def take_failed_assets(self) -> tuple[str, Any] | None:
         """Return name and error of assets that could not be built, and forget them."""

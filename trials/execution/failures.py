@@ -1,55 +1,23 @@
-"""Classify failures, and decide what runs again after one.
+"""Decide what runs again after a failure, and with how many units at a time.
 
-A failure of the unit itself is an outcome: the unit has failed and stays in its arm. A failure of
-the infrastructure (a lost process or node, a broken GPU, no memory left) is retried. A failure of
-the user's environment (a file that cannot be written) leaves the unit pending.
+:mod:`trials.execution.classify` says whose a failure is. A lost process counts against the unit:
+one that is lost too often has failed. Memory that ran out, failures of the user's environment and
+what is lost while the run stops never count: the unit stays pending, and the next run resumes it.
 """
 
-import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from analysis import schema
 from trials.campaign.folder import RunFolder
 from trials.campaign.notes import write_note
+from trials.execution.classify import MEMORY_RAN_OUT, Failure, Kind, causes_of, classify, is_of_ray
 
-DEVICE_ERROR = re.compile(r"(CUDA|cuDNN|NCCL) error|CU(DNN|BLAS|SOLVER|FFT)_STATUS")
-
-
-def cause_of(error: Any) -> Any:
-    """Return what a process raised, or what Ray raised in place of a lost process."""
-    return getattr(error, "cause", None) or error
-
-
-def is_ray_error(error: Any) -> bool:
-    """Tell whether Ray itself raised an error: a process or node was lost."""
-    return type(error).__module__.startswith("ray.")
-
-
-def is_infrastructure_failure(error: Any) -> bool:
-    """Tell whether the process of an error is lost: Ray lost it, or its GPU broke.
-
-    After a CUDA error every later CUDA call in the process fails too, so that it would fail all
-    units that it is given.
-    """
-    import torch
-
-    if is_ray_error(error) or isinstance(error, torch.AcceleratorError):
-        return True
-    return isinstance(error, RuntimeError) and bool(DEVICE_ERROR.search(str(error)))
-
-
-def is_out_of_memory(error: Any) -> bool:
-    """Tell whether the memory of the machine or of its GPU ran out."""
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError)
-
-
-def one_line(error: Any) -> str:
-    """Write an error in one line of at most 300 characters; Ray puts the reason last."""
-    text = " ".join(str(error).split())
-    return text[-300:] if is_ray_error(error) else text[:300]
+RAY_WAS_LOST = "Ray had to be started again"
+UNCOUNTED = (MEMORY_RAN_OUT, RAY_WAS_LOST)  # how reasons begin that do not count against a unit
+MEMORY_PAUSE = 10.0  # seconds before units run again after memory ran out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +39,8 @@ class RetryPolicy:
     Attributes:
         again: ids of units that will run again in this run.
         losses: reason by unit, of units that are still pending.
+        most: tasks at a time that memory allows; None until it runs out.
+        at_a_time: tasks at a time in the present pass.
     """
 
     def __init__(self, run_folder: RunFolder) -> None:
@@ -78,30 +48,77 @@ class RetryPolicy:
         self.retries = run_folder.settings.retries
         self.again: set[str] = set()
         self.losses: dict[str, str] = {}
+        self.most: int | None = None
+        self.at_a_time = 1
+        self.tries: Counter[str] = Counter()  # in this run, of units whose losses do not count
         self.asset_losses = 0  # in the present pass
+        self.lost_passes = 0  # since a unit ended
+        self.pause = 0.0  # seconds before the next pass
 
-    def unit_lost(self, unit_id: str, error: Any) -> Loss:
+    def unit_lost(self, unit_id: str, error: Any, *, others: int = 0) -> Loss:
         """Decide what follows the loss of a unit, and note it in the unit's folder.
 
-        A file that cannot be written is not counted: the user has to act first.
+        Args:
+            unit_id: of the unit.
+            error: what its process raised, or what Ray raised in place of a lost process.
+            others: units that are still running.
         """
-        cause = cause_of(error)
-        reason = one_line(cause)
-        reason = f"{type(cause).__name__}: {reason}" if reason else "its process died"
-        self.losses[unit_id] = reason
-        if isinstance(cause, OSError):
-            return Loss(message=f"{unit_id} could not go on: {reason}")
-        folder = self.run_folder.unit_folder(unit_id)
-        reasons = [*self.run_folder.note(unit_id, "lost").get("reasons", []), reason]
-        write_note(folder, "lost", {"reasons": reasons})
-        if len(reasons) <= self.retries:
+        failure = classify(error)
+        self.losses[unit_id] = str(failure)
+        if self.run_folder.stop_file.exists():
+            return Loss(message=f"{unit_id} was lost as the run stopped: {failure.reason}")
+        if failure.kind is Kind.ENVIRONMENT:
+            return self.try_again(unit_id, failure)
+        reasons = [*self.run_folder.note(unit_id, "lost").get("reasons", []), failure.reason]
+        write_note(self.run_folder.unit_folder(unit_id), "lost", {"reasons": reasons})
+        if failure.kind is Kind.MEMORY:
+            return self.try_again(unit_id, failure, fewer=self.lower(others))
+        counted = sum(not reason.startswith(UNCOUNTED) for reason in reasons)
+        if counted <= self.retries:
             self.again.add(unit_id)
-            times = f"{len(reasons)} of {self.retries} times"
-            return Loss(message=f"{unit_id} was lost and will run again ({times}): {reason}")
+            times = f"{counted} of {self.retries} times"
+            return Loss(
+                message=f"{unit_id} was lost and will run again ({times}): {failure.reason}"
+            )
         del self.losses[unit_id]
-        last = f"lost {len(reasons)} times, last by {reason}"
-        write_note(folder, schema.FAILED, {"reason": last})
+        last = f"lost {counted} times, last by {failure.reason}"
+        write_note(self.run_folder.unit_folder(unit_id), schema.FAILED, {"reason": last})
         return Loss(message=f"{unit_id} failed: {last}", failed=True)
+
+    def try_again(self, unit_id: str, failure: Failure, *, fewer: str = "") -> Loss:
+        """Let a unit run again if another try may succeed; leave it pending otherwise."""
+        self.tries[unit_id] += 1
+        if failure.passes and self.tries[unit_id] <= self.retries:
+            self.again.add(unit_id)
+            return Loss(message=f"{unit_id} was lost and will run again{fewer}: {failure.reason}")
+        return Loss(message=f"{unit_id} could not go on: {failure}")
+
+    def lower(self, most: int) -> str:
+        """Allow fewer units at a time, at least one; return the clause that says so."""
+        self.most = max(1, most if self.most is None else min(most, self.most))
+        self.pause = MEMORY_PAUSE
+        return f", at most {self.most} at a time"
+
+    def pass_lost(self, running: Iterable[str], error: Any) -> str:
+        """Let every unit of a pass that Ray lost run again; return one line.
+
+        Raises:
+            ValueError: Ray was lost too often while no unit ended.
+        """
+        failure, units = classify(error), list(running)
+        self.lost_passes += 1
+        self.asset_losses = 0
+        is_memory = failure.kind is Kind.MEMORY
+        reason = failure.reason if is_memory else f"{RAY_WAS_LOST}: {failure.reason}"
+        for unit_id in units:
+            reasons = [*self.run_folder.note(unit_id, "lost").get("reasons", []), reason]
+            write_note(self.run_folder.unit_folder(unit_id), "lost", {"reasons": reasons})
+            self.losses[unit_id] = str(failure)
+            self.again.add(unit_id)
+        if self.lost_passes > self.retries:
+            raise ValueError(f"Ray was lost {self.lost_passes} times, last by {failure}")
+        fewer = self.lower(len(units) // 2) if is_memory else ""
+        return f"Ray is started again, {len(units)} units will run again{fewer}: {failure.reason}"
 
     def assets_lost(self, name: str, error: Any) -> str:
         """Allow assets to be built again if their process or memory was lost; return a line.
@@ -109,17 +126,37 @@ class RetryPolicy:
         Raises:
             ValueError, OSError: they cannot be built, or their process was lost too often.
         """
-        cause = cause_of(error)
-        if not (is_out_of_memory(cause) or is_infrastructure_failure(cause)):
-            raise cause
-        lost = f"the process that built the {name} was lost: {one_line(cause)}"
+        failure = classify(error)
+        if not failure.passes:
+            raise origin_of(error)
+        lost = f"the process that built the {name} was lost: {failure.reason}"
         self.asset_losses += 1
         if self.asset_losses > self.retries:
-            raise ValueError(f"{lost}; run the same command again")
-        return f"{lost}; they are built again"
+            raise ValueError(f"{lost}; {failure.remedy}")
+        fewer = self.lower(self.at_a_time // 2) if failure.kind is Kind.MEMORY else ""
+        return f"{lost}; they are built again{fewer}"
+
+    def unit_ended(self) -> None:
+        """Take note that the run makes progress."""
+        self.lost_passes = 0
+
+    def may_run(self, unit_id: str) -> bool:
+        """Tell whether a pending unit was not given up in this run."""
+        return unit_id not in self.losses or unit_id in self.again
 
     def take_again(self) -> set[str]:
         """Return the units that run again in the next pass, and start to count anew."""
         again, self.again = self.again, set()
         self.asset_losses = 0
         return again
+
+    def take_pause(self) -> float:
+        """Return the seconds to wait before the next pass, and forget them."""
+        pause, self.pause = self.pause, 0.0
+        return pause
+
+
+def origin_of(error: Any) -> BaseException:
+    """Return the exception that a process raised, behind those that Ray made of it."""
+    own = [cause for cause in causes_of(error) if not is_of_ray(cause)]
+    return own[0] if own else ValueError(str(classify(error)))

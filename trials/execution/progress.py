@@ -33,6 +33,10 @@ class ProgressTracker:
         self.states[unit_id] = RUNNING
         self.show()
 
+    def running(self) -> list[str]:
+        """List the units that are running."""
+        return [unit_id for unit_id, state in self.states.items() if state == RUNNING]
+
     def set_pending(self, row: Assignment) -> None:
         """Count a unit as pending: it is new, was stopped or was lost."""
         self.states[row.unit_id] = schema.PENDING

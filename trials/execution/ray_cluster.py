@@ -2,12 +2,23 @@
 
 import logging
 import os
+import re
+import secrets
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from trials.config.settings import Settings
-from trials.execution.resources import missing_resources, resources_by_block
+from trials.execution.classify import RESUME_ADVICE, classify
+from trials.execution.display import Lines
+from trials.execution.exit_codes import INCOMPLETE, UNUSABLE
+from trials.execution.resources import cluster_address, missing_resources, resources_by_block
+from trials.execution.watch import is_listening, time_limit
 
 # Set before ray is imported. They switch off usage statistics, Tune's output, its log files, its
 # snapshots (a campaign resumes from its own files) and its handler of Ctrl-C.
@@ -22,24 +33,165 @@ RAY_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # Tune runs each unit in a new thread; an arena each is never reused
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# Ray's name is of the systems where it listens on the loopback interface by default.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+OBJECT_STORE = 100 * 2**20  # bytes; units exchange files
+START_SECONDS = 300.0  # in which a Ray of this machine must start
+JOIN_SECONDS = 60.0  # in which a cluster must be joined
+LISTEN_SECONDS = 10.0  # of these, in which its server must listen
+END_SECONDS = 60.0  # in which Ray must end
+LAST_PORT = 65535
+JOIN_ADVICE = "start the cluster, correct RAY_ADDRESS, or unset it to run on this machine"
+LATE = re.compile("timed? ?out", re.IGNORECASE)  # how Ray reports a busy machine
+BUSY_ADVICE = "end other programs, and run the same command again"
 REMINDER_SECONDS = 60.0  # between two lines on what a cluster lacks
 
 
-def start_ray() -> Any:
-    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names."""
+@contextmanager
+def running_ray(display: Lines) -> Iterator[Any]:
+    """Run a ``with`` block on a Ray of this machine, or on the cluster that RAY_ADDRESS names."""
+    ray = start_ray(display)
+    try:
+        yield ray
+    finally:
+        late = f"Ray did not end within {END_SECONDS:.0f} s; {RESUME_ADVICE}"
+        with time_limit(END_SECONDS, display, late=late, code=INCOMPLETE):
+            ray.shutdown()
+
+
+def start_ray(display: Lines) -> Any:
+    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names, in bounded time.
+
+    A Ray of this machine listens on its loopback interface only, and has a token of its own that
+    stands in no file.
+
+    Raises:
+        ValueError: Ray cannot be started or joined; the message says what to do.
+    """
+    address = cluster_address()
     for name, value in RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    protect_token()
+    if address is None:
+        start_local(display)
+    else:
+        check_cluster()
+        join(address, display)
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
-    ray.init(
-        address=address or "local",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        **({} if address else local),
-    )
     return ray
+
+
+def start_local(display: Lines) -> None:
+    """Start Ray on this machine.
+
+    Raises:
+        ValueError: it does not start.
+    """
+    os.environ.update(LOOPBACK)
+    is_wanted = os.environ.get("RAY_AUTH_MODE") != "disabled"
+    if is_wanted and not any(name in os.environ for name in TOKEN_VARIABLES):
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    busy = f"the load is {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
+    what = f"Ray has not started on this machine ({busy})"
+    with time_limit(
+        START_SECONDS,
+        display,
+        late=f"{what} within {START_SECONDS:.0f} s; {BUSY_ADVICE}",
+        code=UNUSABLE,
+        progress=f"{what}; waiting {START_SECONDS:.0f} s at most",
+    ):
+        while True:
+            others = children()
+            try:
+                initialise("local", object_store_memory=OBJECT_STORE, include_dashboard=False)
+                return
+            except Exception as error:  # Ray raises exceptions of many types
+                for process in children() - others:  # Ray leaves what it started
+                    process.kill()
+                failure = classify(error)
+                if failure.passes or LATE.search(failure.reason):
+                    display.say(f"{what}: {failure.reason}; trying again")
+                    time.sleep(1)
+                    continue
+                raise ValueError(
+                    f"Ray does not start on this machine: {failure.reason}; "
+                    f"{failure.remedy or BUSY_ADVICE}"
+                ) from error
+
+
+def children() -> set[Any]:
+    """Return the processes that this one has started."""
+    import ray  # noqa: F401 - brings psutil
+
+    return set(import_module("psutil").Process().children(recursive=True))
+
+
+def join(address: str, display: Lines) -> None:
+    """Join a cluster.
+
+    Raises:
+        ValueError: Ray refuses to join.
+    """
+    place = f"the Ray cluster at RAY_ADDRESS={address}"
+    display.say(f"joining {place}, within {JOIN_SECONDS:.0f} s")
+    late = f"{place} does not answer within {JOIN_SECONDS:.0f} s; {JOIN_ADVICE}"
+    with time_limit(JOIN_SECONDS, display, late=late, code=UNUSABLE):
+        try:
+            initialise(address)
+        except Exception as error:  # Ray raises exceptions of many types
+            reason = classify(error).reason
+            raise ValueError(f"cannot join {place}: {reason}; {JOIN_ADVICE}") from error
+
+
+def check_cluster() -> None:
+    """Return once a server listens at the address of the cluster, if RAY_ADDRESS names one.
+
+    Raises:
+        ValueError: the address is not HOST:PORT, or nothing listens there.
+    """
+    address = cluster_address()
+    if address in (None, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > LAST_PORT or "/" in host:
+        raise ValueError(f"RAY_ADDRESS must be HOST:PORT or auto, got {address!r}; {JOIN_ADVICE}")
+    end = time.monotonic() + LISTEN_SECONDS
+    while not is_listening((host.strip("[]"), int(port))):
+        if time.monotonic() > end:
+            raise ValueError(f"nothing listens at RAY_ADDRESS={address}; {JOIN_ADVICE}")
+        time.sleep(1)
+
+
+def initialise(address: str, **options: Any) -> None:
+    """Call ``ray.init``; keep the handler of SIGTERM, which it replaces.
+
+    Ray prints pages of its servers' logs when one dies, whatever ``log_to_driver`` is; :mod:`watch
+    <trials.execution.watch>` says it in one line.
+    """
+    import ray
+
+    worker: Any = import_module("ray._private.worker")
+    worker.print_to_stdstream = lambda *words, **options: None
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def token_file() -> Path:
+    """Return the file in which Ray keeps the token of a cluster."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def protect_token() -> None:
+    """Let nobody but its owner read the token of a cluster; Ray writes it readable to all."""
+    with suppress(OSError):  # there is none, or it belongs to somebody else
+        if token_file().stat().st_mode & 0o077:
+            token_file().chmod(0o600)
 
 
 def alive_nodes(ray: Any) -> list[dict[str, float]]:
@@ -56,7 +208,7 @@ def wait_for_room(ray: Any, settings: Settings, say: Callable[[str], None]) -> N
     missing, last_said = missing_resources(settings, alive_nodes(ray)), 0.0
     try:
         while missing:
-            if "RAY_ADDRESS" not in os.environ:
+            if cluster_address() is None:
                 raise ValueError(
                     f"{missing[0]}; lower `workers` or correct `node` in the protocol, "
                     "or use a larger machine or a cluster"

@@ -6,19 +6,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from analysis import schema
-from analysis.record.address import Unreachable
+from analysis.record.errors import Damaged, Unreachable
 from atat_ray.unit import UnitSpec
-from atat_ray.unit.block_assets import build_block_assets
-from atat_ray.utils.stage_files import load_stage
+from atat_ray.unit.block_assets import read_block_assets
+from atat_ray.utils.stage_files import MissingStage, load_stage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
-from trials.campaign.layout import local_uri
+from trials.campaign.inputs import commitments, contents
+from trials.campaign.layout import DATABASE, local_uri
 from trials.campaign.provenance import versions
 from trials.tracking.record import MlflowRecord
+from trials.tracking.relocate import set_aside
 from trials.tracking.unit_tags import unit_tags
 
 CLOSE_PATIENCE = 30.0  # seconds at the end of a run in which an unreachable record may come back
 OUTAGE_PAUSE = 60.0  # seconds before an unreachable record is tried again; a try may take 15
+PICTURES = "score.pt"  # stage file of a unit that holds its pictures
 
 
 class Recorder:
@@ -39,6 +42,7 @@ class Recorder:
         self.assets: list[dict[str, Any]] = []
         self.environment: dict[str, str] = {}
         self.record: MlflowRecord | None = None
+        self.was_open = False  # in this process
         self.next_try = 0.0  # by time.monotonic()
         self.thread = ThreadPoolExecutor(1)
         self.jobs: list[Future[None]] = []
@@ -65,27 +69,54 @@ class Recorder:
     def connect(self) -> MlflowRecord:
         """Reach the record, register the campaign in it and write the assets."""
         if self.record is None:
-            run_folder = self.run_folder
-            is_local = run_folder.tracking_uri == local_uri(run_folder.folder)
-            artifacts = run_folder.folder / "artifacts" if is_local else None
-            self.environment = self.environment or versions()
-            record = MlflowRecord(
-                run_folder.tracking_uri, run_folder.settings.name, run_folder.kind
-            )
-            tags = run_folder.hashes() | {schema.VERSIONS: record.text(self.environment)}
-            again = run_folder.is_committed()
-            record.register(run_folder.settings, run_folder.table, tags, artifacts, again=again)
-            run_folder.note_committed()
+            try:
+                record = self.register()
+            except Damaged:
+                is_own = self.run_folder.tracking_uri == local_uri(self.run_folder.folder)
+                if self.was_open or not is_own:
+                    raise  # MLflow keeps the file open, or it may hold the records of others
+                self.set_damaged_aside()
+                record = self.register()
             if self.assets:
                 record.write_assets(self.assets)
-            self.record = record
+            self.record, self.was_open = record, True
         return self.record
+
+    def register(self) -> MlflowRecord:
+        """Register the campaign in its record, or find it there."""
+        run_folder = self.run_folder
+        self.environment = self.environment or versions()
+        record = MlflowRecord(run_folder.tracking_uri, run_folder.settings.name, run_folder.kind)
+        tags = commitments(run_folder) | {
+            schema.VERSIONS: record.text(self.environment),
+            schema.INPUTS: record.text(contents(run_folder)),
+        }
+        record.register(
+            run_folder.settings,
+            run_folder.table,
+            tags,
+            again=run_folder.is_committed(),
+            replaced=run_folder.replaced,
+        )
+        run_folder.note_committed()
+        return record
+
+    def set_damaged_aside(self) -> None:
+        """Rename the damaged database in the folder, to write the record again beside it."""
+        kept = set_aside(self.run_folder.folder / DATABASE)
+        self.say(
+            f"the database of the record was damaged; it is kept as {kept}, and the record is "
+            "written again from the folders of the units"
+        )
 
     def record_assets(self) -> None:
         """Record the assets of all blocks, and the units that an earlier run left unrecorded."""
         folder = self.run_folder.assets
-        built = [build_block_assets(block, folder) for block in self.run_folder.blocks()]
-        self.assets = [asset for assets in built for asset in assets]
+        try:
+            blocks = [read_block_assets(block, folder) for block in self.run_folder.blocks()]
+            self.assets = [asset for assets in blocks for asset in assets]
+        except MissingStage as error:
+            self.say(f"the assets are not recorded: {error}")
         self.jobs.append(self.thread.submit(self.catch_up))
 
     def record_unit(self, row: Assignment) -> None:
@@ -96,15 +127,34 @@ class Recorder:
         """Write the assets, and every unit that has ended and is not recorded as it ended."""
         try:
             record = self.connect()
-            record.write_assets(self.assets)
-            recorded = {unit_id: unit.tags["status"] for unit_id, unit in record.units().items()}
-        except Unreachable:
-            self.record, recorded = None, {}
+            if self.assets:
+                record.write_assets(self.assets)
+            runs = record.units()
+            lacking = {
+                unit_id for unit_id, run in runs.items() if record.missing(run, self.paths(unit_id))
+            }
+        except (Unreachable, Damaged):
+            self.record, runs, lacking = None, {}, set()
         status = self.run_folder.statuses()
-        finished = {u for u, s in recorded.items() if s == status.get(u) == schema.FINISHED}
-        pending = {u for u, s in status.items() if s == schema.PENDING}
+        if lacking:
+            self.say(f"artifacts of {len(lacking)} units were missing in the record; they are "
+                     "written again")  # fmt: skip
         # A unit that failed again has the same status and another reason: write_unit compares both.
-        self.write([r for r in self.run_folder.table if r.unit_id not in finished | pending])
+        recorded = {
+            unit_id
+            for unit_id, run in runs.items()
+            if run.data.tags["status"] == status.get(unit_id) == schema.FINISHED
+        }
+        pending = {unit_id for unit_id, state in status.items() if state == schema.PENDING}
+        done = pending | (recorded - lacking)
+        self.write([row for row in self.run_folder.table if row.unit_id not in done])
+
+    def paths(self, unit_id: str) -> list[str]:
+        """List the artifacts that the run of a unit should have, by what is in its folder."""
+        folder = self.run_folder.unit_folder(unit_id)
+        inversions = self.run_folder.settings.inversions if (folder / PICTURES).exists() else ()
+        pictures = [f"{schema.PICTURES_FOLDER}/{name}.png" for name in inversions]
+        return [schema.CLASSES_FILE, *pictures] if (folder / "outcome.json").exists() else []
 
     def write(self, rows: list[Assignment]) -> None:
         """Write units, the unrecorded ones first; keep those that cannot be written."""
@@ -113,18 +163,21 @@ class Recorder:
         if time.monotonic() < self.next_try:
             self.unrecorded = rows
             return
-        for index, row in enumerate(rows):
-            try:
-                self.connect().write_unit(*self.content(row))
-            except Unreachable as error:
-                self.record, self.unrecorded = None, rows[index:]
-                self.next_try = time.monotonic() + OUTAGE_PAUSE
-                if not was_unreachable:
-                    self.say(f"the record cannot be reached, the run goes on: {error}")
-                return
+        number = 0
+        try:
+            while rows:
+                record = self.connect()
+                record.write_unit(*self.content(rows[0]))
+                rows, number = rows[1:], number + 1
+        except (Unreachable, Damaged) as error:
+            self.record, self.unrecorded = None, rows
+            self.next_try = time.monotonic() + OUTAGE_PAUSE
+            if not was_unreachable:
+                self.say(f"the record cannot be reached, the run goes on: {error}")
+            return
         self.unrecorded = []
         if was_unreachable:
-            self.say(f"the record can be reached again; {len(rows)} missing units were written")
+            self.say(f"the record can be reached again; {number} missing units were written")
 
     def content(
         self, row: Assignment
@@ -149,7 +202,7 @@ class Recorder:
 
     def pictures(self, row: Assignment, spec: UnitSpec) -> dict[str, Any]:
         """Read the pictures of a finished unit: uint8 arrays (H, W) or (H, W, 3) by inversion."""
-        path = self.run_folder.unit_folder(row.unit_id) / "score.pt"
+        path = self.run_folder.unit_folder(row.unit_id) / PICTURES
         scored = load_stage(path, spec.score_hash())
         if scored is None:
             self.say(f"{row.unit_id} is recorded without pictures: its score.pt is missing")

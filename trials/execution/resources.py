@@ -10,6 +10,12 @@ NODE_SHARE = 0.001  # of a node's custom resource, which only says where a unit 
 CLUSTER_QUEUE = 64  # units that a cluster is given at a time before it has room for all of them
 
 
+def cluster_address() -> str | None:
+    """Return the address of the cluster that RAY_ADDRESS names; None for a Ray of this machine."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if address in ("", "local") else address
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
     """What a unit needs.
@@ -84,6 +90,6 @@ def units_at_a_time(
             which proposes a unit no earlier than it can start.
     """
     fitting = min(room_for(one, nodes) for one in resources_by_block(settings, nodes).values())
-    if may_wait and "RAY_ADDRESS" in os.environ and settings.workers == 1:
+    if may_wait and cluster_address() and settings.workers == 1:
         return max(fitting, CLUSTER_QUEUE)
     return max(fitting, 1)

@@ -1,20 +1,30 @@
 """Run the pending units of a campaign or sweep on Ray, and record each as it ends."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from analysis import schema
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import register_inputs, settings_sources
+from trials.execution.classify import Kind, classify
 from trials.execution.display import Lines
 from trials.execution.events import Summary, UnitEvents
 from trials.execution.preflight import check_data
-from trials.execution.ray_cluster import alive_nodes, start_ray, wait_for_room
-from trials.execution.resources import Resources, resources_by_block, units_at_a_time
-from trials.execution.signals import end_with_ray, stop_on_signals
+from trials.execution.ray_cluster import alive_nodes, check_cluster, running_ray, wait_for_room
+from trials.execution.resources import (
+    Resources,
+    cluster_address,
+    resources_by_block,
+    units_at_a_time,
+)
+from trials.execution.signals import Signals, stop_on_signals
 from trials.execution.tasks import AssetTask, UnitTask
-from trials.execution.tune import run_tasks
+from trials.execution.tune import PassLost, run_tasks
+from trials.execution.watch import end_with_ray, servers_of
 
 
 def run(
@@ -51,40 +61,69 @@ def run(
         return events.close()
     if not data_checked:
         check_data(run_folder.settings)
+    check_cluster()
+    register_inputs(run_folder, settings_sources(run_folder.settings))
     opening = events.recorder.open_in_background()
-    display.say("starting Ray")
-    ray = start_ray()
-    try:
-        wait_for_room(ray, run_folder.settings, display.say)
-        import ray.tune  # takes seconds, while MLflow is opened
+    with stop_on_signals(run_folder.stop_file, display) as signals:
+        is_lost = True
+        while is_lost:
+            display.say("starting Ray")
+            with running_ray(display) as ray:
+                wait_for_room(ray, run_folder.settings, display.say)
+                import ray.tune  # takes seconds, while MLflow is opened
 
-        opening.result()
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-        with (
-            stop_on_signals(run_folder.stop_file, display.say) as signalled,
-            end_with_ray(signalled, (host.strip("[]"), int(port)), display.say),
-        ):
-            run_passes(ray, run_folder, events, at_a_time)
-    finally:
-        ray.shutdown()
+                opening.result()
+                servers, is_cluster = servers_of(ray), cluster_address() is not None
+                with end_with_ray(servers, signals, display, is_cluster=is_cluster):
+                    is_lost = run_passes(ray, run_folder, events, signals, at_a_time)
     return events.close()
 
 
-def run_passes(ray: Any, run_folder: RunFolder, events: UnitEvents, at_a_time: int | None) -> None:
+def run_passes(
+    ray: Any,
+    run_folder: RunFolder,
+    events: UnitEvents,
+    signals: Signals,
+    at_a_time: int | None,
+) -> bool:
     """Run what is pending, then lost units again, until nothing is left that may run.
 
+    Returns:
+        Whether Ray must be started again, because it lost a pass.
+
     Raises:
-        ValueError, OSError: the assets of a block cannot be built.
+        ValueError, OSError: the assets of a block cannot be built, or an event cannot be noted.
     """
+    retries, stop = events.retries, run_folder.stop_file
     resources = resources_by_block(run_folder.settings, alive_nodes(ray))
-    waiting = run_folder.pending()
-    while (waiting or run_folder.unproposed()) and not run_folder.stop_file.exists():
-        most = units_at_a_time(
-            run_folder.settings, alive_nodes(ray), may_wait=not run_folder.learns()
-        )
-        run_pass(run_folder, events, waiting, resources, min(most, at_a_time or most))
-        again = events.retries.take_again()
-        waiting = [row for row in run_folder.pending() if row.unit_id in again]
+    waiting = [row for row in run_folder.pending() if retries.may_run(row.unit_id)]
+    signals.units_run.set()
+    try:
+        while (waiting or run_folder.unproposed()) and not stop.exists():
+            most = units_at_a_time(
+                run_folder.settings, alive_nodes(ray), may_wait=not run_folder.learns()
+            )
+            retries.at_a_time = min(most, at_a_time or most)
+            run_pass(run_folder, events, waiting, resources, retries.at_a_time)
+            again = retries.take_again()
+            waiting = [row for row in run_folder.pending() if row.unit_id in again]
+            wait_unless_stopped(retries.take_pause() if waiting else 0.0, stop)
+    except PassLost as error:
+        if signals.first.is_set() or classify(error).kind is Kind.ENVIRONMENT:
+            raise
+        events.pass_lost(error)
+        wait_unless_stopped(retries.take_pause(), stop)
+        return not stop.exists()
+    finally:
+        signals.units_run.clear()
+    return False
+
+
+def wait_unless_stopped(seconds: float, stop: Path) -> None:
+    """Wait before lost units run again; the stop file ends the wait."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not stop.exists():
+        time.sleep(0.2)
 
 
 def run_pass(
@@ -117,6 +156,7 @@ def run_pass(
         if failed is None:
             return
         events.say(events.retries.assets_lost(*failed))
+        wait_unless_stopped(events.retries.take_pause(), run_folder.stop_file)
 
 
 def asset_tasks(run_folder: RunFolder, resources: dict[str, Resources]) -> list[AssetTask]:

@@ -1,7 +1,6 @@
-"""Handle signals to the driver: stop after the current stages, then at once, or with Ray."""
+"""Handle signals to the driver: end at once before units run, later stop after their stages."""
 
 import _thread
-import os
 import signal
 import socket
 import threading
@@ -10,41 +9,67 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MISSES = 3  # failed connections after which Ray's server counts as dead
+from trials.execution.classify import RESUME_ADVICE
+from trials.execution.display import Lines
+from trials.execution.exit_codes import INTERRUPTED
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED_LINE = f"interrupted; {RESUME_ADVICE}"
+END_SECONDS = 10.0  # after the second signal, until this process is ended whatever it waits for
+
+
+class Signals:
+    """What arrived so far.
+
+    Attributes:
+        units_run: set it while units run; the first signal then lets them end their stage.
+        first: set by the first signal.
+        second: set by the signal that ends everything.
+    """
+
+    def __init__(self) -> None:
+        self.units_run = threading.Event()
+        self.first = threading.Event()
+        self.second = threading.Event()
 
 
 @contextmanager
-def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Write the stop file on the first SIGINT or SIGTERM, raise KeyboardInterrupt on the second.
+def stop_on_signals(stop: Path, display: Lines) -> Iterator[Signals]:
+    """Handle SIGINT, SIGTERM and SIGHUP during a run.
+
+    Before units run, a signal ends this process. While they run, the first writes the stop file and
+    the second raises KeyboardInterrupt. An exception after a signal is taken as its consequence.
 
     Python runs a signal handler only when the main thread returns from Ray. A thread therefore
     reads the signals from the wake-up descriptor as they arrive.
 
     Args:
         stop: path of the stop file.
-        echo: called with one line for the user.
-
-    Yields:
-        An event that the first signal sets.
+        display: prints lines.
     """
-    signalled, at_once = threading.Event(), threading.Event()
+    signals, over = Signals(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield signalled  # only the main thread may set signal handlers
+        yield signals  # only the main thread may set signal handlers
         return
     receiver, sender = socket.socketpair()
 
     def listen() -> None:
-        while receiver.recv(1):
-            if stop.exists():
-                at_once.set()
+        while number := receiver.recv(1):
+            if number[0] not in SIGNALS:
+                continue
+            if not signals.units_run.is_set():
+                display.end_process(INTERRUPTED_LINE, INTERRUPTED)
+            if signals.first.is_set() or stop.exists():
+                signals.second.set()
                 _thread.interrupt_main()  # runs the handler if the main thread waits in Ray
+                if not over.wait(END_SECONDS):
+                    display.end_process(INTERRUPTED_LINE, INTERRUPTED)
                 return
-            stop.write_text("interrupted")  # `atat stop` leaves the file empty
-            signalled.set()
-            echo("stopping after the current stages; interrupt again to stop at once")
+            ask_to_stop(stop, display)
+            signals.first.set()
 
     def handle(number: int, frame: Any) -> None:
-        if at_once.is_set():
+        if signals.second.is_set():
             raise KeyboardInterrupt
 
     listener = threading.Thread(target=listen, daemon=True)
@@ -52,18 +77,37 @@ def stop_on_signals(stop: Path, echo: Callable[[str], None]) -> Iterator[threadi
     sender.setblocking(False)
     try:
         with signal_handlers(handle, sender.fileno()):
-            yield signalled
+            yield signals
+    except Exception as error:
+        if signals.first.is_set():
+            raise KeyboardInterrupt from error  # the signal ended Ray too
+        raise
     finally:
+        over.set()
         sender.close()
         listener.join()
         receiver.close()
 
 
+def ask_to_stop(stop: Path, display: Lines) -> None:
+    """Write the stop file; where that fails, a second signal still ends everything."""
+    try:
+        stop.write_text("interrupted")  # `atat stop` leaves the file empty
+    except OSError as error:
+        display.say(f"units cannot be asked to stop ({error}); interrupt again to stop at once")
+        return
+    display.say("stopping after the current stages; interrupt again to stop at once")
+
+
 @contextmanager
 def signal_handlers(handle: Callable[[int, Any], None], wakeup_fd: int) -> Iterator[None]:
-    """Set the handler of SIGINT and SIGTERM and the wake-up descriptor; restore them afterwards."""
+    """Set the handler of the signals and the wake-up descriptor; restore them afterwards.
+
+    A signal that is ignored, as by ``nohup``, stays ignored.
+    """
     previous_fd = signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:
@@ -73,43 +117,23 @@ def signal_handlers(handle: Callable[[int, Any], None], wakeup_fd: int) -> Itera
 
 
 @contextmanager
-def end_with_ray(
-    signalled: threading.Event, address: tuple[str, int], echo: Callable[[str], None]
-) -> Iterator[None]:
-    """End this process soon after a signal that also ended Ray.
+def signals_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, during a command."""
 
-    ``scancel`` and systemd signal every process of a job. Ray's client would wait for its server
-    for a minute and then end this process with an unrelated message.
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
 
-    Args:
-        signalled: event that the first signal sets.
-        address: host and port of Ray's server.
-        echo: called with one line for the user.
-    """
-    done = threading.Event()
-
-    def watch() -> None:
-        misses = 0
-        while misses < MISSES and not done.wait(0.2):
-            if signalled.is_set():
-                misses = 0 if is_listening(address) else misses + 1
-        if misses == MISSES:
-            echo("the signal ended Ray too; finished stages are kept, the same command resumes")
-            os._exit(130)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        done.set()
-        watcher.join()
-
-
-def is_listening(address: tuple[str, int]) -> bool:
-    """Tell whether a server listens at an address."""
-    try:
-        socket.create_connection(address, timeout=5).close()
-    except OSError:
-        return False
-    return True
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -9,13 +9,17 @@ from pathlib import Path
 from analysis import schema
 from atat_ray.unit import BlockSpec, UnitSpec, run_unit
 from atat_ray.unit.block_assets import build_block_assets
+from atat_ray.unit.inputs import block_sources, unit_sources
 from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import Trainer, train_here
 from atat_ray.utils.device import pick_device
+from trials.campaign.inputs import ChangedInputs, check_inputs, register_assets
 from trials.campaign.layout import FolderLayout
 from trials.campaign.notes import write_note
-from trials.execution.failures import is_infrastructure_failure, is_out_of_memory, one_line
+from trials.execution.classify import Kind, classify
 from trials.execution.resources import Resources
+
+WITHOUT_ASSETS = ("train", "robustness")  # stages that read no assets
 
 
 class Stopped(Exception):
@@ -70,9 +74,14 @@ class AssetTask(Task):
     block: BlockSpec
 
     def work(self) -> None:
-        """Build the assets that are not there yet."""
+        """Build the assets that are not there yet.
+
+        Raises:
+            ChangedInputs: an input or asset has another content than was registered.
+        """
         if not self.layout.stop_file.exists():
-            build_block_assets(self.block, self.layout.assets)
+            check_inputs(self.layout, block_sources(self.block))
+            build_and_compare(self.block, self.layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +108,21 @@ class UnitTask(Task):
     def work(self) -> None:
         """Run the stages that are not done; note the reason if the unit fails.
 
-        A failure of the unit is its outcome. Failures of the infrastructure and of the file system
-        are raised, and the unit stays pending.
+        A failure of the unit is its outcome. Failures of the infrastructure and of the environment
+        are raised, and the unit stays pending. So are failures of which changed inputs may be the
+        cause.
         """
         write_note(self.folder, "place", {"node": platform.node(), "device": str(pick_device())})
         try:
             self.run_stages()
         except Stopped:
             return
-        except OSError:
-            raise
         except Exception as error:
-            if is_out_of_memory(error) or is_infrastructure_failure(error):
+            failure = classify(error)
+            if failure.kind is not Kind.UNIT:
                 raise
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            write_note(self.folder, schema.FAILED, {"reason": reason})
+            self.compare_inputs()
+            write_note(self.folder, schema.FAILED, {"reason": failure.reason})
 
     def run_stages(self) -> None:
         """Run the unit here, or on several workers."""
@@ -130,10 +139,30 @@ class UnitTask(Task):
             folder=self.folder,
             trainer=trainer,
             run_jobs=run_jobs,
-            on_stage=self.check_stop,
+            on_stage=self.before_stage,
         )
 
-    def check_stop(self, stage: str) -> None:
-        """End the unit before a stage if the run was asked to stop."""
+    def before_stage(self, stage: str) -> None:
+        """End the unit before a stage if the run was asked to stop, or if an input has changed."""
         if self.layout.stop_file.exists():
             raise Stopped(stage)
+        self.compare_inputs(assets=stage not in WITHOUT_ASSETS)
+
+    def compare_inputs(self, *, assets: bool = False) -> None:
+        """Compare the inputs, and on request the assets, with the registered ones.
+
+        Raises:
+            ChangedInputs: one differs; the run is asked to stop.
+        """
+        try:
+            check_inputs(self.layout, unit_sources(self.spec))
+            if assets:
+                build_and_compare(self.spec.block, self.layout)
+        except ChangedInputs:
+            self.layout.stop_file.touch()
+            raise
+
+
+def build_and_compare(block: BlockSpec, layout: FolderLayout) -> None:
+    """Build the assets of a block that are missing, and compare all with the registered ones."""
+    register_assets(layout, block.name, build_block_assets(block, layout.assets))

@@ -3,15 +3,23 @@
 import logging
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from atat_ray.utils.messages import lines_to
+from trials.execution.classify import TaskLost
 from trials.execution.resources import Resources
 from trials.execution.tasks import AssetTask, UnitTask
+
+LINE = "line"  # key of a result that carries a line for the user
 
 
 class Events(Protocol):
     """What is called as tasks start and end."""
+
+    def say(self, line: str) -> None:
+        """A task has a line for the user."""
 
     def unit_started(self, unit_id: str) -> None:
         """A unit starts."""
@@ -27,6 +35,12 @@ class Events(Protocol):
 
     def assets_failed(self, name: str, error: Any) -> None:
         """The assets of a block cannot be built; no unit starts any more."""
+
+    def broke(self, error: Exception) -> None:
+        """An event raised an error in this process; no unit starts any more."""
+
+    def most(self) -> int | None:
+        """Return how many tasks may run at a time; None for as many as there is room for."""
 
 
 def run_tasks(
@@ -50,14 +64,19 @@ def run_tasks(
         stop_file: while it exists, nothing new starts.
         events: called in this process.
         scheduler: of Tune, where it may stop units early; never in a randomised campaign.
+
+    Raises:
+        Exception: what an event raised, or why Tune lost the tasks that were running.
     """
     from ray import tune
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # ``events`` reports errors
-    tune.Tuner(
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # ``events`` reports errors
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    guard = Guard(events)
+    tuner = tune.Tuner(
         tune.with_resources(run_task, placement),
         tune_config=tune.TuneConfig(
-            search_alg=make_searcher(assets, iter(units), stop_file),
+            search_alg=make_searcher(assets, iter(units), stop_file, guard),
             num_samples=-1,  # as many as the searcher has
             scheduler=scheduler,
             reuse_actors=True,
@@ -66,17 +85,54 @@ def run_tasks(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(storage),
-            callbacks=[make_callback(assets, stop_file, events)],
+            callbacks=[make_callback(assets, stop_file, guard)],
             verbose=0,
         ),
-    ).fit()
+    )
+    try:
+        tuner.fit()
+    except Exception as error:  # Tune ends by what it does not know, such as memory that ran out
+        if not guard.errors:
+            raise PassLost(str(error)) from error
+    if guard.errors:
+        raise guard.errors[0]
+
+
+class PassLost(RuntimeError):
+    """Tune has lost all tasks that were running; ``__cause__`` says why."""
+
+
+class Guard:
+    """Keep what events raise from Tune, which would end all tasks and hide the cause.
+
+    Args:
+        events: called in this process.
+
+    Attributes:
+        errors: what was raised.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        self.errors: list[Exception] = []
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Keep an exception of a ``with`` block."""
+        try:
+            yield
+        except Exception as error:
+            if not self.errors:
+                self.events.broke(error)
+            self.errors.append(error)
 
 
 def run_task(config: dict[str, Any]) -> None:
-    """Run the task of a Tune trial, in its process."""
+    """Run the task of a Tune trial, in its process; the driver gets its lines for the user."""
     from ray import tune
 
-    config["task"].run()
+    with lines_to(lambda line: tune.report({LINE: line})):
+        config["task"].run()
     tune.report({"done": 1})
 
 
@@ -99,11 +155,13 @@ def own_share(resources: Resources) -> dict[str, float]:
     return resources.amounts if resources.processes == 1 else {"CPU": WAITER_CPU}
 
 
-def make_searcher(assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_file: Path) -> Any:
+def make_searcher(
+    assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_file: Path, guard: Guard
+) -> Any:
     """Make the searcher that hands out tasks in their order and learns nothing from results.
 
-    A unit is held back until the task it waits for is done, and no unit overtakes another. The
-    queue ends if assets fail.
+    A unit is held back until the task it waits for is done, and no unit overtakes another. Tasks
+    are held back while as many run as may. The queue ends if assets or an event fail.
     """
     from ray.tune.search import Searcher
 
@@ -112,6 +170,7 @@ def make_searcher(assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_f
             super().__init__()
             self.assets = iter(assets)
             self.building: dict[str, str] = {}  # name of the task, by Tune trial
+            self.running: set[str] = set()
             self.held: UnitTask | None = None
             self.broken = False
 
@@ -119,21 +178,30 @@ def make_searcher(assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_f
             return Searcher, ()  # Tune saves its searcher; a campaign resumes without it
 
         def suggest(self, trial_id: str) -> Any:
-            if self.broken or stop_file.exists():
+            if self.broken or guard.errors or stop_file.exists():
                 return Searcher.FINISHED
+            most = guard.events.most()
+            if most is not None and len(self.running) >= most:
+                return None  # Tune asks again
             task = next(self.assets, None)
             if task is not None:
                 self.building[trial_id] = task.name
-                return {"task": task}
-            self.held = self.held or next(units, None)
+                return self.give(trial_id, task)
+            with guard.watch():
+                self.held = self.held or next(units, None)
             if self.held is None:
                 return Searcher.FINISHED
             if self.held.after in self.building.values():
-                return None  # Tune asks again
+                return None
             unit, self.held = self.held, None
-            return {"task": unit}
+            return self.give(trial_id, unit)
+
+        def give(self, trial_id: str, task: Any) -> dict[str, Any]:
+            self.running.add(trial_id)
+            return {"task": task}
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            self.running.discard(trial_id)
             self.broken |= error and trial_id in self.building
             self.building.pop(trial_id, None)
 
@@ -146,15 +214,15 @@ def make_searcher(assets: Sequence[AssetTask], units: Iterator[UnitTask], stop_f
     return TaskQueue()
 
 
-def make_callback(assets: Sequence[AssetTask], stop_file: Path, events: Events) -> Any:
-    """Make the Tune callback that calls ``events`` as tasks start and end.
+def make_callback(assets: Sequence[AssetTask], stop_file: Path, guard: Guard) -> Any:
+    """Make the Tune callback that calls the events as tasks start and end.
 
     Tasks that Ray was given before the stop file appeared, and that get their turn after it, do
     nothing; no event is called for them.
     """
     from ray import tune
 
-    skipped: set[str] = set()
+    events, skipped = guard.events, set[str]()
     first = {task.name for task in assets}
     unbuilt = set(first)
 
@@ -167,32 +235,50 @@ def make_callback(assets: Sequence[AssetTask], stop_file: Path, events: Events) 
             if stop_file.exists():
                 skipped.add(name)
             elif name not in first:
-                events.unit_started(name)
+                with guard.watch():
+                    events.unit_started(name)
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
+        ) -> None:
+            if LINE in result:
+                events.say(result[LINE])
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             name = trial.config["task"].name
             if name in skipped:
                 return
-            if name not in first:
-                events.unit_ended(name)
-                return
             unbuilt.discard(name)
-            if not unbuilt and not stop_file.exists():
-                events.assets_built()
+            with guard.watch():
+                if name not in first:
+                    events.unit_ended(name)
+                elif not unbuilt and not stop_file.exists():
+                    events.assets_built()
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             name, error = trial.config["task"].name, error_of(trial)
-            if name in first:
-                events.assets_failed(name, error)
-            else:
-                events.unit_lost(name, error)
+            with guard.watch():
+                if name in first:
+                    events.assets_failed(name, error)
+                else:
+                    events.unit_lost(name, error)
 
     return TaskCallback()
 
 
-def error_of(trial: Any) -> Any:
-    """Read the error of a Tune trial from its folder; ``get_error`` has it only later."""
+def error_of(trial: Any) -> BaseException:
+    """Read the error of a Tune trial from its folder.
+
+    Tune stores the exceptions that it knows, and of others, such as memory that ran out, the text.
+    """
     try:
-        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception:  # a truncated pickle raises many kinds, and a callback must not end the run
-        return trial.get_error()
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if isinstance(error, BaseException):
+            return error
+    except Exception:  # a missing or truncated pickle raises many kinds
+        pass
+    try:
+        text = Path(trial.error_file).read_text(errors="replace")
+    except (OSError, TypeError):
+        text = ""
+    return TaskLost(text.partition("\n")[2].strip() or "its process died")

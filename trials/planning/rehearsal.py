@@ -167,7 +167,7 @@ def memory_warnings(settings: Settings, kinds: list[UnitKind]) -> list[str]:
     limit = share * torch.cuda.get_device_properties(0).total_memory
     return [
         f"{kind.name} used {peak / GIB:.1f} GiB, but gpu_share {share:g} is {limit / GIB:.1f} GiB: "
-        "raise gpu_share, or lower batch_size or candidates"
+        "raise gpu_share, or lower batch_size of the training or batch of the attack"
         for kind in kinds
         if (peak := max((step.peak or 0 for step in kind.steps), default=0)) > limit
     ]

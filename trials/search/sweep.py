@@ -9,15 +9,16 @@ from typing import Any
 from analysis import schema
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.train_stage import Trainer, train_here
+from atat_ray.utils.json_files import read_signed
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.layout import FolderLayout
-from trials.campaign.notes import read_note, write_note
+from trials.campaign.notes import note_file, read_note, write_note
 from trials.config.search_methods import Asha, Grid, Options
 from trials.config.sweep import SweepSettings
 from trials.search.asha import Halving
 from trials.search.proposals import Point, grid_point, propose
-from trials.tracking.record import SWEEP
+from trials.tracking.kinds import SWEEP
 
 OPTIONS_NOTE = "options"  # note with the options of a point, written before it starts
 EPOCHS_NOTE = "epochs"  # note with the clean accuracy by epoch, which ASHA compares
@@ -41,11 +42,17 @@ class Sweep(RunFolder):
     def load_table(
         cls, settings: SweepSettings, nonce: str, layout: FolderLayout
     ) -> list[Assignment]:
-        """List the proposed points: those that have a note of their options."""
+        """List the proposed points: those that have a note of their options.
+
+        Raises:
+            Damaged: a note is damaged; the points after it would be proposed again.
+        """
         table = []
         for number in range(1, settings.total() + 1):
             row = point_row(settings, number)
-            if not read_note(layout.unit_folder(row.unit_id), OPTIONS_NOTE):
+            try:
+                read_signed(note_file(layout.unit_folder(row.unit_id), OPTIONS_NOTE))
+            except FileNotFoundError:
                 break
             table.append(row)
         return table

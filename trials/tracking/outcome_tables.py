@@ -1,8 +1,10 @@
-"""Outcome of a unit as the metrics and the class table of its run in MLflow."""
+"""Outcome of a unit as the metrics and the artifacts of its run in MLflow."""
 
+from io import BytesIO
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from analysis import schema
 
@@ -30,3 +32,18 @@ def metrics_of(outcome: dict[str, Any]) -> list[Any]:
             Metric(schema.EPOCH_PREFIX + name, value, 0, epoch) for name, value in curves.items()
         ]
     return metrics
+
+
+def artifacts_of(outcome: dict[str, Any], pictures: dict[str, Any]) -> dict[str, bytes]:
+    """Return the artifacts of a finished unit, content by path: class table and pictures.
+
+    Args:
+        outcome: of ``atat_ray.unit.run_unit``.
+        pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
+    """
+    artifacts = {schema.CLASSES_FILE: classes_of(outcome).encode()}
+    for inversion, picture in pictures.items():
+        buffer = BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG")
+        artifacts[f"{schema.PICTURES_FOLDER}/{inversion}.png"] = buffer.getvalue()
+    return artifacts

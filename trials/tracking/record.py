@@ -9,17 +9,15 @@ tags of looks; nothing else writes to a record.
 import json
 import os
 import time
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from analysis import schema
-from analysis.record.address import translate_mlflow_errors
+from analysis.record.errors import translate_mlflow_errors
 from analysis.record.store import COMPLETE, PARENT_TAG, Store, check_version
 from trials.allocation import Assignment, to_csv
 from trials.config.settings import Settings, canonical_json
-from trials.tracking.outcome_tables import classes_of, metrics_of
+from trials.tracking.kinds import SWEEP, TRIAL, RecordKind
+from trials.tracking.outcome_tables import artifacts_of, metrics_of
 from trials.tracking.relocate import rewrite_artifact_paths
 
 # A campaign repeats a failed request itself, after checking what was written. MLflow would repeat a
@@ -29,35 +27,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 END_TAGS = ("status", "reason", "failed_before")  # they say how a unit ended
 BATCH = 1000  # metrics that MLflow takes in one call
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecordKind:
-    """What is recorded: a campaign of units, or a sweep of points.
-
-    Attributes:
-        parent: kind of the parent run.
-        child: kind of the child runs.
-        command: of ``atat``, which starts one.
-        randomised: whether units were allocated at random; only then is there an allocation.
-    """
-
-    parent: str
-    child: str
-    command: str
-    randomised: bool
-
-    def tags(self) -> dict[str, str]:
-        """Return the tags that all runs of this kind have."""
-        return {} if self.randomised else {schema.RANDOMISED_TAG: schema.NOT_RANDOMISED}
-
-
-TRIAL = RecordKind(
-    parent=schema.KIND_CAMPAIGN, child=schema.KIND_UNIT, command="run PROTOCOL", randomised=True
-)
-SWEEP = RecordKind(
-    parent=schema.KIND_SWEEP, child=schema.KIND_POINT, command="sweep SWEEP", randomised=False
-)
 
 
 class MlflowRecord:
@@ -86,8 +55,8 @@ class MlflowRecord:
         Raises:
             ValueError: the record has another version.
         """
-        path = schema.database_of(self.uri) if self.uri.startswith("sqlite") else None
-        if path is not None and not path.exists():
+        database = self.uri.database
+        if database is not None and not database.exists():
             return False  # MLflow would create it
         experiment_id = self.store.experiment(self.name)
         if experiment_id is None:
@@ -98,8 +67,27 @@ class MlflowRecord:
             return False
         check_version(parents[0], self.name, self.kind.parent)
         self.parent_id = parents[0].info.run_id
-        rewrite_artifact_paths(self.uri, parents[0])
+        if database is not None:
+            rewrite_artifact_paths(database, experiment_id)
         return True
+
+    @translate_mlflow_errors
+    def check(self, tags: dict[str, str], replaced: list[dict[str, str]]) -> None:
+        """Check before a run that the record can be kept here: sign in, schema, name, artifacts.
+
+        Args:
+            tags: hashes that are known before the allocation is drawn.
+            replaced: as for :meth:`register`.
+
+        Raises:
+            ValueError: the message says what to do.
+        """
+        database = self.uri.database
+        if database is not None and not database.exists():
+            return
+        if self.attach() and not self.is_replaced(tags, replaced):
+            self.check_hashes(tags)
+        self.store.check_artifacts(self.experiment_id)
 
     @staticmethod
     def text(value: dict[str, str]) -> str:
@@ -112,9 +100,9 @@ class MlflowRecord:
         settings: Settings,
         allocation: list[Assignment],
         tags: dict[str, str],
-        artifacts: Path | None,
         *,
         again: bool = False,
+        replaced: list[dict[str, str]] | None = None,
     ) -> None:
         """Write settings and allocation once, before any unit starts; later calls find them.
 
@@ -122,33 +110,32 @@ class MlflowRecord:
             settings: of the campaign or sweep.
             allocation: its table; not written for a sweep, which has none.
             tags: hashes that are committed, and versions.
-            artifacts: folder of the files of a new experiment; the store's own place if None.
             again: the campaign was registered before; a record that is created now gets a tag that
                 says that an earlier one was lost.
+            replaced: hashes under which the folder was registered before it was begun anew.
 
         Raises:
             ValueError: the experiment holds another campaign, a sweep or another version.
         """
         if self.attach():
-            self.check_hashes(tags)
-            return
+            if not self.is_replaced(tags, replaced or []):
+                self.check_hashes(tags)
+                self.write_settings(settings, allocation)
+                return
+            self.store.client.delete_run(self.parent_id)  # MLflow keeps it, marked as deleted
         other = SWEEP if self.kind.randomised else TRIAL
         if self.experiment_id and self.store.parents(self.experiment_id, other.parent):
             raise ValueError(
                 f"the MLflow experiment {self.name!r} holds a {other.parent}, this is a "
                 f"{self.kind.parent}; give it another name"
             )
-        client = self.store.client
+        client, database = self.store.client, self.uri.database
         if not self.experiment_id:
-            self.experiment_id = client.create_experiment(
-                self.name, artifact_location=artifacts.as_uri() if artifacts else None
-            )
+            place = None if database is None else schema.artifacts_of(database).as_uri()
+            self.experiment_id = client.create_experiment(self.name, artifact_location=place)
         run = client.create_run(self.experiment_id, run_name=f"{self.kind.parent} {self.name}")
         self.parent_id = run.info.run_id
-        log = partial(client.log_text, self.parent_id)
-        log(canonical_json(settings.canonical()).decode(), schema.PROTOCOL_FILE)
-        if self.kind.randomised:
-            log(to_csv(allocation), schema.ALLOCATION_FILE)
+        self.write_settings(settings, allocation)
         lost = {schema.REGISTERED_AGAIN: str(int(time.time()))} if again else {}
         version = {schema.RECORD_VERSION_TAG: schema.RECORD_VERSION}
         complete = {schema.KIND_TAG: self.kind.parent}  # last: a run with it is complete
@@ -156,13 +143,37 @@ class MlflowRecord:
         for name, value in every.items():
             client.set_tag(self.parent_id, name, value)
 
+    def write_settings(self, settings: Settings, allocation: list[Assignment]) -> None:
+        """Write settings and allocation as artifacts, if they are not there."""
+        there = self.store.artifacts(self.parent_id)
+        if schema.PROTOCOL_FILE not in there:
+            text = canonical_json(settings.canonical()).decode()
+            self.store.write_text(self.parent_id, text, schema.PROTOCOL_FILE)
+        if self.kind.randomised and schema.ALLOCATION_FILE not in there:
+            self.store.write_text(self.parent_id, to_csv(allocation), schema.ALLOCATION_FILE)
+
+    def is_replaced(self, tags: dict[str, str], replaced: list[dict[str, str]]) -> bool:
+        """Tell whether the record is of a campaign that was begun anew before its first unit."""
+        recorded = self.tags()
+
+        def holds(hashes: dict[str, str]) -> bool:
+            names = [name for name in hashes if name.endswith("_sha256")]
+            return bool(names) and all(recorded.get(name) == hashes[name] for name in names)
+
+        return not holds(tags) and any(map(holds, replaced)) and not self.runs()
+
+    @translate_mlflow_errors
+    def tags(self) -> dict[str, str]:
+        """Read the tags of the parent run."""
+        return dict(self.store.client.get_run(self.parent_id).data.tags)
+
     def check_hashes(self, tags: dict[str, str]) -> None:
         """Refuse a record that was committed to other hashes.
 
         Raises:
             ValueError: the message names the hash.
         """
-        recorded = self.store.client.get_run(self.parent_id).data.tags
+        recorded = self.tags()
         for name, value in tags.items():
             if name.endswith("_sha256") and recorded.get(name) != value:
                 raise ValueError(
@@ -173,16 +184,16 @@ class MlflowRecord:
     @translate_mlflow_errors
     def write_assets(self, assets: list[dict[str, Any]]) -> None:
         """Record the evaluation models and priors of every block."""
-        self.store.client.log_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
+        self.store.write_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
 
     def runs(self) -> list[Any]:
         """Return the runs of the units, as MLflow's ``Run``; the analysis reads the same."""
         return self.store.children(self.experiment_id, self.parent_id, self.kind.child)
 
     def units(self) -> dict[str, Any]:
-        """Return MLflow's ``RunData`` of every unit whose run is complete, by unit id."""
+        """Return MLflow's ``Run`` of every unit whose run is complete, by unit id."""
         return {
-            run.data.tags.get("unit_id", ""): run.data
+            run.data.tags.get("unit_id", ""): run
             for run in self.runs()
             if run.info.status in COMPLETE
         }
@@ -190,8 +201,7 @@ class MlflowRecord:
     @translate_mlflow_errors
     def registered(self) -> tuple[dict[str, str], str]:
         """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
-        tags = self.store.client.get_run(self.parent_id).data.tags
-        return dict(tags), self.store.read_text(self.parent_id, schema.ALLOCATION_FILE)
+        return self.tags(), self.store.read_text(self.parent_id, schema.ALLOCATION_FILE)
 
     def classes(self, run_id: str) -> str:
         """Read the class table of a unit's run, as CSV; empty if it has none."""
@@ -215,7 +225,8 @@ class MlflowRecord:
             pictures: uint8 arrays (H, W) or (H, W, 3) by inversion attack.
             options: of this unit beside those of its arm, written as MLflow's parameters.
         """
-        if self.has_unit(tags):
+        artifacts = {} if outcome is None else artifacts_of(outcome, pictures)
+        if self.has_unit(tags, artifacts):
             return
         client = self.store.client
         run_id = client.create_run(
@@ -231,21 +242,32 @@ class MlflowRecord:
         ).info.run_id
         self.log_options(run_id, options or {})
         if outcome is not None:
-            self.log_outcome(run_id, outcome, pictures)
+            self.log_metrics(run_id, outcome)
+        for path, content in artifacts.items():
+            self.store.write_bytes(run_id, content, path)
         failed = tags["status"] == schema.FAILED
         client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def has_unit(self, tags: dict[str, str]) -> bool:
-        """Tell whether a unit is recorded with these tags; delete other runs of it."""
+    def has_unit(self, tags: dict[str, str], artifacts: dict[str, bytes]) -> bool:
+        """Tell whether a unit is recorded with these tags; delete other runs of it.
+
+        Artifacts that are missing in its run are written again.
+        """
         query = f"tags.`{PARENT_TAG}` = '{self.parent_id}' and tags.unit_id = "
         found = False
         for run in self.store.search(self.experiment_id, f"{query}'{tags['unit_id']}'"):
             alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END_TAGS)
             if run.info.status in COMPLETE and alike:
                 found = True
+                for path in self.missing(run, list(artifacts)):
+                    self.store.write_bytes(run.info.run_id, artifacts[path], path)
             else:
                 self.store.client.delete_run(run.info.run_id)
         return found
+
+    def missing(self, run: Any, paths: list[str]) -> list[str]:
+        """List the artifacts that a unit's run should have and lacks."""
+        return self.store.missing(run.info.run_id, paths, artifact_uri=run.info.artifact_uri)
 
     def log_options(self, run_id: str, options: dict[str, float]) -> None:
         """Write options of a unit as MLflow's parameters."""
@@ -255,15 +277,11 @@ class MlflowRecord:
             params = [Param(name, repr(value)) for name, value in options.items()]
             self.store.client.log_batch(run_id, params=params)
 
-    def log_outcome(self, run_id: str, outcome: dict[str, Any], pictures: dict[str, Any]) -> None:
-        """Write the metrics, the class table and the pictures of a finished unit."""
-        client, metrics = self.store.client, metrics_of(outcome)
+    def log_metrics(self, run_id: str, outcome: dict[str, Any]) -> None:
+        """Write the metrics of a finished unit."""
+        metrics = metrics_of(outcome)
         for start in range(0, len(metrics), BATCH):
-            client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        client.log_text(run_id, classes_of(outcome), schema.CLASSES_FILE)
-        for inversion, picture in pictures.items():
-            name = f"{schema.PICTURES_FOLDER}/{inversion}.png"
-            client.log_image(run_id, picture, artifact_file=name)
+            self.store.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
 
     @translate_mlflow_errors
     def close(self, *, nonce: str | None) -> None:

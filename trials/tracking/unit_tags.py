@@ -8,6 +8,18 @@ from atat_ray.unit import UnitSpec
 from trials.allocation import Assignment
 
 
+def content_tags(outcome: dict[str, Any] | None) -> dict[str, str]:
+    """Write the hashes of what a unit was measured with; empty for a unit that failed."""
+    if outcome is None:
+        return {"data_sha256": "", "evaluation_sha256": "", "prior_sha256": ""}
+    found = outcome["contents"]
+    return {
+        "data_sha256": found["data"],
+        "evaluation_sha256": found["evaluation"],
+        "prior_sha256": ",".join(found["priors"].values()),
+    }
+
+
 def unit_tags(
     row: Assignment,
     spec: UnitSpec,
@@ -47,8 +59,7 @@ def unit_tags(
         "times_lost": str(times_lost),
         "failed_before": "; ".join(failure.get("reason", "") for failure in failed_before),
         "git_commit": git_commit,
-        "evaluation_sha256": spec.block.evaluation_hash(),
-        "prior_sha256": ",".join(spec.block.prior_hash(name) for name in spec.inversions),
+        **content_tags(outcome),
     }
     if outcome is not None and schema.SELECTED_TAG in outcome:
         tags[schema.SELECTED_TAG] = json.dumps(outcome[schema.SELECTED_TAG])

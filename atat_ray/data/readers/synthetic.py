@@ -35,6 +35,10 @@ def synthetic_images(num_people: int, *, each: int, size: int) -> tuple[StoredIm
 class Synthetic(Reader):
     """Random pixels: as many people as are private, as many images of each as the options need."""
 
+    def manifest(self, data: Data) -> dict[str, str]:
+        """Return nothing: the images are computed."""
+        return {}
+
     def load(self, data: Data) -> tuple[StoredImages, Tensor, list[str]]:
         """Draw the images; the same options give the same images."""
         each = EACH if data.num_train is None else data.num_train + 1

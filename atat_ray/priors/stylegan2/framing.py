@@ -41,14 +41,14 @@ class Settings:
 
 
 def frame(images: Tensor, settings: Settings) -> Tensor:
-    """Crop, resize and scale images of a generator, about [-1, 1], to images in [0, 1].
+    """Crop, resize and scale images of a generator, about [-1, 1], to images of about [0, 1].
 
     Args:
         images: (N, C, R, R).
         settings: crop, size and gray.
 
     Returns:
-        (N, C or 1, size, size), clamped as the last operation.
+        (N, C or 1, size, size), not clamped.
     """
     if settings.crop is not None:
         edge = (images.shape[-1] - settings.crop) // 2
@@ -59,4 +59,9 @@ def frame(images: Tensor, settings: Settings) -> Tensor:
     if settings.gray:
         weights = images.new_tensor(LUMA)
         images = (images * weights[:, None, None]).sum(dim=1, keepdim=True)
-    return ((images + 1) / 2).clamp(0, 1)
+    return scale(images)
+
+
+def scale(images: Tensor) -> Tensor:
+    """Scale images of a generator from [-1, 1] to [0, 1]."""
+    return (images + 1) / 2

@@ -14,17 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atat_ray.priors.safe_unpickling import RefusedPickle, Stateful, unpickle
-from atat_ray.priors.stylegan2.torch_storages import ZIP, load_storage
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Record:
-    """Description of a pickled object: class name, source of its module, and state."""
-
-    class_name: str
-    module_source: str
-    state: dict[str, Any]
+from atat_ray.priors.pickle_opcodes import RefusedPickle
+from atat_ray.priors.safe_unpickling import Stateful, unpickle
+from atat_ray.priors.stylegan2.module_records import Record, find_clamp, gather, list_modules
+from atat_ray.priors.stylegan2.module_settings import check_settings
+from atat_ray.priors.stylegan2.networks import Generator
+from atat_ray.priors.stylegan2.torch_storages import load_storage
+from atat_ray.priors.stylegan2.weights import build
+from atat_ray.utils.terminal import printable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +31,7 @@ class NumpyType(Stateful):
     code: str
 
 
+MAX_AXES = 4  # of a weight of a convolution
 NUMPY_FORMATS = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i", "b1": "<?"}
 
 
@@ -62,8 +60,9 @@ def make_set(values: list[str]) -> set[str]:
 
 def make_numpy_type(code: str, *_: Any) -> NumpyType:
     """Make the description of a NumPy dtype."""
-    if code not in NUMPY_FORMATS:
-        raise RefusedPickle(f"the file has numbers of the NumPy type {code!r}")
+    if type(code) is not str or code not in NUMPY_FORMATS:
+        named = printable(repr(code)) if type(code) is str else type(code).__name__
+        raise RefusedPickle(f"the file has numbers of the NumPy type {named}")
     return NumpyType(code)
 
 
@@ -78,9 +77,14 @@ def make_tensor(
     """Make a strided view of numbers (L,); torch checks that it stays inside."""
     if not isinstance(numbers, Tensor):
         raise RefusedPickle(f"the file makes a tensor of {type(numbers).__name__}")
+    for axes in (size, stride):
+        if type(axes) is not tuple or len(axes) > MAX_AXES or any(type(n) is not int for n in axes):
+            raise RefusedPickle(
+                f"the file makes a tensor whose axes are not {MAX_AXES} ints or less"
+            )
     tensor = torch.as_strided(numbers, size, stride, offset)
     if tensor.numel() > numbers.numel():  # with strides of zero a small file could fill the memory
-        raise RefusedPickle(f"the file makes a tensor {tuple(size)} of {numbers.numel()} numbers")
+        raise RefusedPickle(f"the file makes a tensor {size} of {numbers.numel()} numbers")
     return tensor
 
 
@@ -105,75 +109,19 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def read_pickle(path: Path) -> tuple[dict[str, Tensor], float | None]:
-    """Read the tensors of ``G_ema`` by name, and the clamp of its features; no code is run.
+def read_pickle(path: Path) -> Generator:
+    """Read the generator ``G_ema`` of a file; no code is run.
 
     Raises:
         ValueError: the file uses a name or opcode that a generator does not need (the message
-            names it), is broken, or holds no generator.
+            names it), is broken, holds no generator, or one with a setting that is not implemented.
     """
-    try:
-        with path.open("rb") as file:
-            if file.peek(4)[:4] == ZIP:
-                raise RefusedPickle(
-                    "this is a file of torch.save, not of NVIDIA; save the state dict of its "
-                    "generator with safetensors.torch.save_file and convert that"
-                )
-            content = unpickle(file, ALLOWED, what="a generator")
-        generator = content.get("G_ema") if isinstance(content, dict) else None
-        if not isinstance(generator, Record):
-            raise RefusedPickle("there is no generator G_ema in it")
-        return gather(generator), find_clamp(generator)
-    except RefusedPickle as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def parts(record: Record, kind: str) -> dict[str, Any]:
-    """List the parameters, buffers or modules of a record that are not None."""
-    found = record.state.get(kind, {})
-    if not isinstance(found, dict) or any(not isinstance(name, str) for name in found):
-        raise RefusedPickle(f"{record.class_name} has no valid {kind}")
-    return {name: part for name, part in found.items() if part is not None}
-
-
-def walk(root: Record) -> list[tuple[str, Record]]:
-    """List a module and its submodules at any depth, with the prefixes of their names.
-
-    Raises:
-        RefusedPickle: a module occurs twice, so that the walk might not end.
-    """
-    found, waiting, seen = [], [("", root)], set()
-    while waiting:
-        prefix, module = waiting.pop()
-        if not isinstance(module, Record) or id(module) in seen:
-            raise RefusedPickle(f"{prefix or 'G_ema'} is not a module, or occurs twice")
-        seen.add(id(module))
-        found.append((prefix, module))
-        waiting += [(f"{prefix}{name}.", part) for name, part in parts(module, "_modules").items()]
-    return found
-
-
-def gather(generator: Record) -> dict[str, Tensor]:
-    """Collect all parameters and buffers of a generator by their names in the state dict."""
-    tensors = {}
-    for prefix, module in walk(generator):
-        for name, tensor in (parts(module, "_parameters") | parts(module, "_buffers")).items():
-            if not isinstance(tensor, Tensor):
-                raise RefusedPickle(f"{prefix}{name} is {type(tensor).__name__}, no tensor")
-            tensors[f"{prefix}{name}"] = tensor
-    return tensors
-
-
-def find_clamp(generator: Record) -> float | None:
-    """Find the one value to which all layers clamp their features; None if they do not.
-
-    Raises:
-        RefusedPickle: the layers have different values, or an invalid one.
-    """
-    layers = [module for prefix, module in walk(generator) if prefix.startswith("synthesis.")]
-    found = [layer.state["conv_clamp"] for layer in layers if "conv_clamp" in layer.state]
-    if any(clamp is not None and type(clamp) not in (int, float) for clamp in found):
-        raise RefusedPickle("its layers clamp to something that is not a number")
-    if len(set(found)) > 1 or any(clamp is not None and not clamp > 0 for clamp in found):
-        raise RefusedPickle("its layers clamp to different numbers, or to one that is not above 0")
-    return found[0] if found else None
+    with path.open("rb") as file:
+        content = unpickle(file, ALLOWED, what="a generator")
+    network = content.get("G_ema") if isinstance(content, dict) else None
+    if not isinstance(network, Record):
+        raise RefusedPickle("there is no generator G_ema in it")
+    modules = list_modules(network)
+    generator = build(gather(modules), find_clamp(modules))
+    check_settings(modules, generator)
+    return generator

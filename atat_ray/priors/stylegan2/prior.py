@@ -5,6 +5,7 @@ Plug & Play Attacks optimise one w of FFHQ's generator, truncated with psi 0.5, 
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from atat_ray.priors.base import Prior, PriorOptions
 from atat_ray.priors.staged import StagedPrior, State
-from atat_ray.priors.stylegan2.files import file_hash, read_generator
-from atat_ray.priors.stylegan2.framing import Settings, frame
+from atat_ray.priors.stylegan2.files import read_generator
+from atat_ray.priors.stylegan2.foreign_files import describe_head
+from atat_ray.priors.stylegan2.framing import Settings, frame, scale
 from atat_ray.priors.stylegan2.networks import Generator
 from atat_ray.priors.stylegan2.random_generator import FFHQ, NARROW, make_generator
+from atat_ray.utils.hashing import file_hash
 from atat_ray.utils.option_fields import STRICT, location_option
 
 PLACEHOLDER = 64 * "0"
@@ -61,6 +64,7 @@ class StyleGan2Prior(StagedPrior):
         self.sha256 = sha256
         self.latent_dim = shape.latent_dim
         self.num_stages = len(shape.channels)
+        self.rows_at_once = settings.batch
 
     @classmethod
     def restore(cls, saved: dict[str, Any], file: Path | None) -> Self:
@@ -74,9 +78,6 @@ class StyleGan2Prior(StagedPrior):
         settings = dict(saved)
         sha256 = settings.pop("sha256")
         check_file(file, sha256)
-        found = file_hash(file)
-        if found != sha256:
-            raise ValueError(f"{file} has sha256 {found}, not {sha256}; it is another generator")
         return cls(read_generator(file), Settings(**settings), sha256=sha256)
 
     def saved(self) -> dict[str, Any]:
@@ -100,13 +101,23 @@ class StyleGan2Prior(StagedPrior):
         return self.in_batches(lambda *part: self.run_block(part, stage), state)
 
     def finish(self, state: State, stage: int) -> Tensor:
-        """Run the blocks from ``stage`` on: images (N, C, size, size) in [0, 1]."""
+        """Run the blocks from ``stage`` on: images (N, C, size, size), not clamped."""
         self.check_stage(stage, self.num_stages)
+        return self.run_remaining(state, stage, lambda images: frame(images, self.settings))
+
+    def whole(self, state: State) -> Tensor:
+        """Run all blocks: images (N, colours, R, R) of the generator, not framed or clamped."""
+        return self.run_remaining(state, 0, scale)
+
+    def run_remaining(
+        self, state: State, stage: int, convert: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Run the blocks from ``stage`` on and convert the images, a batch at a time."""
 
         def remaining_blocks(*part: Tensor) -> State:
             for block in range(stage, self.num_stages):
                 part = self.run_block(part, block)
-            return (frame(part[2], self.settings),)
+            return (convert(part[2]),)
 
         return self.in_batches(remaining_blocks, state)[0]
 
@@ -143,8 +154,13 @@ class StyleGan2Prior(StagedPrior):
         return tuple(torch.cat(tensors) for tensors in zip(*results, strict=True))
 
 
+def convert_command(source: Path, target: Path) -> str:
+    """Return the command that converts a generator, to be pasted into a shell."""
+    return shlex.join(["atat", "prior", "convert", str(source), str(target)])
+
+
 def check_file(path: Path, sha256: str) -> None:
-    """Refuse a missing file, a file of another type, and the placeholder in place of a hash.
+    """Refuse a missing file, one of another kind or hash, and the placeholder in place of a hash.
 
     Raises:
         ValueError: the message says what to do.
@@ -152,16 +168,23 @@ def check_file(path: Path, sha256: str) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(
             f"{path} must end in .safetensors; "
-            f"`atat prior convert {path} {path.with_suffix('.safetensors')}` makes one"
+            f"`{convert_command(path, path.with_suffix('.safetensors'))}` makes one"
         )
     if not path.is_file():
         raise ValueError(
-            f"there is no file {path}; `atat prior convert ffhq.pkl {path}` makes it and prints "
-            "the sha256 to write beside the path (docs/priors.md)"
+            f"there is no file {path}; `{convert_command(Path('ffhq.pkl'), path)}` makes it and "
+            "prints the sha256 to write beside the path (docs/priors.md)"
         )
+    what = describe_head(path)
+    if what:
+        raise ValueError(f"{path}: this is {what}")
+    found = file_hash(path)
     if sha256 == PLACEHOLDER:
+        raise ValueError(f"the sha256 of {path} is still the placeholder of zeros; write {found}")
+    if found != sha256:
         raise ValueError(
-            f"the sha256 of {path} is still the placeholder of zeros; write {file_hash(path)}"
+            f"{path} has sha256 {found}, not {sha256}; it is another generator: put the right file "
+            "there, or correct path or sha256 in the protocol"
         )
 
 

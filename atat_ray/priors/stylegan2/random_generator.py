@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from atat_ray.priors.stylegan2.files import file_hash, write_generator
+from atat_ray.priors.stylegan2.files import write_generator
 from atat_ray.priors.stylegan2.networks import Generator, Shape
+from atat_ray.utils.hashing import file_hash
 from atat_ray.utils.seeding import seeded
 
 # Shape of FFHQ's generator at 1024 pixels: min(512, 32768 / pixels) channels at each resolution

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atat_ray.priors.safe_unpickling import Machine, RefusedPickle, Replacement
+from atat_ray.priors.pickle_opcodes import RefusedPickle
+from atat_ray.priors.safe_unpickling import Machine, Replacement
 
 ZIP = b"PK\x03\x04"
 MAGIC = 0x1950A86A20F9469CFC6C  # magic number of torch.save

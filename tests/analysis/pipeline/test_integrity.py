@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis import schema
 from analysis.pipeline import integrity
-from analysis.pipeline.integrity import check_integrity, sample_ratio_p
+from analysis.pipeline.integrity import check_integrity, content_deviations, sample_ratio_p
+from analysis.record.from_units import record_from_units
 
 
 def campaign(nodes: bool = False, late: bool = False, seed: int = 0) -> pd.DataFrame:
@@ -81,3 +85,26 @@ def test_unequal_arms_as_registered_are_no_imbalance() -> None:
     assert sample_ratio_p([3, 12], [1, 4]) == pytest.approx(1)
     wrong = check_integrity(units, units, per_arm={"a": 4, "b": 4, "c": 4}, seed=1)
     assert not wrong.allocated_as_registered
+
+
+def test_units_that_read_other_data_or_models_than_the_record_lists_are_named() -> None:
+    units = campaign().assign(data_sha256="d", **{"standard/att_acc_1": 0.5})
+    record = record_from_units(units, outcome="standard/att_acc_1", arm="a", against="b")
+    assets = [{"block": "b0", "asset": "evaluation models", "content_sha256": "e"}]
+    record = replace(record, assets=assets, tags=record.tags | {schema.INPUTS: '{"data": "d"}'})
+    assert content_deviations(record) == []
+    other = units.copy()
+    other.loc[0, "data_sha256"] = "swapped"
+    other.loc[1, "evaluation_sha256"] = "other"
+    assert content_deviations(replace(record, units=other)) == [
+        "b0/0 was measured on other data than were registered",
+        "b0/1 was measured by other evaluation models than the record lists",
+    ]
+    per_arm = {"a": 4, "b": 4, "c": 4}
+    found = check_integrity(other, other, per_arm=per_arm, seed=1).deviations
+    assert "units of block b0 were measured with different data" in found
+    for text in ("{", "[1]", "[" * 100_000):
+        broken = replace(record, tags=record.tags | {schema.INPUTS: text})
+        assert content_deviations(broken) == [
+            "the record's list of registered inputs cannot be read"
+        ]

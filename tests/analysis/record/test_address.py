@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
 
-from analysis.record.address import (
-    ANSWER_SECONDS,
-    Unreachable,
-    check_address,
-    full_address,
-    translate_mlflow_errors,
-)
+from analysis.record import Store
+from analysis.record.address import Address, full_address
+from analysis.record.connection import ANSWER_SECONDS, check_address
+from analysis.record.errors import Unreachable, translate_mlflow_errors
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_silent_server_is_refused_within_the_timeout(silent: str) -> None:
 
 def test_a_gateway_without_its_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = requests.Response()
-    monkeypatch.setattr(requests, "get", lambda uri, timeout: answer)
+    monkeypatch.setattr(requests, "get", lambda uri, **options: answer)
     answer.status_code = 502
     with pytest.raises(Unreachable, match=r"does not answer \(HTTP 502\)"):
         check_address("http://gateway", must_exist=True)
@@ -123,7 +123,7 @@ def test_errors_of_mlflow_its_transport_and_its_database_become_unreachable() ->
     from sqlalchemy.exc import OperationalError
 
     class Client:
-        uri = "http://server"
+        uri = Address("http://server")
 
         @translate_mlflow_errors
         def fail(self, error: Exception) -> None:
@@ -140,3 +140,66 @@ def test_errors_of_mlflow_its_transport_and_its_database_become_unreachable() ->
         assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(KeyError):
         Client().fail(KeyError("ours"))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "secrets"),
+    [
+        ("postgresql://ann:pa/s?w@host/x", "postgresql://***@host/x", ["ann", "pa/s?w"]),
+        ("mysql+pymysql://ann@host:3306/x", "mysql+pymysql://***@host:3306/x", ["ann"]),
+        ("https://tok%20en@host/x/", "https://***@host/x", ["tok%20en", "tok en"]),
+        ("http://ann:hidden@[::1]:5000", "http://***@[::1]:5000", ["ann", "hidden"]),
+        ("postgresql:///x?user=anna&p=hid%23", "postgresql:///x?user=***&p=***", ["anna", "hid#"]),
+        ("https://host/x?sign#hidden", "https://host/x?***", ["sign", "hidden"]),
+        ("ann:hidden@host:5000", "***@host:5000", ["ann", "hidden"]),
+        ("sqlite:////srv/a@b:c/#1.db?key=hidden", "sqlite:////srv/a@b:c/#1.db?key=***", ["hidden"]),
+        ("http://server:5000", "http://server:5000", []),
+    ],
+)
+def test_an_address_hides_its_secrets_wherever_it_is_shown_kept_or_logged(
+    given: str, shown: str, secrets: list[str]
+) -> None:
+    address = Address(given)
+    assert address == Address.kept(given) == Address.kept(address) == shown
+    assert address.full == full_address(given)
+    assert pickle.loads(pickle.dumps(address)).full == address.full
+    message = f"{given} {address.full!r} {quote(given)} {', '.join(secrets[:-1])} end"
+    shown_as = ["%s" % address, f"{address!r}", json.dumps([address]), address.hide(message)]  # noqa: UP031
+    assert not [secret for secret in secrets if secret in " ".join(shown_as)]
+
+
+def test_errors_of_libraries_show_no_secret_of_the_address() -> None:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.engine import make_url
+
+    class Client:
+        uri = Address("postgresql://ann:pa%2Fss@host/mlflow?sslpassword=hidden")
+
+        @translate_mlflow_errors
+        def fail(self, error: Exception) -> None:
+            raise error
+
+    full = Client.uri.full
+    for text in (full, f"cannot reach {full}", "FATAL: pa/ss of ann", repr(make_url(full))):
+        with pytest.raises(Unreachable) as caught:
+            Client().fail(MlflowException(text))
+        shown = str(caught.value)
+        assert not [secret for secret in ("ann", "pa/ss", "pa%2Fss", "hidden") if secret in shown]
+
+
+def test_an_address_that_stands_in_a_file_is_not_followed() -> None:
+    kept = Address.kept("http://elsewhere:5000")
+    with pytest.raises(ValueError, match="followed only if you give it: add --tracking-uri http:"):
+        check_address(kept, must_exist=False)
+    check = "kept at http://elsewhere:5000"
+    with pytest.raises(ValueError, match=check):
+        Store(kept)
+
+
+@pytest.mark.parametrize(
+    "uri", ["ftp://ann:hidden@host", "ann:hidden@host", "http://ann:hid/den@[x"]
+)
+def test_a_refused_address_is_shown_without_its_secrets(uri: str) -> None:
+    with pytest.raises(ValueError, match="MLflow") as caught:
+        check_address(uri, must_exist=False)
+    assert not [secret for secret in ("ann", "hidden", "hid/den") if secret in str(caught.value)]

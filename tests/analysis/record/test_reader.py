@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 
 from analysis import schema
 from analysis.record import store
-from analysis.record.address import Unreachable
+from analysis.record.errors import Unreachable
 from analysis.record.reader import Record, load_record
 
 Campaign = tuple[str, str]
@@ -149,23 +150,23 @@ def test_an_altered_record_is_refused(writer: Any, make_protocol: MakeProtocol, 
 
 
 def test_a_record_that_was_copied_with_its_artifacts_is_refused(
-    writer: Any, make_protocol: MakeProtocol
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
 ) -> None:
     """Its artifacts would be read from the former folder, and the report logged there."""
-    _, parent, _ = writer.start(make_protocol("copied"))
-    (writer.artifacts / parent / "artifacts").mkdir(parents=True)
+    writer.start(make_protocol("copied"))
+    shutil.copytree(writer.artifacts.parent, tmp_path, dirs_exist_ok=True)
     former = f"its artifacts in {writer.artifacts / 'copied'}; `atat verify copied --out "
     with pytest.raises(ValueError, match=f"was moved or copied, .* {former}.*` corrects that$"):
-        load_record(writer.uri, "copied")
+        load_record(f"sqlite:///{tmp_path}/mlflow.db", "copied")
 
 
-def test_a_record_without_its_artifacts_is_refused(
+def test_a_record_without_its_artifacts_is_refused_with_the_command_that_writes_them_again(
     writer: Any, make_protocol: MakeProtocol
 ) -> None:
     writer.start(make_protocol("left-behind"))
     shutil.rmtree(writer.artifacts / "left-behind")
-    places = f"neither in {writer.artifacts / 'left-behind'}, as it says, nor in {writer.artifacts}"
-    with pytest.raises(ValueError, match=f"{places}; put them beside the record"):
+    places = f"are missing: there is no {writer.artifacts / 'left-behind'}"
+    with pytest.raises(ValueError, match=f"{places}.*; `atat resume left-behind --out .*again"):
         load_record(writer.uri, "left-behind")
 
 

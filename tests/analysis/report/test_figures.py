@@ -6,10 +6,11 @@ import html
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.inference.heterogeneity import ClassEffect, Heterogeneity
-from analysis.report.figures import class_figure
+from analysis.report.figures import class_figure, outcome_figure
 
 
 def test_the_figure_has_a_mark_for_every_class_in_a_panel_a_block() -> None:
@@ -46,3 +47,17 @@ def test_names_of_classes_are_drawn_as_they_are_and_cut(name: str) -> None:
     drawn = re.findall(r"<text[^>]*>([^<]*)</text>", class_figure(found))
     last = html.escape(name.rpartition("/")[2], quote=False)
     assert drawn.count(last if len(last) <= 16 else f"{last[:13]}...") == 2
+
+
+def test_names_in_a_figure_are_text_and_neither_html_nor_a_formula() -> None:
+    evil = 'x" onload="alert(1)"><script>$\\frac{$'
+    effects = [ClassEffect(block="b", name=evil, raw=1.0, shrunken=0.5, p=0.5, adjusted_p=0.9)] * 2
+    found = Heterogeneity(
+        arm="a", against="b", omnibus_p=0.5, spread=1.0, noise=2.0, exact=True,
+        classes=tuple(effects),
+    )  # fmt: skip
+    outcome = f"{evil}/att_acc_1"
+    units = pd.DataFrame({"block": ["b"], "arm": ["a"], outcome: [0.5]})
+    for svg in (class_figure(found), outcome_figure(units, outcome, [], ())):
+        assert "<script" not in svg
+        assert not re.search(r"<svg[^>]*onload=\"", svg)

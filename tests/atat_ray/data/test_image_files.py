@@ -1,6 +1,8 @@
 """Datasets of image files: their listings, stores and splits."""
 
+import hashlib
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +12,14 @@ import trees
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from atat_ray.data import DATASETS, Data, load_split
+from atat_ray.data import DATASETS, Data, data_manifest, load_split
 from atat_ray.data.decoding import Corrupt, decode
-from atat_ray.data.image_cache import cache_folder, open_store
+from atat_ray.data.file_digests import cache_folder, digests_of
+from atat_ray.data.image_cache import open_store
 from atat_ray.data.readers.celeba import CelebA
 from atat_ray.data.readers.facescrub import FaceScrub
 from atat_ray.data.readers.image_folder import ImageFolder
+from atat_ray.data.readers.orl_faces import default_root
 from atat_ray.data.readers.stanford_dogs import StanfordDogs
 from atat_ray.data.splits import split_identities
 from atat_ray.data.stored_images import StoredImages, to_bytes
@@ -23,6 +27,8 @@ from atat_ray.unit import run_unit
 from atat_ray.unit.block_assets import build_evaluation_models, build_prior
 from atat_ray.unit.measure_stage import measure_stage
 from atat_ray.unit.train_stage import new_target
+from atat_ray.utils.hashing import file_hash
+from atat_ray.utils.messages import lines_to
 from trials.config.protocol import Protocol
 
 SPLIT = {"name": "image_folder", "num_private": 3, "train_share": 0.75, "size": 32}
@@ -32,6 +38,10 @@ SPLIT = {"name": "image_folder", "num_private": 3, "train_share": 0.75, "size": 
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ATAT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def stores(cache):
+    return [path.parent for path in cache.glob("*/images.u8")]
 
 
 @pytest.fixture
@@ -116,7 +126,7 @@ def test_a_store_has_the_pixels_of_every_file_and_is_written_once(root, cache, m
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for row, name in enumerate(listing.names):
         assert torch.equal(images.pixels[row], decode(root / name, size=32))
-    (folder,) = cache.iterdir()
+    (folder,) = stores(cache)
     assert json.loads((folder / "index.json").read_text())["names"] == listing.names
     monkeypatch.setattr("atat_ray.data.image_cache.decode_all", None)
     again, _ = open_store(ImageFolder().list_files(root), size=32)
@@ -136,19 +146,107 @@ def test_the_key_of_a_store_depends_on_files_labels_and_size(root):
     assert len(keys) == 5
 
 
-@pytest.mark.parametrize("harm", ["cut", "index"])
-def test_an_incomplete_store_is_written_again(root, cache, harm):
+def pgm(shade):
+    return b"P5\n40 40\n255\n" + bytes([shade]) * 1600
+
+
+def test_images_that_swap_their_folders_are_read_under_their_new_labels(tmp_path):
+    for shade, name in enumerate("abcd"):
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        for number in range(5):
+            (folder / f"{number}.pgm").write_bytes(pgm(50 * shade))
+    listing = ImageFolder().list_files(tmp_path / "faces")
+    first, labels = open_store(listing, size=32)
+    for old, new in [("a", "x"), ("b", "a"), ("x", "b")]:
+        (tmp_path / "faces" / old).rename(tmp_path / "faces" / new)
+    second, again = open_store(ImageFolder().list_files(tmp_path / "faces"), size=32)
+    assert torch.equal(labels, again)
+    assert torch.equal(second.pixels, first.pixels[[*range(5, 10), *range(5), *range(10, 20)]])
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize("times", [False, True])
+def test_a_file_that_is_written_over_is_read_again_even_with_its_old_times(tmp_path, times):
+    path, cache = tmp_path / "a.pgm", tmp_path / "cache"
+    path.write_bytes(pgm(1))
+    before = digests_of(tmp_path, ["a.pgm"], cache=cache)
+    old = path.stat()
+    path.write_bytes(pgm(2))
+    if times:
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    after = digests_of(tmp_path, ["a.pgm"], cache=cache)
+    assert before != after
+    assert after == {"a.pgm": hashlib.sha256(pgm(2)).hexdigest()}
+
+
+def test_only_new_and_changed_files_are_read_again(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr("atat_ray.data.file_digests.SETTLED_NS", 0)
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    before = digests_of(tmp_path, "abc")
+    read = []
+    monkeypatch.setattr(
+        "atat_ray.data.file_digests.hash_all", lambda root, names: read.extend(names) or names
+    )
+    assert digests_of(tmp_path, "abc") == before
+    assert read == []
+    (tmp_path / "b").write_text("other")
+    (tmp_path / "d").write_text("d")
+    assert digests_of(tmp_path, "abcd") == {**before, "b": "b", "d": "d"}
+    assert read == ["b", "d"]
+    (kept,) = cache.glob("digests/*.json")
+    kept.write_text(kept.read_text().replace(before["a"], before["c"]))
+    digests_of(tmp_path, "a")
+    assert read == ["b", "d", "a"]
+
+
+def test_digests_of_files_that_were_just_written_are_not_kept(tmp_path, cache):
+    (tmp_path / "a").write_text("a")
+    digests_of(tmp_path, ["a"])
+    assert not list(cache.glob("digests/*.json"))
+
+
+def test_a_file_that_cannot_be_read_has_the_reason_in_place_of_a_digest(tmp_path):
+    assert digests_of(tmp_path, ["a"]) == {"a": "cannot be read: No such file or directory"}
+
+
+def test_the_manifest_of_a_dataset_names_each_file_and_the_labels(root):
+    data = Data(**SPLIT, root=str(root))
+    before = data_manifest(data)
+    assert len(before) == 13
+    (root / "cy").rename(root / "cyd")
+    after = data_manifest(data)
+    assert sorted(before.keys() - after.keys()) == [f"cy/{n}.jpg" for n in range(4)]
+    assert before["labels and boxes"] != after["labels and boxes"]
+    orl = data_manifest(Data(name="orl_faces", num_private=4, num_train=7, size=32))
+    assert len(orl) == 400
+    assert orl["s1/1.pgm"] == file_hash(default_root() / "s1" / "1.pgm")
+
+
+@pytest.mark.parametrize("harm", ["cut", "index", "flip", "pixels", "label"])
+def test_a_damaged_store_is_named_and_written_again(root, cache, harm):
     images, _ = open_store(ImageFolder().list_files(root), size=32)
     before = images.pixels.clone()
     del images
-    (folder,) = cache.iterdir()
+    (folder,) = stores(cache)
+    pixels, lines = folder / "images.u8", []
     if harm == "cut":
-        (folder / "images.u8").write_bytes(b"123")
+        pixels.write_bytes(b"123")
+    elif harm == "flip":
+        pixels.write_bytes(bytes([pixels.read_bytes()[0] ^ 1]) + pixels.read_bytes()[1:])
+    elif harm == "pixels":
+        pixels.unlink()
+    elif harm == "label":
+        text = (folder / "index.json").read_text()
+        (folder / "index.json").write_text(text.replace("ann/0.jpg", "bob/0.jpg", 1))
     else:
         (folder / "index.json").unlink()
-    again, _ = open_store(ImageFolder().list_files(root), size=32)
+    with lines_to(lines.append):
+        again, _ = open_store(ImageFolder().list_files(root), size=32)
     assert torch.equal(again.pixels, before)
-    assert [path.name for path in cache.iterdir()] == [folder.name]
+    assert [str(folder) in line for line in lines] == ([] if harm == "index" else [True])
+    assert stores(cache) == [folder]
 
 
 def test_corrupt_images_are_listed_and_skipped_only_with_skip_corrupt(root):

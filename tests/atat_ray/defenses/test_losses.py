@@ -102,6 +102,24 @@ def test_reference_decoys_prefer_the_next_class():
     assert torch.allclose(shares[1:], torch.tensor([0.4, 0.2, 0.2, 0.2]), atol=0.02)
 
 
+def test_adam_takes_nearly_the_same_step_on_the_mean_of_a_loss_as_on_its_sum(batch):
+    """The reference code sums over the images."""
+    images, labels = batch
+    steps = []
+    for factor in (1, len(images)):
+        model = small().train()
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.0)
+        loss = DEFENSES["none"]().loss(model, images, labels, draws()).total
+        (factor * loss).backward()
+        optimizer.step()
+        pairs = zip(model.parameters(), before, strict=True)
+        steps.append(torch.cat([(new - old).detach().flatten() for new, old in pairs]))
+    mean, total = steps
+    assert float((mean - total).norm() / total.norm()) < 1e-3
+    assert 0 < float(((mean - total).abs() > 1e-6).float().mean()) < 1e-3
+
+
 def test_label_smoothing(batch):
     images, labels = batch
     model = small().eval()
@@ -152,15 +170,26 @@ def test_mid_draws_noise_in_evaluation_only_with_always(batch, noise):
 
 
 @pytest.mark.parametrize("bandwidth", ["median", "fixed"])
-def test_bido_is_cross_entropy_and_the_dependence_of_each_stage(batch, bandwidth):
+@pytest.mark.parametrize("measure", ["nocco", "coco", "coco_frobenius"])
+def test_bido_is_cross_entropy_and_the_dependence_of_each_stage(batch, bandwidth, measure):
     images, labels = batch
     model = small().eval()
-    defense = DEFENSES["bido"](image_weight=0.3, label_weight=0.7, bandwidth=bandwidth)
+    options = {"bandwidth": bandwidth, "measure": measure}
+    defense = DEFENSES["bido"](image_weight=0.3, label_weight=0.7, **options)
     terms = defense.loss(model, images, labels, draws())
+    h = torch.eye(8, dtype=torch.float64) - 1 / 8
 
     def normalised(kernel):
-        h = torch.eye(8, dtype=torch.float64) - 1 / 8
+        if measure != "nocco":
+            return h @ kernel @ h
         return kernel @ h @ torch.linalg.inv(kernel @ h + 8e-5 * torch.eye(8))
+
+    def between(one, other):
+        if measure == "nocco":
+            return (one @ other).trace()
+        singular = torch.linalg.svdvals(one @ other)
+        norm = singular.max() if measure == "coco" else singular.square().sum().sqrt()
+        return norm.sqrt() / 8
 
     def kernel(rows):
         distances = [
@@ -178,7 +207,7 @@ def test_bido_is_cross_entropy_and_the_dependence_of_each_stage(batch, bandwidth
     for block in model.blocks:
         maps = block(maps)
         of_stage = kernel(maps.detach())
-        total = total + 0.3 * (of_stage @ of_images).trace() - 0.7 * (of_stage @ of_labels).trace()
+        total = total + 0.3 * between(of_stage, of_images) - 0.7 * between(of_stage, of_labels)
     assert terms.total.item() == pytest.approx(total.item(), rel=2e-2)
 
 
@@ -202,13 +231,24 @@ def test_neg_ls_follows_its_schedule_for_any_number_of_epochs(epochs):
     assert sorted(found, reverse=True) == found
 
 
-def test_the_reference_schedule_of_neg_ls_jumps_at_three_quarters():
+@pytest.mark.parametrize("first_epoch", [0, 1])
+def test_the_reference_schedule_of_neg_ls_jumps_at_three_quarters(first_epoch):
+    """Without smoothing before epoch 50, then a (e + 1 - 50) / (E - 50), and a from epoch 75 on."""
+    defense = NegLs(smoothing=-0.05, jump=True, first_epoch=first_epoch)
+    for epoch in range(100):
+        e = epoch + first_epoch
+        expected = 0.0 if e < 50 else -0.05 * (e + 1 - 50) / (100 - 50) if e < 75 else -0.05
+        assert defense.alpha(epoch, 100) == pytest.approx(expected)
+
+
+def test_the_reference_preset_of_neg_ls_counts_epochs_from_1():
     defense = NegLs(**NegLs.presets["reference"])
-    found = [defense.alpha(e, 100) for e in range(100)]
-    assert found[49] == 0
-    assert found[50] == pytest.approx(-0.05 / 50)
-    assert found[74] == pytest.approx(-0.025)
-    assert found[75] == found[99] == -0.05
+    assert defense.alpha(48, 100) == 0
+    assert defense.alpha(49, 100) == pytest.approx(-0.05 / 50)
+    assert defense.alpha(73, 100) == pytest.approx(-0.05 * 25 / 50)
+    assert defense.alpha(74, 100) == -0.05
+    with pytest.raises(ValueError, match="first_epoch must be 0 or 1, got 2"):
+        NegLs(smoothing=-0.05, first_epoch=2)
 
 
 def test_neg_ls_loss(batch, faces):
@@ -230,6 +270,7 @@ def test_neg_ls_loss(batch, faces):
         ("rolss", {"skips": (1, 0.5, 1, 1)}, (1, 0.5, 1, 1)),
         ("rolss", {"skips": (1, 1, 1, 0), "hidden_share": 0.2}, (1, 1, 0, 0)),
         ("ssf", {"factor": 0.2}, (1, 1, 1, 0.2)),
+        ("ssf", {"factor": 0.2, "hidden_share": 0.2}, (1, 1, 0, 0.2)),
     ],
 )
 def test_skips_are_scaled_stage_by_stage(batch, name, options, scales):

@@ -1,21 +1,13 @@
 """Defenses with state besides the network: their losses, written a second time."""
 
-from copy import deepcopy
-
 import pytest
 import torch
-from scipy.optimize import nnls
 from small import TRAINING, begun, draws, nll, small
-from torch import nn
 
-from atat_ray.data import Faces
-from atat_ray.defenses import DEFENSES, sca
+from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.pixel_lasso import PixelLasso, Selection
 from atat_ray.defenses.trap_mid import blend, vary
-from atat_ray.models import build_target
 from atat_ray.models.image_layers import delete
-from atat_ray.models.sparse_coding import SparseCoding
-from atat_ray.training import train
 from atat_ray.training.interface import Course
 from atat_ray.utils.seeding import generator
 
@@ -62,105 +54,6 @@ def test_triggers_become_more_effective_and_their_images_stay_in_range(batch, fa
     assert session.triggers.min() >= 0
     assert session.triggers.max() <= 1
     assert blend(torch.ones(1), torch.zeros(1), 0.25) == 0.75
-
-
-def test_sparse_codes_are_the_minimum_of_their_objective():
-    """By non-negative least squares on the dense dictionary, by another algorithm altogether."""
-    layer = SparseCoding(
-        channels=1, atoms=3, kernel=4, stride=2, threshold=0.3, tau=6.0, iterations=3000,
-        generator=generator("dictionary"),
-    ).double().eval()  # fmt: skip
-    image = torch.rand(1, 1, 8, 8, generator=generator("image")).double()
-    codes = layer(image).flatten()
-    inputs = (image - image.mean()) / image.var(correction=0).sqrt()
-    inputs = nn.functional.pad(inputs, (1, 1, 1, 1)).flatten()
-    columns = []
-    for atom in range(3):
-        for y in range(4):
-            for x in range(4):
-                column = torch.zeros(10, 10, dtype=torch.float64)
-                column[2 * y : 2 * y + 4, 2 * x : 2 * x + 4] = layer.dictionary[atom, 0]
-                columns.append(column.flatten())
-    dense = torch.stack(columns, dim=1)
-
-    def objective(a):
-        return 0.5 * float((inputs - dense @ a).square().sum()) + 0.3 * float(a.sum())
-
-    # |x - D a|^2 / 2 + t sum a = |L' a - L^-1 (D' x - t)|^2 / 2 + const with L L' = D' D
-    gram = dense.T @ dense + 1e-9 * torch.eye(48)
-    lower = torch.linalg.cholesky(gram)
-    right = torch.linalg.solve_triangular(
-        lower, (dense.T @ inputs - 0.3)[:, None], upper=False
-    ).squeeze(1)
-    best = torch.from_numpy(nnls(lower.T.numpy(), right.numpy())[0])
-    assert codes.min() >= 0
-    assert 0 < int((codes > 0).sum()) < 48
-    assert objective(codes) == pytest.approx(objective(best), rel=1e-6)
-
-
-def test_the_dictionary_learns_to_show_the_images():
-    layer = SparseCoding(
-        channels=1, atoms=4, kernel=4, stride=2, threshold=0.2, tau=5.0, iterations=30,
-        generator=generator("dictionary"),
-    ).train()  # fmt: skip
-    images = nn.functional.interpolate(torch.rand(6, 1, 4, 4, generator=generator(1)), size=16)
-
-    def error():
-        layer(images)
-        inputs, codes = layer.last
-        shown = nn.functional.conv_transpose2d(codes, layer.dictionary, stride=2)
-        return float((inputs - shown).square().mean())
-
-    before = error()
-    for _ in range(20):
-        layer(images)
-        layer.learn(*layer.change(), 0.1)
-    assert error() < 0.8 * before
-    assert torch.allclose(layer.dictionary.flatten(1).norm(dim=1), torch.ones(4))
-
-
-def test_the_dictionary_learns_from_shares_of_a_batch_what_it_learns_from_all_of_it(
-    batch, faces, monkeypatch
-):
-    """Codes of one share have more energy than those of the other: only sums can be averaged."""
-    images, labels = batch
-    defense = DEFENSES["sca"](threshold=0.3, dictionary_rate=1.0)
-
-    def learned(rows, average):
-        monkeypatch.setattr(sca, "mean_over_workers", average)
-        model = small(defense).train()
-        session = begun(defense, model, faces)
-        session.loss(model, images[rows], labels[rows], draws())
-        session.after_step()
-        return model.front.dictionary
-
-    whole = learned(slice(None), lambda values, draws: None)
-    shares = []
-    for rank in range(2):
-        learned(slice(rank, None, 2), lambda values, draws: shares.append(deepcopy(values)))
-
-    def average(values, draws):
-        for value, *each in zip(values, *shares, strict=True):
-            value.copy_(torch.stack(each).mean(0))
-
-    assert torch.allclose(learned(slice(0, None, 2), average), whole, atol=1e-5)
-
-
-def test_sparse_codes_have_the_channels_of_the_images_and_a_stride_that_fits():
-    colour = Faces(images=torch.rand(8, 3, 32, 32), labels=torch.arange(8) % 4)
-
-    def trained(**options):
-        defense = DEFENSES["sca"](threshold=0.25, iterations=2, **options)
-        model = build_target("small_resnet", num_classes=4, channels=3, seed=5)
-        model = defense.prepare(model, public=None, seed=3)
-        train(model, colour, defense, TRAINING, seed=1)
-        return model.front.dictionary.shape
-
-    assert trained() == (6, 3, 4, 4)
-    with pytest.raises(ValueError, match="must divide the size of the images, got 3 and 32"):
-        trained(stride=3)
-    with pytest.raises(ValueError, match="sides are multiples of 4, got 2 x 2; choose another"):
-        trained(stride=16, kernel=16)
 
 
 def test_lasso_penalty_is_the_group_norm(batch, faces):

@@ -2,9 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from atat_ray.dependence.hsic import against_permutations, cka, coco, hsic, nocco
+from atat_ray.dependence.hsic import (
+    against_permutations,
+    cka,
+    coco,
+    coco_frobenius,
+    hsic,
+    nocco,
+)
 from atat_ray.dependence.kernels import centred, gaussian_kernel, linear_kernel, median_bandwidth
 from atat_ray.utils.seeding import generator
+
+MEASURES = (hsic, cka, nocco, coco, coco_frobenius)
 
 
 def normal(*shape, seed=0):
@@ -132,8 +141,44 @@ def test_nocco_and_coco_are_written_out():
     r, s = (a @ h @ np.linalg.inv(a @ h + 9e-5 * np.eye(9)) for a in (k, m))
     k_, m_ = torch.from_numpy(k), torch.from_numpy(m)
     assert float(nocco(k_, m_)) == pytest.approx(np.trace(r @ s), rel=1e-6)
-    expected = np.sqrt(np.linalg.norm(h @ k @ h @ h @ m @ h, 2)) / 9
-    assert float(coco(k_, m_)) == pytest.approx(expected, rel=1e-6)
+    for measure, norm in ((coco, 2), (coco_frobenius, "fro")):
+        expected = np.sqrt(np.linalg.norm(h @ k @ h @ h @ m @ h, norm)) / 9
+        assert float(measure(k_, m_)) == pytest.approx(expected, rel=1e-6)
+    assert float(coco(k_, m_)) < 0.99 * float(coco_frobenius(k_, m_))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("bandwidth", [None, 5 * 3**0.5])
+def test_the_gradient_of_a_measure_is_that_of_its_value(measure, bandwidth):
+    """By finite differences of the value, in which the median distance moves as well."""
+    other = gaussian_kernel(normal(7, 4, seed=1))
+
+    def value(rows):
+        return measure(gaussian_kernel(rows, bandwidth), other)
+
+    assert torch.autograd.gradcheck(value, normal(7, 3).requires_grad_(), rtol=5e-3)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_with_the_median_bandwidth_no_measure_can_be_lowered_by_scaling_the_features(measure):
+    rows = normal(12, 5)
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    measure(gaussian_kernel(rows * scale), gaussian_kernel(normal(12, 4, seed=1))).backward()
+    assert abs(float(scale.grad)) < 1e-9
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("different", [0, 1, 2])
+def test_features_that_are_mostly_equal_have_finite_values_and_gradients(measure, different):
+    """As those of a stage whose units are dead; the median distance is then 0."""
+    rows = torch.zeros(8, 5)
+    rows[:different] = torch.rand(different, 5, generator=generator("rows"))
+    rows.requires_grad_()
+    value = measure(gaussian_kernel(rows), gaussian_kernel(normal(8, 4, seed=1).float()))
+    value.backward()
+    assert rows.grad.isfinite().all()
+    assert value.isfinite()
+    assert different or abs(value.item()) < 1e-6
 
 
 def test_matrices_that_are_no_kernels_of_one_batch_are_refused():

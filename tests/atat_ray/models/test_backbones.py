@@ -40,7 +40,8 @@ OPTIONS = {
     "rolss": {"skips": (1.0, 1.0, 1.0, 0.0)},
     "ssf": {"factor": 0.2},
     "trap_mid": {"weight": 0.2},
-    "sca": {"threshold": 0.2, "iterations": 2},
+    "sparse_standard": {"threshold": 0.2, "iterations": 3},
+    "sca": {"threshold": 0.1, "iterations": 3},
     "pixel_lasso": {"weight": 0.0},
 }  # fmt: skip
 
@@ -123,6 +124,41 @@ def test_every_defense_trains_a_residual_network(defense, faces):
 def test_a_network_without_skips_is_refused_by_defenses_that_remove_them(defense):
     with pytest.raises(ValueError, match=f"{defense} needs a network with skips, got DenseNet"):
         DEFENSES[defense](**OPTIONS[defense]).prepare(make("densenet121"), public=None, seed=0)
+
+
+def test_the_reference_preset_of_ssf_is_torchvisions_network_with_other_skips(faces):
+    """In stage 3 the last fifth of the blocks, rounded up, loses its skips; stage 4 has 0.2."""
+    ssf = DEFENSES["ssf"]
+    model = ssf(**ssf.presets["reference"]).prepare(make(), public=None, seed=0).double().eval()
+    plain = make().double().eval()
+    maps = plain.stem(faces.images.double() * 2 - 1)
+    skips = [[1, 1], [1, 1], [1, 0], [0.2, 0.2]]
+    for stage, factors in zip(plain.blocks, skips, strict=True):
+        for block, factor in zip(stage, factors, strict=True):
+            hidden = block.bn1(block.conv1(maps)).relu()
+            skip = maps if block.downsample is None else block.downsample(maps)
+            maps = (block.bn2(block.conv2(hidden)) + factor * skip).relu()
+    expected = plain.head(maps.mean(dim=(2, 3)))
+    assert torch.allclose(model(faces.images.double()), expected, rtol=1e-10)
+    assert not torch.allclose(plain(faces.images.double()), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["rolss", "ssf"])
+@pytest.mark.parametrize(("blocks", "lost"), [(2, 1), (6, 2), (23, 5), (36, 8)])
+def test_the_reference_presets_remove_a_fifth_of_the_skips_of_stage_3(name, blocks, lost):
+    """The counts of ResNet-18, -34 and -50, -101, and -152."""
+
+    class Block:
+        factor = None
+
+        def scale_skip(self, factor):
+            self.factor = factor
+
+    stages = [[Block()], [Block()], [Block() for _ in range(blocks)], [Block()]]
+    model = nn.Module()
+    model.skips = lambda: stages
+    DEFENSES[name](**DEFENSES[name].presets["reference"]).prepare(model, public=None, seed=0)
+    assert [block.factor for block in stages[2]] == [1.0] * (blocks - lost) + [0.0] * lost
 
 
 def test_a_skip_is_scaled_or_removed_with_its_parameters(faces):

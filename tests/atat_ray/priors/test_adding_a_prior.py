@@ -20,8 +20,8 @@ class PixelPrior(Prior):
         self.latent_dim = mean.numel()
         self.register_buffer("mean", mean)
 
-    def synthesize(self, latents):
-        return (self.mean + 0.1 * latents.unflatten(1, self.mean.shape)).clamp(0, 1)
+    def render(self, latents):
+        return self.mean + 0.1 * latents.unflatten(1, self.mean.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

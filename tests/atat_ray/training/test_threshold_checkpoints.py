@@ -1,6 +1,5 @@
 """Models stored at accuracy thresholds: when, which, and that no outcome changes."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -16,6 +15,7 @@ from atat_ray.training.threshold_checkpoints import (
 from atat_ray.unit import run_unit
 from atat_ray.unit.train_stage import load_target, train_stage
 from atat_ray.utils.hashing import specification_hash
+from atat_ray.utils.json_files import read_signed
 from atat_ray.utils.stage_files import load_stage
 
 
@@ -58,7 +58,7 @@ def test_a_unit_lists_the_stored_models_and_its_outcome_is_the_same(tiny_protoco
     outcome = run_unit(watched, assets=tmp_path / "assets", folder=tmp_path / "watched")
     (kept,) = outcome["selected_after_treatment"].values()
     assert kept["clean_acc"] == pytest.approx(accuracy, abs=0.0025)
-    assert json.loads((tmp_path / "watched" / "outcome.json").read_text()) == outcome
+    assert read_signed(tmp_path / "watched" / "outcome.json") == outcome
     assert "selected_after_treatment" not in plain
     for name in ("clean_acc", "inversions", "robust_acc", "curves"):
         assert outcome[name] == plain[name]

@@ -14,6 +14,7 @@ from atat_ray.unit.distributed import (
 )
 from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import train_here
+from atat_ray.utils.messages import lines_to, tell
 from atat_ray.utils.seeding import generator
 
 WORKERS = 2
@@ -116,6 +117,19 @@ def test_parts_on_workers_give_the_results_of_one_process(
         for name in ("one", "two")
     )
     assert torch.equal(one["images"], two["images"])
+
+
+def report(number):
+    tell(f"line {number}")
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_lines_for_the_user_come_back_from_the_workers(local_ray):
+    lines = []
+    with lines_to(lines.append):
+        run_jobs_on_workers([partial(report, n) for n in range(3)], workers=2, share=CPU)
+    assert lines == [f"line {n}" for n in range(3)]
 
 
 @pytest.mark.ray

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pytest
@@ -12,6 +11,8 @@ from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import read_outcome, run_unit
 from atat_ray.unit.block_assets import build_prior
 from atat_ray.unit.train_stage import load_target, new_target
+from atat_ray.utils.json_files import read_signed
+from atat_ray.utils.messages import lines_to
 
 STAGES = ["train.pt", "invert-standard.pt", "score.pt", "robustness.pt", "outcome.json"]
 
@@ -66,7 +67,7 @@ def test_an_outcome_has_what_the_schema_names(finished):
     assert set(outcome["classes"][0]) == set(schema.CLASS_COLUMNS)
     assert all(0 <= value <= 2 for value in outcome["inversions"].values())
     assert sorted(path.name for path in folder.iterdir()) == sorted(STAGES)
-    assert json.loads((folder / "outcome.json").read_text()) == outcome
+    assert read_signed(folder / "outcome.json") == outcome
 
 
 def test_class_counts_add_up_to_the_attack_accuracies(finished):
@@ -100,6 +101,61 @@ def test_a_unit_killed_before_any_stage_ends_resumes_to_the_same_content(
     assert without_times(again) == without_times(outcome)
     assert equal(content(folder), before)
     assert times == {name: (folder / name).stat().st_mtime_ns for name in done}
+
+
+def flip(path):
+    """Flip a bit in the middle of a file, where torch finds nothing wrong with it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("last", range(len(STAGES)))
+def test_a_damaged_stage_is_named_and_done_again_with_the_same_content(
+    spec, assets, finished, last
+):
+    outcome, folder = finished
+    before = content(folder)
+    for name in STAGES[last:]:
+        flip(folder / name)
+    lines = []
+    with lines_to(lines.append):
+        again = run_unit(spec, assets=assets, folder=folder)
+    assert without_times(again) == without_times(outcome)
+    assert equal(content(folder), before)
+    for name in STAGES[last:]:
+        assert [line.startswith(str(folder / name)) for line in lines].count(True) == 1
+
+
+@pytest.mark.parametrize("name", ["split-0-evaluation.pt", "split-0-prior-standard.pt"])
+def test_a_damaged_asset_is_named_and_built_again_with_the_same_content(
+    spec, assets, finished, tmp_path, name
+):
+    outcome, _ = finished
+    copy = shutil.copytree(assets, tmp_path / "copy")
+    flip(copy / name)
+    lines = []
+    with lines_to(lines.append):
+        again = run_unit(spec, assets=copy, folder=tmp_path / "again")
+    assert without_times(again) == without_times(outcome)
+    assert lines == [next(line for line in lines if line.startswith(str(copy / name)))]
+
+
+def test_a_target_model_that_is_lost_between_two_stages_is_no_failure_of_the_unit(
+    spec, assets, finished
+):
+    _, folder = finished
+    for name in STAGES[1:]:
+        (folder / name).unlink()
+
+    def on_stage(stage):
+        if stage == "score":
+            flip(folder / "train.pt")
+
+    with pytest.raises(OSError, match="no target model of this specification"):
+        run_unit(spec, assets=assets, folder=folder, on_stage=on_stage)
+    assert read_outcome(spec, folder) is None
+    assert run_unit(spec, assets=assets, folder=folder)["unit_id"] == spec.unit_id
 
 
 def test_a_stage_of_another_specification_is_repeated(spec, assets, finished, tiny_protocol):

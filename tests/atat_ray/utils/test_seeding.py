@@ -3,7 +3,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atat_ray.utils.seeding import BatchDraws, PartDraws, derive_seed, generator, seeded
+from atat_ray.utils.seeding import (
+    BatchDraws,
+    PartDraws,
+    derive_seed,
+    generator,
+    generator_on,
+    seeded,
+)
 
 
 def test_derived_seeds_are_pinned():
@@ -58,3 +65,24 @@ def test_seeding_inside_a_block_does_not_change_the_generator_outside():
     assert torch.equal(torch.rand(2), expected)
     with seeded(1):
         assert torch.equal(torch.rand(2), inside)
+
+
+def test_a_generator_of_a_device_depends_on_the_source_alone():
+    source, again = generator(1), generator(1)
+    first, second = (generator_on(torch.device("cpu"), source) for _ in range(2))
+    repeated = generator_on(torch.device("cpu"), again)
+    numbers = torch.rand(4, generator=first)
+    assert torch.equal(numbers, torch.rand(4, generator=repeated))
+    assert not torch.equal(numbers, torch.rand(4, generator=second))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_draws_many_numbers_for_all_workers_alike():
+    like = torch.zeros(6, device="cuda")
+    whole = BatchDraws(generator(1)).uniform(-1.0, 2.0, like, 3, 128, 128)
+    assert whole.is_cuda
+    assert -1 <= float(whole.min()) < float(whole.max()) < 2
+    for rank in range(2):
+        part = BatchDraws(generator(1), rank=rank, world_size=2)
+        assert torch.equal(part.uniform(-1.0, 2.0, like[:3], 3, 128, 128), whole[rank::2])

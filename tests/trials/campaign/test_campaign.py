@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis import schema
-from atat_ray.utils.atomic_files import write_whole
+from atat_ray.utils.json_files import write_signed
 from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.layout import local_uri
@@ -80,6 +80,7 @@ def test_an_interrupted_creation_is_completed(campaign, tiny_protocol):
     ],
 )  # fmt: skip
 def test_another_protocol_is_refused_with_both_values(campaign, tiny_protocol, changes, message):
+    write_note(campaign.unit_folder(campaign.table[0].unit_id), "start", {"order": 1})
     before = files(campaign.folder)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         Campaign.create_or_resume(tiny_protocol(**changes), campaign.folder, None)
@@ -164,6 +165,11 @@ def test_loading_a_missing_folder_says_how_to_start(tmp_path):
         ("campaign.json", "[1, 2]"),
         ("campaign.json", f'{{{VERSION}, "settings": {{}}, "nonce": "7", "tracking_uri": null}}'),
         ("campaign.json", f'{{{VERSION}, "nonce": "7"}}'),
+        ("campaign.json", "[" * 100_000 + "]" * 100_000),
+        ("campaign.json", f'{{{VERSION}, "settings": ' + '{"a": ' * 100_000),
+        ("campaign.json", f'{{{VERSION}, "settings": ' + '{"a": [' * 400 + "]}" * 400 + "}"),
+        ("campaign.json", f'{{{VERSION}, "settings": "x", "nonce": "7", "tracking_uri": null}}'),
+        ("allocation.csv", '"' + "x" * 200_000),
         ("allocation.csv", ""),
         ("allocation.csv", "unit_id,block\nsplit-0-01,split-0\n"),
         ("allocation.csv", "unit_id,block,arm\nsplit-0-01,split-0,control,more\n"),
@@ -175,6 +181,15 @@ def test_an_unreadable_file_is_refused_in_one_line(campaign, name, text):
     with pytest.raises(ValueError, match="cannot be read") as caught:
         Campaign.load(campaign.folder)
     assert str(campaign.folder) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["campaign.json", "allocation.csv", "committed.json"])
+def test_a_file_that_is_not_utf8_is_refused_in_one_line_that_names_it(campaign, name):
+    (campaign.folder / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=f"{name} cannot be read: byte 0 is not UTF-8") as caught:
+        Campaign.load(campaign.folder).check()
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -248,7 +263,7 @@ def test_an_outcome_of_another_specification_does_not_count(campaign, finish, ti
     row = campaign.table[0]
     outcome = finish(campaign, row)
     path = campaign.unit_folder(row.unit_id) / "outcome.json"
-    write_whole(path, json.dumps(outcome | {"specification": "another"}).encode())
+    write_signed(path, outcome | {"specification": "another"})
     assert campaign.outcome(row) is None
     assert campaign.status(row) == schema.PENDING
     path.write_text('{"specification": ')

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import schema
+from atat_ray.utils.json_files import read_signed, write_signed
 from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
@@ -61,6 +62,13 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
+def forge(path, change):
+    """Change a signed file, and sign it again."""
+    content = read_signed(path)
+    change(content)
+    write_signed(path, content)
+
+
 def runs_of(folder):
     """Return MLflow's client for a campaign's record, and the run id of each unit."""
     from mlflow import MlflowClient
@@ -83,7 +91,7 @@ def test_an_untouched_campaign_agrees(folder):
 def test_another_duration_agrees(folder):
     unit = Campaign.load(folder).table[0].unit_id
     path = folder / "units" / unit / "outcome.json"
-    edit(path, lambda outcome: outcome["seconds"].update(train=1234.5))
+    forge(path, lambda outcome: outcome["seconds"].update(train=1234.5))
     assert problems(folder) == {}
 
 
@@ -231,7 +239,7 @@ def test_nan_and_infinity_agree_with_what_mlflow_stores_for_them(folder):
     row = Campaign.load(folder).table[2]
     path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
     for step, value in enumerate([float("nan"), float("inf")], start=1):
-        edit(path, lambda outcome, value=value: outcome.update(clean_acc=value))
+        forge(path, lambda outcome, value=value: outcome.update(clean_acc=value))
         client.log_metric(runs[row.unit_id], "clean_acc", value, step=step)
         assert problems(folder) == {}
     client.log_metric(runs[row.unit_id], "clean_acc", 0.5, step=3)
@@ -267,10 +275,26 @@ def test_a_changed_outcome_in_the_record_is_named(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '{"specification": %s}', "[" * 100_000, '{"inversions": "none"}', "\0"],
+    ids=range(7),
+)
+def test_an_outcome_without_its_keys_is_named_and_counts_as_missing(folder, text):
+    campaign = Campaign.load(folder)
+    row = campaign.table[1]
+    path = campaign.unit_folder(row.unit_id) / "outcome.json"
+    path.write_text(text % json.dumps(campaign.spec(row).outcome_hash()) if "%" in text else text)
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"{path} ")
+    assert len(line.splitlines()) == 1
+    assert campaign.status(row) == schema.PENDING
+
+
 def test_a_changed_outcome_in_the_folder_is_named(folder):
     row = Campaign.load(folder).table[1]
     path = Campaign.load(folder).unit_folder(row.unit_id) / "outcome.json"
-    edit(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
+    forge(path, lambda outcome: outcome["inversions"].update({"standard/att_acc_1": 0.123}))
     ((line,),) = problems(folder).values()
     assert line.startswith(f"unit {row.unit_id}: standard/att_acc_1 is recorded as ")
     assert line.endswith("its folder has 0.123")

@@ -25,7 +25,7 @@ from trials.cli import parser as cli
 from trials.config.protocol import Protocol
 
 COMMANDS = [
-    "plan", "run", "resume", "sweep", "stop", "status", "verify", "report", "doctor",
+    "plan", "run", "resume", "sweep", "stop", "status", "verify", "report", "move", "doctor",
     "train", "invert", "evaluate", "prior", "data",
 ]  # fmt: skip
 HEAVY = {"torch", "ray", "mlflow", "pandas", "pydantic", "yaml", "scipy", "matplotlib", "rich"}
@@ -246,6 +246,7 @@ def test_a_closed_output_pipe_is_no_error():
 def test_another_protocol_in_the_folder_is_one_line(
     mistaken, content, campaign, write_protocol, not_run
 ):
+    write_note(campaign.unit_folder(campaign.table[0].unit_id), "start", {"order": 1})
     path = write_protocol(content | {"alpha": 0.01})
     assert "alpha from 0.05 to 0.01" in mistaken("run", path)
 
@@ -312,7 +313,9 @@ def test_stop_writes_its_file_and_prints_how_to_resume(atat, campaign):
 
 
 def test_report_without_a_record_is_one_line(mistaken, campaign):
-    assert "no MLflow record" in mistaken("report", "tiny")
+    said = mistaken("report", "tiny")
+    assert "no MLflow record" in said
+    assert "`atat resume` rebuilds the record" in said
     assert not (campaign.folder / "mlflow.db").exists()
 
 
@@ -413,7 +416,7 @@ def healthy(monkeypatch):
 def test_doctor_passes_on_a_healthy_machine(atat, healthy):
     code, out, err = atat("doctor")
     assert (code, err) == (0, "")
-    assert [line[:4] for line in out.splitlines()] == 7 * ["ok  "]
+    assert [line[:4] for line in out.splitlines()] == 8 * ["ok  "]
     assert "400 images of 40 people" in out
 
 
@@ -428,7 +431,7 @@ def test_doctor_names_each_failed_check(atat, healthy, monkeypatch, dead):
     assert code == 1
     assert re.findall(r"^BAD  (\w+)", out, re.MULTILINE) == ["ray", "record", "disk"]
     assert "Ray does not start: no port" in out
-    assert len(out.splitlines()) == 7
+    assert len(out.splitlines()) == 8
 
 
 def test_importing_the_command_line_loads_no_slow_package():
@@ -469,5 +472,6 @@ def test_a_changed_protocol_is_refused_before_any_data_are_read(
     monkeypatch.setattr(
         "trials.execution.preflight.check_data", lambda settings: pytest.fail("read")
     )
+    write_note(campaign.unit_folder(campaign.table[0].unit_id), "start", {"order": 1})
     said = mistaken("run", write_protocol(content | {"alpha": 0.01}))
     assert "changed: alpha from 0.05 to 0.01" in said

@@ -5,7 +5,8 @@ import os
 import pytest
 from generators import nvidia_pickle, small_generator
 
-from atat_ray.priors.stylegan2.files import file_hash, read_generator
+from atat_ray.priors.stylegan2.files import read_generator
+from atat_ray.utils.hashing import file_hash
 from trials.cli import parser as cli
 
 

@@ -1,5 +1,7 @@
 """Each mistake in a protocol is reported in one line: file, line, given value, allowed values."""
 
+import os
+import time
 from copy import deepcopy
 from random import Random
 
@@ -8,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trials.config.load import SHIPPED, check_protocol, read_protocol
+from trials.config.load import SHIPPED, check_protocol, read_protocol, read_sweep
 from trials.config.protocol import Protocol
 
 
@@ -232,6 +234,11 @@ BAD = {
         "attack set 'apgd-10' has DLR losses, which need 4 classes or more, got 3",
         "num_private: 3",
     ),
+    "more attacked classes than people": (
+        put("inversions/standard/ppa/attacked_classes", 7),
+        "attacked_classes must be at most 6, the number of classes, got 7; omit it for all",
+        "attacked_classes:",
+    ),
     "fewer images than people": (
         put("data/at_most", 4),
         "data.at_most must be at least num_private, so that each person has an image, got 4 images "
@@ -314,6 +321,55 @@ def test_a_binary_file_is_refused_in_one_line_with_the_file(tmp_path):
     assert "\n" not in message
 
 
+NINE = "[" + ", ".join(["*{0}"] * 9) + "]"
+# Nine anchors, each a list of nine of the one before: 9^9 values in ten lines.
+BOMB = "a: &a [x]\n" + "".join(
+    f"{name}: &{name} {NINE.format(before)}\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "more than 20,000 keys and values, each alias counted as what it stands for"),
+        (
+            "a: &a {x: 1}\n" + "".join(
+                f"{b}: &{b} {{<<: [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}]}}\n"
+                for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+            ),
+            "more than 20,000 keys and values",
+        ),
+        ("x: &x [*x]\n", "the anchor in line 1 contains itself"),
+        ("arms: &arms {control: *arms}\n", "the anchor in line 1 contains itself"),
+        ("name: a\nseed: " + "1:" * 30_000 + "1", "line 2 has a value of 60,001 characters"),
+        ("# " + "x" * 200_000, "bytes are too many, 200,000 are allowed"),
+        ("[" + "1," * 30_000 + "]", "more than 20,000 keys and values"),
+    ],
+    ids=["lists", "merged keys", "itself", "arms", "base 60", "large", "long"],
+)  # fmt: skip
+def test_a_file_that_stands_for_too_much_is_refused_before_it_is_made(tmp_path, text, words):
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    started = time.process_time()
+    message = complaint(path)
+    assert time.process_time() - started < 10
+    assert words in message
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["name: 'a\\e[2Jb'", "'a\\e[2J': 1", '"\\e]0;x\\a\\n": 1',
+                                  '? "\\e[1m"\n: 1\n? "\\e[1m"\n: 2', "seed: 0x" + "f" * 9000,
+                                  "alpha: " + "x" * 9000])  # fmt: skip
+def test_an_error_shows_no_control_character_and_no_long_value(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    message = complaint(path)
+    assert message.isprintable()
+    assert len(message) < 2500
+
+
 @pytest.mark.parametrize("name", ["folder", "folder.yaml", "missing.yaml", "orl-rtc", ""])
 def test_a_missing_file_or_unknown_name_is_refused_with_the_shipped_names(tmp_path, name):
     (tmp_path / "folder").mkdir()
@@ -380,3 +436,38 @@ def test_one_changed_node_gives_a_protocol_or_an_error_of_one_line(data):
         message = str(error)
         assert message.startswith("mine.yaml: ")
         assert len(message.splitlines()) == 1
+
+
+STYLEGAN2 = {"name": "stylegan2", "path": "priors/g.safetensors", "sha256": "a" * 64}
+PHOTOS = {"name": "image_folder", "num_private": 6, "num_train": 1, "size": 32}
+
+
+@pytest.mark.parametrize("here", [".", "elsewhere"])
+def test_relative_paths_start_at_the_folder_of_the_file(
+    content, write_protocol, sweep_content, tmp_path, monkeypatch, here
+):
+    """Processes of a cluster work in other folders than the one that ``atat`` was started in."""
+    content["data"] = PHOTOS | {"root": "photos"}
+    content["blocks"]["split-1"]["data"] = PHOTOS | {"root": "../others"}
+    content["inversions"]["standard"]["prior"] = STYLEGAN2
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "trials").mkdir()
+    path = write_protocol(content, "trials/mine.yaml")
+    monkeypatch.chdir(tmp_path / here)
+    protocol = read_protocol(os.path.relpath(path))
+    assert protocol.data.root == f"{tmp_path}/trials/photos"
+    assert protocol.blocks["split-1"].data.root == f"{tmp_path}/others"
+    assert protocol.inversions["standard"].prior.path == f"{tmp_path}/trials/priors/g.safetensors"
+    assert Protocol.model_validate(protocol.canonical()) == protocol
+    grid = {
+        "method": "grid",
+        "options": {"weight": {"levels": [1.0]}, "epsilon": {"levels": [0.01]}},
+    }
+    sweep = read_sweep(str(write_protocol(sweep_content(grid), "trials/sweep.yaml")))
+    assert sweep.data.root == f"{tmp_path}/trials/photos"
+
+
+@pytest.mark.parametrize("root", ["/srv/photos", "~/photos"])
+def test_paths_that_are_absolute_or_in_the_home_folder_stay(content, write_protocol, root):
+    content["data"] = PHOTOS | {"root": root}
+    assert read_protocol(str(write_protocol(content))).data.root == root

@@ -18,15 +18,17 @@ AT_SCALE = {
 
 
 @pytest.mark.parametrize("name", AT_SCALE)
-def test_missing_files_are_all_named_in_one_line(name, tmp_path, monkeypatch, capsys):
+def test_missing_files_are_all_named_one_line_each(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     command, number = AT_SCALE[name]
     assert cli.main([command, name]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert said.err.startswith(f"atat: {number} inputs cannot be used: (1) there is no folder ")
+    first, *lines = said.err.splitlines()
+    assert first == f"atat: {number} inputs cannot be used:"
+    assert [line[:4] for line in lines] == [f"({n + 1}) " for n in range(number)]
+    assert lines[0].startswith("(1) there is no folder ")
     assert "ImageNet weights inception_v3" in said.err
     assert f"there is no file {tmp_path}/ffhq.safetensors; `atat prior convert" in said.err
     assert list(tmp_path.iterdir()) == []

@@ -202,7 +202,7 @@ def test_an_invalid_sweep_is_refused_in_one_line_and_writes_nothing(
 
 
 def test_changed_settings_are_refused_with_the_change(settings_of, tmp_path):
-    Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
+    Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None).propose()
     other = deepcopy(GRID)
     other["options"]["weight"]["levels"] = [0.5, 4.0]
     with pytest.raises(ValueError, match=r"changed: search.options.weight.levels from \[0.5, 2.0"):
@@ -223,6 +223,14 @@ def test_a_resumed_sweep_has_the_points_of_the_first_run(settings_of, tmp_path):
     assert again.table == rows
     assert [again.options(row) for row in rows] == [sweep.options(row) for row in rows]
     assert again.spec(rows[0]).seed("weights") == again.spec(rows[1]).seed("weights")
+
+
+def test_a_damaged_point_is_named_and_no_later_point_is_proposed_again(settings_of, tmp_path):
+    sweep = Sweep.create_or_resume(settings_of(), tmp_path / "sweep", None)
+    first, *_ = [sweep.propose() for _ in range(3)]
+    (sweep.unit_folder(first.unit_id) / "options.json").write_text('{"weight": 1')
+    with pytest.raises(ValueError, match=rf"{first.unit_id}/options\.json cannot be read"):
+        Sweep.load(sweep.folder)
 
 
 def test_a_point_that_has_not_run_is_handed_out_again(settings_of, tmp_path):
@@ -312,7 +320,7 @@ def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
     uri, settings = local_uri(tmp_path), settings_of()
     record = MlflowRecord(uri, settings.name, SWEEP)
-    record.register(settings, [], {"protocol_sha256": settings.sha256()}, tmp_path / "artifacts")
+    record.register(settings, [], {"protocol_sha256": settings.sha256()})
     row = Assignment(unit_id="point-1", stratum="split-0", arm="anti_adversarial")
     tags = {"unit_id": row.unit_id, "status": schema.STOPPED, "reason": "stopped"}
     options = {"weight": 0.1 + 0.2, "epsilon": 0.01}
@@ -323,7 +331,7 @@ def test_a_sweep_is_tagged_and_cannot_share_an_experiment_with_a_trial(
     assert (point["weight"], point["epsilon"]) == tuple(options.values())
     assert (point["status"], point["front"]) == (schema.STOPPED, False)
     with pytest.raises(ValueError, match="holds a sweep, this is a campaign"):
-        MlflowRecord(uri, settings.name).register(settings, [], {}, None)
+        MlflowRecord(uri, settings.name).register(settings, [], {})
 
 
 def test_status_and_stop_work_on_sweeps(settings_of, tmp_path, capsys, monkeypatch):

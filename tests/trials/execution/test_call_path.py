@@ -2,6 +2,7 @@
 
 import re
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,10 +61,11 @@ def test_the_call_path_is_the_documented_one(content, write_protocol, tmp_path, 
 
     cluster = SimpleNamespace(
         nodes=lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}],
-        get_runtime_context=lambda: SimpleNamespace(gcs_address="127.0.0.1:1"),
-        shutdown=lambda: None,
+        get_runtime_context=lambda: SimpleNamespace(
+            gcs_address="127.0.0.1:1", get_node_id=lambda: ""
+        ),
     )
-    monkeypatch.setattr(run, "start_ray", lambda: cluster)
+    monkeypatch.setattr(run, "running_ray", lambda display: nullcontext(cluster))
     monkeypatch.setattr(run, "run_tasks", see_driver)
     monkeypatch.setattr("ray.tune.report", lambda values: None)
     assert parser.main(["run", str(write_protocol(content)), "--out", str(tmp_path / "out")]) == 1

@@ -1,5 +1,6 @@
 """What the driver does when units start, end and are lost, and what it records; without Ray."""
 
+import errno
 import io
 import json
 import time
@@ -8,8 +9,9 @@ import pytest
 
 from analysis import schema
 from analysis.record import reader as runs
-from analysis.record.address import Unreachable
-from atat_ray.utils.atomic_files import write_whole
+from analysis.record.errors import Unreachable
+from atat_ray.utils.json_files import write_signed
+from atat_ray.utils.messages import lines_to
 from trials.campaign.notes import write_note
 from trials.execution import recorder
 from trials.execution.display import Lines
@@ -129,6 +131,73 @@ def test_losses_of_earlier_runs_count(allocated, start):
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     start(campaign)[0].unit_lost(unit_id, RuntimeError("gone"))
     assert campaign.status(campaign.table[0]) == schema.FAILED
+
+
+def test_memory_that_ran_out_runs_again_with_fewer_at_a_time_and_is_no_failure(allocated, start):
+    """Another program may need the memory; whoever frees it gets the undisturbed table."""
+    campaign = allocated(retries=1)
+    row, *others = campaign.table
+    events, said = start(campaign)
+    assert events.most() is None
+    for one in campaign.table:
+        events.unit_started(one.unit_id)
+    events.unit_lost(row.unit_id, MemoryError("no more"))
+    assert (events.retries.again, events.most()) == ({row.unit_id}, len(others))
+    line = said.getvalue().splitlines()[-1]
+    assert line.startswith(
+        f"{row.unit_id} was lost and will run again, at most 3 at a time: memory"
+    )
+    assert events.retries.take_pause() > 0
+    events.retries.take_again()
+    events.unit_lost(row.unit_id, MemoryError("no more"))
+    assert (events.retries.again, campaign.status(row)) == (set(), schema.PENDING)
+    assert "close other programs" in events.close().lost[row.unit_id]
+    again, _ = start(campaign)  # later runs begin anew
+    again.unit_lost(row.unit_id, MemoryError("no more"))
+    assert again.retries.again == {row.unit_id}
+    assert campaign.times_lost(row.unit_id) == 3
+    again.unit_lost(row.unit_id, RuntimeError("the node went away"))
+    assert campaign.status(row) == schema.PENDING  # one loss counts, of one that may be retried
+
+
+def test_a_pass_that_ray_lost_runs_again_and_counts_against_no_unit(allocated, finish, start):
+    campaign = allocated(retries=1)
+    first, second, *_ = campaign.table
+    events, said = start(campaign)
+    for _ in range(3):
+        events.unit_started(first.unit_id)
+        events.unit_started(second.unit_id)
+        events.pass_lost(RuntimeError("Caught unexpected exception"))
+        assert events.retries.take_again() == {first.unit_id, second.unit_id}
+        assert campaign.status(first) == schema.PENDING
+        finish(campaign, campaign.table[2])
+        events.recorder.record_unit = lambda row: None
+        events.unit_ended(campaign.table[2].unit_id)  # the run makes progress
+    assert said.getvalue().count("Ray is started again, 2 units will run again: Runtime") == 3
+    events.pass_lost(MemoryError())
+    with pytest.raises(ValueError, match="Ray was lost 2 times, last by memory ran out"):
+        events.pass_lost(MemoryError())
+
+
+def test_a_unit_that_is_lost_as_the_run_stops_is_as_it_was(allocated, start):
+    """Else three jobs that a cluster ends would make the unit a failure."""
+    campaign = allocated(retries=0)
+    row = campaign.table[0]
+    campaign.stop_file.touch()
+    events, said = start(campaign)
+    events.unit_lost(row.unit_id, RuntimeError("killed"))
+    assert (campaign.status(row), campaign.times_lost(row.unit_id)) == (schema.PENDING, 0)
+    assert f"{row.unit_id} was lost as the run stopped" in said.getvalue()
+
+
+def test_a_fault_of_the_environment_that_passes_is_tried_again_and_is_no_failure(allocated, start):
+    campaign = allocated(retries=1)
+    row = campaign.table[0]
+    events, _ = start(campaign)
+    events.unit_lost(row.unit_id, OSError(errno.ESTALE, "Stale file handle"))
+    assert events.retries.take_again() == {row.unit_id}
+    events.unit_lost(row.unit_id, OSError(errno.ESTALE, "Stale file handle"))
+    assert (events.retries.again, campaign.status(row)) == (set(), schema.PENDING)
 
 
 def test_a_full_disk_leaves_the_unit_as_it_was(allocated, start):
@@ -335,6 +404,27 @@ def test_a_unit_whose_pictures_are_gone_is_recorded_without(allocated, finish, s
     assert campaign.status(other) == schema.PENDING
 
 
+@pytest.mark.parametrize("name", ["start", "place", "lost", "failed", "failed-before"])
+@pytest.mark.parametrize(
+    "text", ["", '{"order": "third", "reasons": 3, "failures": "x"}', "[" * 100_000, "7", "\0"]
+)
+def test_a_damaged_note_is_named_and_counts_as_missing(allocated, start, name, text):
+    campaign = allocated()
+    row, lines = campaign.table[0], []
+    path = campaign.unit_folder(row.unit_id) / f"{name}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with lines_to(lines.append):
+        events, _ = start(campaign)
+        events.unit_started(row.unit_id)
+        assert campaign.times_lost(row.unit_id) == 0
+        assert campaign.status(row) == schema.PENDING
+        assert campaign.note(row.unit_id, name) == {} or name == "start"
+        campaign.retry_failures()
+    assert campaign.note(row.unit_id, "start")["order"] == 1
+    assert [line.startswith(f"{path} ") for line in lines] == [True]
+
+
 def test_notes_are_json_with_a_time(allocated, start):
     campaign = allocated()
     before = time.time()
@@ -352,13 +442,11 @@ def test_models_kept_at_thresholds_are_a_tag_and_no_column_of_any_table(allocate
     for row in campaign.pending():
         events.unit_started(row.unit_id)
         outcome = finish(campaign, row) | {schema.SELECTED_TAG: kept}
-        write_whole(
-            campaign.unit_folder(row.unit_id) / "outcome.json", json.dumps(outcome).encode()
-        )
+        write_signed(campaign.unit_folder(row.unit_id) / "outcome.json", outcome)
         events.unit_ended(row.unit_id)
     events.close()
     units = events.recorder.record.units().values()
-    tags = [unit.tags[schema.SELECTED_TAG] for unit in units]
+    tags = [unit.data.tags[schema.SELECTED_TAG] for unit in units]
     assert [json.loads(tag) for tag in tags] == [kept] * len(campaign.table)
     found = runs.load_record(campaign.tracking_uri, "tiny")
     assert not [name for name in found.units if "select" in name or "kept" in name]

@@ -24,7 +24,6 @@ from PIL import Image
 
 from analysis import schema
 from analysis.record import reader as runs
-from atat_ray.utils.atomic_files import write_whole
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.cli import parser as cli
@@ -36,7 +35,7 @@ from trials.execution.events import UnitEvents
 from trials.execution.failures import RetryPolicy
 from trials.execution.resources import Resources
 from trials.execution.run import unit_task
-from trials.execution.signals import stop_on_signals
+from trials.execution.signals import Signals, stop_on_signals
 
 ONE = Resources(amounts={"CPU": 1.0}, processes=1)
 
@@ -254,7 +253,7 @@ def test_units_that_ended_are_not_run_again_when_the_assets_of_another_block_are
 
     monkeypatch.setattr(running, "run_tasks", lose_assets_once)
     monkeypatch.setattr(running, "alive_nodes", lambda ray: [{"CPU": 2.0}])
-    running.run_passes(None, campaign, events, None)
+    assert not running.run_passes(None, campaign, events, Signals(), None)
     assert queues == [[failed, *others], others]
 
 
@@ -264,8 +263,10 @@ def test_assets_whose_process_was_lost_are_built_again_as_often_as_units(tiny_pr
     with pytest.raises(OSError, match="full"):
         policy.assets_lost("assets of a", OSError(28, "full"))
     line = policy.assets_lost("assets of a", LostWorker("gone"))
-    assert line == "the process that built the assets of a was lost: gone; they are built again"
-    with pytest.raises(ValueError, match="assets of a was lost: gone; run the same command again"):
+    assert line == (
+        "the process that built the assets of a was lost: LostWorker: gone; they are built again"
+    )
+    with pytest.raises(ValueError, match="assets of a was lost: LostWorker: gone; .* same command"):
         policy.assets_lost("assets of a", LostWorker("gone"))
 
 
@@ -318,12 +319,24 @@ def test_a_unit_does_not_start_once_the_campaign_was_asked_to_stop(campaign):
     assert [path.name for path in folder.iterdir()] == ["place.json"]
 
 
+class Said(Lines):
+    """Keeps what it is asked to print."""
+
+    def __init__(self, said):
+        super().__init__()
+        self.said = said
+
+    def say(self, line):
+        self.said.append(line)
+
+
 def test_the_first_signal_asks_to_stop_and_the_second_interrupts(tmp_path):
     said, stop = [], tmp_path / "stop"
     before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals(stop, said.append) as signalled:
+    with stop_on_signals(stop, Said(said)) as signals:
+        signals.units_run.set()
         signal.raise_signal(signal.SIGTERM)
-        assert signalled.wait(10)
+        assert signals.first.wait(10)
         assert stop.read_text() == "interrupted"
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it comes while something is waited for
             signal.raise_signal(signal.SIGINT)
@@ -339,10 +352,11 @@ def test_a_signal_is_heard_while_the_main_thread_is_in_a_call_that_does_not_retu
 
     def terminate():
         os.kill(os.getpid(), signal.SIGTERM)
-        signalled.wait(30)
+        signals.first.wait(30)
         heard.append(time.monotonic())
 
-    with stop_on_signals(tmp_path / "stop", lambda line: None) as signalled:
+    with stop_on_signals(tmp_path / "stop", Said([])) as signals:
+        signals.units_run.set()
         thread = threading.Timer(0.2, terminate)
         thread.start()
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)  # a second, without Python's lock
@@ -353,6 +367,6 @@ def test_a_signal_is_heard_while_the_main_thread_is_in_a_call_that_does_not_retu
 
 def test_a_failed_unit_is_no_longer_pending_for_the_next_run(campaign):
     row = campaign.table[0]
-    write_whole(campaign.unit_folder(row.unit_id) / "failed.json", b'{"reason": "ValueError: no"}')
+    write_note(campaign.unit_folder(row.unit_id), "failed", {"reason": "ValueError: no"})
     assert row not in campaign.pending()
     assert len(campaign.pending()) == 3

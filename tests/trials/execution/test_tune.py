@@ -5,14 +5,25 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from atat_ray.unit.distributed import share_of_worker
+from atat_ray.utils.messages import tell
 from trials.campaign.layout import FolderLayout
+from trials.execution.classify import Kind, classify
 from trials.execution.resources import Resources
 from trials.execution.tasks import Task
-from trials.execution.tune import make_searcher, own_share, run_tasks
+from trials.execution.tune import (
+    Guard,
+    PassLost,
+    error_of,
+    make_callback,
+    make_searcher,
+    own_share,
+    run_tasks,
+)
 
 ONE = Resources(amounts={"CPU": 1.0}, processes=1)
 
@@ -32,8 +43,17 @@ class Events:
     """Keeps what it is called with."""
 
     def __init__(self):
-        self.order, self.over, self.errors = [], [], {}
-        self.built_times = 0
+        self.order, self.over, self.errors, self.lines = [], [], {}, []
+        self.built_times, self.limit, self.broken = 0, None, []
+
+    def most(self):
+        return self.limit
+
+    def broke(self, error):
+        self.broken.append(error)
+
+    def say(self, line):
+        self.lines.append(line)
 
     def unit_started(self, unit_id):
         self.order.append(unit_id)
@@ -114,6 +134,18 @@ def test_units_run_in_their_order_and_a_lost_one_stops_no_other(schedule, make, 
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
+def test_lines_for_the_user_reach_the_driver_from_any_task(schedule, make):
+    def work(name):
+        tell(f"{name} found a damaged file")
+        if name == "c":
+            raise OSError(28, "No space left on device")
+
+    events = schedule([make(name, work) for name in "bc"], [make("a", work)])
+    assert events.lines == [f"{name} found a damaged file" for name in "abc"]
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("default")  # Ray warns of its own settings
 def test_nothing_starts_after_a_campaign_was_asked_to_stop(schedule, make, tmp_path):
     def work(name):
         (tmp_path / "stop").touch()
@@ -149,7 +181,7 @@ def names(searcher, trials):
 
 
 def test_the_queue_hands_out_each_unit_once_and_learns_nothing(make, tmp_path):
-    queue = make_searcher([], iter([make("a"), make("b")]), tmp_path / "stop")
+    queue = make_searcher([], iter([make("a"), make("b")]), tmp_path / "stop", Guard(Events()))
     assert names(queue, "1") == ["a"]
     queue.on_trial_complete("1", {"done": 1})
     assert names(queue, "2") == ["b"]
@@ -158,7 +190,7 @@ def test_the_queue_hands_out_each_unit_once_and_learns_nothing(make, tmp_path):
 
 def test_a_unit_is_held_back_until_its_assets_are_built(make, tmp_path):
     units = [make(name, after=name[0]) for name in ("xa", "yb", "xc")]
-    queue = make_searcher([make("x"), make("y")], iter(units), tmp_path / "stop")
+    queue = make_searcher([make("x"), make("y")], iter(units), tmp_path / "stop", Guard(Events()))
     assert names(queue, "12") == ["x", "y"]
     assert queue.suggest("3") is None
     queue.on_trial_complete("1", {"done": 1})
@@ -170,10 +202,83 @@ def test_a_unit_is_held_back_until_its_assets_are_built(make, tmp_path):
 
 
 def test_the_queue_never_begins_where_assets_failed(make, tmp_path):
-    queue = make_searcher([make("x")], iter([make("a", after="x")]), tmp_path / "stop")
+    guard = Guard(Events())
+    queue = make_searcher([make("x")], iter([make("a", after="x")]), tmp_path / "stop", guard)
     queue.suggest("1")
     queue.on_trial_complete("1", error=True)
     assert queue.suggest("2") == queue.FINISHED
+
+
+def test_no_more_tasks_run_at_a_time_than_memory_allows(make, tmp_path):
+    events = Events()
+    units = iter([make(name) for name in "abc"])
+    queue = make_searcher([], units, tmp_path / "stop", Guard(events))
+    assert names(queue, "12") == ["a", "b"]
+    events.limit = 1  # memory ran out
+    assert queue.suggest("3") is None
+    queue.on_trial_complete("1", error=True)
+    assert queue.suggest("3") is None
+    queue.on_trial_complete("2", {"done": 1})
+    assert names(queue, "3") == ["c"]
+
+
+def trial(name, **attributes):
+    return SimpleNamespace(config={"task": SimpleNamespace(name=name)}, **attributes)
+
+
+@pytest.mark.parametrize("event", ["unit_started", "unit_ended", "unit_lost"])
+def test_an_event_that_cannot_be_noted_ends_the_queue_and_keeps_its_error(make, tmp_path, event):
+    """Tune would end by a hundred lines, and by another error."""
+
+    def refuse(*words):
+        raise PermissionError(13, "Permission denied", "start.json")
+
+    events = Events()
+    setattr(events, event, refuse)
+    guard = Guard(events)
+    callback = make_callback([], tmp_path / "stop", guard)
+    broken = trial("a", pickled_error_file=None, error_file=None)
+    callback.on_trial_start(0, [], broken)
+    callback.on_trial_complete(0, [], broken)
+    callback.on_trial_error(0, [], broken)
+    assert [type(error) for error in guard.errors] == [PermissionError]
+    assert events.broken == guard.errors
+    queue = make_searcher([], iter([make("b")]), tmp_path / "stop", guard)
+    assert queue.suggest("1") == queue.FINISHED
+
+
+def test_a_proposal_that_cannot_be_noted_ends_the_queue_and_keeps_its_error(tmp_path):
+    def propose():
+        raise OSError(28, "No space left on device")
+        yield
+
+    guard = Guard(Events())
+    queue = make_searcher([], propose(), tmp_path / "stop", guard)
+    assert queue.suggest("1") == queue.FINISHED
+    assert [error.errno for error in guard.errors] == [28]
+
+
+def test_an_error_of_which_tune_keeps_the_text_alone_is_read(tmp_path):
+    """As of memory that ran out."""
+    path = tmp_path / "error.txt"
+    path.write_text("Failure # 1 (occurred at 2026-11-28)\n1 worker(s) were killed\n")
+    error = error_of(trial("a", pickled_error_file=None, error_file=str(path)))
+    assert str(error) == "1 worker(s) were killed"
+    gone = error_of(trial("a", pickled_error_file=None, error_file=None))
+    assert str(gone) == "its process died"
+
+
+def test_tune_that_ends_by_itself_has_lost_its_pass(make, tmp_path, monkeypatch):
+    from ray import tune
+
+    def end(tuner):
+        raise RuntimeError("Caught unexpected exception") from MemoryError()
+
+    monkeypatch.setattr(tune.Tuner, "fit", end)
+    options = {"at_a_time": 1, "storage": tmp_path, "stop_file": tmp_path / "stop"}
+    with pytest.raises(PassLost) as caught:
+        run_tasks([], [make("a")], events=Events(), **options)
+    assert classify(caught.value).kind is Kind.MEMORY
 
 
 @pytest.mark.ray

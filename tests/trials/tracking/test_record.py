@@ -15,7 +15,7 @@ from PIL import Image
 
 from analysis import schema
 from analysis.record import reader as runs
-from analysis.record.address import Unreachable
+from analysis.record.errors import Unreachable
 from trials.allocation import draw, sha256, to_csv
 from trials.campaign.campaign import Campaign
 from trials.campaign.layout import local_uri
@@ -30,6 +30,7 @@ UNIT_TAGS = {
     "times_lost": "0",
     "failed_before": "",
     "git_commit": "abc",
+    "data_sha256": "d" * 64,
     "evaluation_sha256": "e" * 64,
     "prior_sha256": "f" * 64,
 }
@@ -57,7 +58,7 @@ def registered(database, tiny_protocol):
             schema.VERSIONS: MlflowRecord.text({"python": "3"}),
         }
         record = MlflowRecord(local_uri(database), name)
-        record.register(protocol, table, tags, database / "artifacts", again=again)
+        record.register(protocol, table, tags, again=again)
         return record, table
 
     return register
@@ -302,7 +303,7 @@ def local(tmp_path, tiny_protocol, empty_database):
             "allocation_sha256": sha256(to_csv(table)),
         }
         record = MlflowRecord(local_uri(folder), name)
-        record.register(protocol, table, tags, folder / "artifacts")
+        record.register(protocol, table, tags)
         return record, table
 
     return register
@@ -372,17 +373,16 @@ def test_a_folder_behind_a_symbolic_link_was_not_moved(local, tmp_path):
     assert loaded(again).tags["protocol_sha256"]
 
 
-def test_missing_artifacts_of_a_moved_record_are_refused_with_their_place(local, tmp_path):
+def test_missing_artifacts_of_a_moved_record_are_written_again(local, tmp_path):
     local(tmp_path / "old")
     folder = (tmp_path / "old").rename(tmp_path / "new")
-    (folder / "artifacts").rename(tmp_path / "elsewhere")
-    message = (
-        f"neither in {tmp_path}/old/artifacts, as it says, nor in {folder}/artifacts; put them"
-    )
-    with pytest.raises(ValueError, match=message):
-        MlflowRecord(local_uri(folder), "tiny").attach()
-    (tmp_path / "elsewhere").rename(folder / "artifacts")
-    assert MlflowRecord(local_uri(folder), "tiny").attach()
+    shutil.rmtree(folder / "artifacts")
+    record, _ = local(folder)
+    assert all(place.startswith((folder / "artifacts").as_uri()) for place in places(record))
+    assert loaded(record).tags["protocol_sha256"]
+    shutil.rmtree(folder / "artifacts")
+    with pytest.raises(ValueError, match=f"no {folder}/artifacts/.*`atat resume tiny .*again"):
+        loaded(record)
 
 
 def test_a_moved_record_that_cannot_be_written_is_refused(local, tmp_path):
@@ -413,7 +413,7 @@ def test_a_folder_of_any_name_holds_a_campaign(tiny_protocol, tmp_path, empty_da
     parents = []
     for _ in range(2):
         record = MlflowRecord(local_uri(folder), "tiny")
-        record.register(protocol, table, tags, folder / "artifacts")
+        record.register(protocol, table, tags)
         parents.append(record.parent_id)
     assert parents[0] == parents[1]
     assert len(loaded(record).units) == len(table)
@@ -478,5 +478,5 @@ def test_a_sqlite_address_with_options_is_found_again(tmp_path, tiny_protocol, e
     tags = {"protocol_sha256": protocol.sha256()}
     first, second = MlflowRecord(uri, "options"), MlflowRecord(uri, "options")
     for record in (first, second):
-        record.register(protocol, draw(protocol, "7"), tags, tmp_path / "artifacts")
+        record.register(protocol, draw(protocol, "7"), tags)
     assert first.parent_id == second.parent_id

@@ -78,5 +78,8 @@ def test_a_random_generator_is_a_prior_and_a_placeholder_hash_is_refused(tmp_pat
     placeholder = StyleGan2Options(path=str(path), sha256=64 * "0")
     with pytest.raises(ValueError, match=f"still the placeholder of zeros; write {sha256}"):
         placeholder.check()
+    other = StyleGan2Options(path=str(path), sha256=64 * "a")
+    with pytest.raises(ValueError, match=f"{path} has sha256 {sha256}, not aaaa.*correct path"):
+        other.check()
     with pytest.raises(ValueError, match="placeholder of zeros"):
         placeholder.fit(torch.zeros(0, 3, 16, 16), torch.Generator())

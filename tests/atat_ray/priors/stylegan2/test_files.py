@@ -18,12 +18,13 @@ from atat_ray.inversion.ppa import Ppa
 from atat_ray.models import build_target
 from atat_ray.priors import PRIORS, load_prior, prior_state
 from atat_ray.priors.stylegan2 import StyleGan2Options, StyleGan2Prior
-from atat_ray.priors.stylegan2.files import METADATA_KEY, file_hash, read_generator, write_generator
+from atat_ray.priors.stylegan2.files import METADATA_KEY, read_generator, write_generator
 from atat_ray.priors.stylegan2.framing import Settings
 from atat_ray.priors.stylegan2.networks import Shape
 from atat_ray.priors.stylegan2.weights import build, infer_shape
 from atat_ray.unit import BlockSpec
 from atat_ray.unit.block_assets import build_prior, load_block_prior
+from atat_ray.utils.hashing import file_hash
 from atat_ray.utils.seeding import generator
 
 

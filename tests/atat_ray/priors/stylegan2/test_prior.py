@@ -155,8 +155,9 @@ def test_the_network_equals_its_layers_written_out(clamp):
         (w,) = made.begin(randn(3, SMALL.latent_dim))
         images = made.finish((w,), 0)
     by_hand = [image_by_hand(made.generator.state_dict(), row, clamp) for row in w]
-    expected = ((torch.stack(by_hand) + 1) / 2).clamp(0, 1).float()
+    expected = ((torch.stack(by_hand) + 1) / 2).float()
     assert rounding(images, expected)
+    assert torch.equal(made.whole((w,)), images)  # nothing is cropped or resized
     assert float(((images > 0) & (images < 1)).float().mean()) > 0.1
     assert float(images.std(dim=0).mean()) > 0.01
 
@@ -194,7 +195,8 @@ def test_finishing_a_later_state_gives_the_same_images_bit_for_bit(settings):
     made = prior(**settings)
     state = made.begin(randn(5, 6))
     images = made.finish(state, 0)
-    assert torch.equal(made.synthesize(randn(5, 6)), images)
+    assert torch.equal(made.render(randn(5, 6)), images)
+    assert torch.equal(made.synthesize(randn(5, 6)), images.clamp(0, 1))
     for stage in range(made.num_stages):
         state = made.advance(state, stage)
         assert all(len(tensor) == 5 for tensor in state)
@@ -263,7 +265,7 @@ def test_no_parameter_of_a_generator_requires_gradients():
 def test_framing_crops_the_middle_resizes_and_scales():
     images = randn(2, 3, 16, 16)
     plain = frame(images, Settings())
-    assert torch.equal(plain, ((images + 1) / 2).clamp(0, 1))
+    assert torch.equal(plain, (images + 1) / 2)
     assert torch.equal(frame(images, Settings(crop=10)), plain[..., 3:13, 3:13])
     small = frame(images / 9, Settings(size=4))
     flat = frame(torch.full((1, 3, 16, 16), 0.4), Settings(size=4, crop=12))
@@ -275,7 +277,15 @@ def test_framing_crops_the_middle_resizes_and_scales():
     assert abs(float(frame(spot, Settings(size=4)).sum()) - 1 / 16) < 0.01
     gray = frame(images, Settings(gray=True))
     luma = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
-    assert rounding(gray, ((luma + 1) / 2).clamp(0, 1))
+    assert rounding(gray, (luma + 1) / 2)
+
+
+def test_whole_images_are_not_cropped_resized_or_made_gray():
+    made, plain = prior(crop=8, size=4, gray=True, batch=2), prior()
+    state = plain.begin(randn(5, 6))
+    assert made.finish(state, 0).shape == (5, 1, 4, 4)
+    assert rounding(made.whole(state), plain.finish(state, 0))
+    assert made.whole(state).shape == (5, 3, 16, 16)
 
 
 @pytest.mark.parametrize(

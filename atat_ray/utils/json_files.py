@@ -1,0 +1,100 @@
+"""JSON files of a run folder: written with the hash of their content, and checked when read."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from atat_ray.utils.atomic_files import write_whole
+
+DIGEST = "sha256"  # key of the hash, which covers all other keys
+MAX_BYTES = 2**24  # of a file; the outcome of 1,000 classes under ten attacks takes a tenth of it
+
+
+class Damaged(ValueError):
+    """A file cannot be read, or holds something else than what was written.
+
+    Attributes:
+        problem: what is wrong with the file, as the end of a sentence that begins with its name.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.problem = problem
+
+
+def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
+    """Read a UTF-8 text.
+
+    Args:
+        path: of the file.
+        max_bytes: largest size of a file that is read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: the file cannot be read, is too large or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        raise Damaged(path, f"cannot be read: {error.strerror}") from error
+    if len(raw) > max_bytes:
+        raise Damaged(path, f"cannot be read: it is larger than {max_bytes // 2**20} MiB")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged(path, f"cannot be read: byte {error.start} is not UTF-8") from None
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: the file holds no JSON object; one line names the file and the problem.
+    """
+    text = read_text(path, max_bytes=max_bytes)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise Damaged(path, "cannot be read: it is nested too deeply") from None
+    except ValueError as error:
+        reason = "it is empty" if not text.strip() else f"it is not JSON: {error}"
+        raise Damaged(path, f"cannot be read: {reason}") from None
+    if not isinstance(content, dict):
+        raise Damaged(path, "cannot be read: it holds no JSON object")
+    return content
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of a content, in hexadecimal digits."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_signed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with the hash of its content, atomically."""
+    plain = json.loads(json.dumps(content))  # keys become strings, tuples become lists
+    signed = {**plain, DIGEST: digest_of(plain)}
+    write_whole(path, json.dumps(signed, indent=1).encode())
+
+
+def read_signed(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read what :func:`write_signed` wrote, without the hash.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: the file cannot be read, or its content was changed after it was written.
+    """
+    content = read_json(path, max_bytes=max_bytes)
+    given = content.pop(DIGEST, None)
+    try:
+        found = digest_of(content)
+    except RecursionError:
+        raise Damaged(path, "cannot be read: it is nested too deeply") from None
+    if given != found:
+        raise Damaged(path, f"is damaged: its content has another {DIGEST} than it says")
+    return content
