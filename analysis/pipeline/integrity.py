@@ -166,7 +166,7 @@ def content_deviations(record: Record) -> list[str]:
     }
     found = []
     for row in record.units.to_dict("records"):
-        data, evaluation = row["data_sha256"], row["evaluation_sha256"]
+        data, evaluation = row.get("data_sha256"), row.get("evaluation_sha256")
         if data and registered and data not in registered:
             found.append(f"{row['unit_id']} was measured on other data than were registered")
         built = models.get(row["block"])

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
+cudnn: Any = torch.backends.cudnn
+mkldnn: Any = torch.backends.mkldnn
 # Every operation that may round its float32 inputs: to TF32 on a GPU, to bfloat16 on a CPU.
 ROUNDING: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
+    cudnn.conv,
+    cudnn.rnn,
+    mkldnn.matmul,
+    mkldnn.conv,
 )
 CONVOLUTION = 1  # the place of cuDNN's convolutions in ROUNDING
 
@@ -51,7 +53,7 @@ def exact_operations() -> Iterator[None]:
 def set_rounding(products: str, tf32: bool, precisions: list[str]) -> None:
     """Set the older switches of products and of cuDNN, then the newer one of each operation."""
     torch.set_float32_matmul_precision(products)
-    torch.backends.cudnn.allow_tf32 = tf32
+    cudnn.allow_tf32 = tf32
     for operation, precision in zip(ROUNDING, precisions, strict=True):
         operation.fp32_precision = precision
 
@@ -68,9 +70,9 @@ def is_rounded(device: torch.device) -> bool:
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return True
     if device.type != "cuda":
-        operations = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+        operations = (mkldnn.matmul, mkldnn.conv)
         return any(operation.fp32_precision in ("bf16", "tf32") for operation in operations)
-    return torch.backends.cudnn.conv.fp32_precision == "tf32"
+    return cudnn.conv.fp32_precision == "tf32"
 
 
 def assert_true_float32(images: torch.Tensor) -> None:

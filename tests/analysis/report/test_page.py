@@ -206,8 +206,9 @@ def test_a_record_that_takes_no_look_gives_no_page(
     writer: Any, make_protocol: MakeProtocol, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri, name = writer.campaign(make_protocol("read-only"))
-    database = tmp_path / "read-only.db"
-    shutil.copy(uri.removeprefix("sqlite:///"), database)
+    original = Path(uri.removeprefix("sqlite:///"))
+    database = original.with_name("read-only.db")  # beside the artifacts
+    shutil.copy(original, database)
     with closing(sqlite3.connect(database)) as connection, connection:
         refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tags BEGIN DELETE FROM nowhere; END"
         connection.execute(refuse)  # an OperationalError, as of a file that may not be written
