@@ -20,7 +20,7 @@ from analysis.inference.table_checks import (
     check_range,
     outcome_values,
 )
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +94,7 @@ def clustered_difference(
         raise NotEstimable(f"{outcome} does not vary between clusters, so its error is unknown")
     se = float(np.sqrt(variance))
     half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    low, high = clip_difference(estimate - half, estimate + half, outcome)
     return ClusteredDifference(
         arm=arm,
         against=against,
@@ -104,8 +105,8 @@ def clustered_difference(
         se=se,
         df=df,
         p=float(2 * stats.t.sf(abs(estimate) / se, df)),
-        low=estimate - half,
-        high=estimate + half,
+        low=low,
+        high=high,
         level=level,
         unit=unit.name,
     )

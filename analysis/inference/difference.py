@@ -17,16 +17,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.inference.blocked_means import arm_at_bound, neyman
+from analysis.inference.blocked_means import arm_at_bound, neyman, variance_method
 from analysis.inference.mover_interval import critical_value, difference_limits
-from analysis.inference.ols import block_indicators, ols
+from analysis.inference.ols import block_indicators
 from analysis.inference.table_checks import (
     NotEstimable,
     check_units,
+    counted,
     outcome_values,
     use_received_arm,
 )
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, clip_mean, unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,10 +98,11 @@ class Difference:
         return float(stats.t.sf(self._statistic(value), self.df))
 
     def bounds(self, level: float) -> tuple[float, float]:
-        """Return the ends of the two-sided interval at ``level``."""
+        """Return the ends of the two-sided interval at ``level``, within the possible values."""
         c = stats.t.ppf((1 + level) / 2, self.df)
         if self.arm_estimates is None:
-            return float(self.estimate - c * self.se), float(self.estimate + c * self.se)
+            low, high = self.estimate - c * self.se, self.estimate + c * self.se
+            return clip_difference(float(low), float(high), self.outcome)
         low, high = difference_limits(*self.arm_estimates, c, fraction=True)
         return float(self._scale * low), float(self._scale * high)
 
@@ -126,7 +128,8 @@ def arm_means(
 ) -> list[ArmMean]:
     """Summarise the outcome of each arm; arms without a unit are left out.
 
-    The interval is mean +- t(n-1) * sd / sqrt(n). It ignores blocks, which can only widen it.
+    The interval is mean +- t(n-1) * sd / sqrt(n), cut at the possible values. It ignores blocks,
+    which can only widen it.
     """
     unit = unit_of(outcome)
     result: list[ArmMean] = []
@@ -137,7 +140,10 @@ def arm_means(
         values = unit.scale * outcome_values(rows, outcome)
         n, mean = len(values), float(values.mean())
         sd = float(values.std(ddof=1)) if n > 1 else None
-        half = None if sd is None else stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)
+        low = high = None
+        if sd is not None:
+            half = stats.t.ppf((1 + level) / 2, n - 1) * sd / np.sqrt(n)
+            low, high = clip_mean(float(mean - half), float(mean + half), outcome)
         result.append(
             ArmMean(
                 arm=arm,
@@ -146,8 +152,8 @@ def arm_means(
                 sd=sd,
                 minimum=float(values.min()),
                 maximum=float(values.max()),
-                low=None if half is None else mean - half,
-                high=None if half is None else mean + half,
+                low=low,
+                high=high,
                 unit=unit.name,
             )
         )
@@ -170,23 +176,22 @@ def difference_in_means(
 
     with the weights of :func:`analysis.inference.blocked_means.block_weights`. V is Neyman's
     variance for a blocked experiment (Imbens & Rubin 2015, ch. 9), which is HC2 for OLS on arm x
-    block cells (Samii & Aronow 2012). Degrees of freedom are Satterthwaite's (1946), so one block
-    gives Welch's t.
+    block cells (Samii & Aronow 2012). Degrees of freedom are Satterthwaite's (1946), reduced where
+    arms have unequal numbers, so one block of equal arms gives Welch's t. A cell with a single unit
+    has no s: :func:`analysis.inference.blocked_means.neyman` has its variance. Matched pairs give
+    the paired t.
 
     The interval of a fraction combines limits of both arms that are corrected for skewness
     (:mod:`analysis.inference.mover_interval`), and p inverts it. Where all outcomes of an arm are 0
     or all are 1 the interval is symmetric: limits of the other arm never reach 0 or 1, so they
     would exclude an effect of 0 for any outcomes.
 
-    A cell with a single unit has no s. The same estimate then has the HC2 error of OLS on arm and
-    block indicators, t(n - k), and a symmetric interval.
-
     ``received`` names the column of the arm that each unit received. If given, units count in that
     arm (as treated) and not in the allocated one, and the comparison is not randomised.
 
     Raises:
-        NotEstimable: an arm has fewer than two units, an outcome is missing, nothing varies within
-            arms, or one unit alone decides a coefficient.
+        NotEstimable: an arm has fewer than two units, an outcome is missing, or nothing varies
+            within arms.
     """
     table = two_arm_table(use_received_arm(units, received), outcome, arm=arm, against=against)
     unit = unit_of(outcome)
@@ -222,37 +227,20 @@ def _compare(
 
     ``fractions`` says whether outcomes are fractions.
     """
-    cells = [np.count_nonzero((block == b) & (z == t)) for b in set(block) for t in (True, False)]
-    if min(cells) < 2:
-        pairs = (
-            "matched pairs, t" if max(cells) == 1 else "OLS with block indicators, HC2, t(n - k)"
-        )
-        return *_ols_difference(y, z, block), None, pairs
     arms, variance, df = neyman(y[:, None], z, block)
     (m1, v1), (m0, v0) = ((float(m[0]), float(v[0])) for m, v in arms)
-    method, arm_estimates = "Neyman variance, Satterthwaite df" if block.max() else "Welch", None
+    method, arm_estimates = variance_method(z, block), None
     if fractions and not arm_at_bound(y, z):
         arm_estimates = ((m1, v1**0.5), (m0, v0**0.5))
         method += ", limits of the arms corrected for skewness (MOVER)"
     return m1 - m0, float(variance[0]), float(df[0]), arm_estimates, method
 
 
-def _ols_difference(y: np.ndarray, z: np.ndarray, block: np.ndarray) -> tuple[float, float, float]:
-    """Return estimate, HC2 variance and n - k of OLS on arm and block indicators.
-
-    The variance of a perfect fit is exactly 0.
-    """
-    fit = ols(y, np.column_stack([z, block_indicators(block)]))
-    perfect = np.abs(fit.residuals).max() <= 1e-12 * np.abs(y).max()
-    variance = 0.0 if perfect else float(fit.robust_covariance("HC2")[0, 0])
-    return float(fit.coefficients[0]), variance, float(fit.df)
-
-
 def difference_p(units: pd.DataFrame, y: np.ndarray, *, arm: str) -> np.ndarray:
     """Return p of :func:`difference_in_means` for each column of the fractions ``y`` (units, m).
 
-    ``units`` must hold two arms with two units or more in every block, without a missing outcome.
-    Where nothing varies within arms p is 1. Simulations use it, so nothing is checked.
+    Every block of ``units`` must hold both arms, without a missing outcome. Where nothing varies
+    within arms p is 1. Simulations use it, so nothing is checked.
     """
     z = (units["arm"] == arm).to_numpy()
     arms, variance, df = neyman(y, z, pd.factorize(units["block"])[0])
@@ -272,17 +260,24 @@ def two_arm_table(units: pd.DataFrame, outcome: str, *, arm: str, against: str) 
             missing.
     """
     check_units(units, outcome)
-    for name in (arm, against):
-        n = int(np.count_nonzero(units["arm"] == name))
-        if n < 2:
-            raise NotEstimable(f"{name} has {n} finished units, a comparison needs 2 or more")
+    _check_numbers(units, (arm, against))
     table = units.loc[units["arm"].isin([arm, against])]
     held = [set(table["block"][table["arm"] == name]) for name in (arm, against)]
     table = table.loc[table["block"].isin(held[0] & held[1])]
     if table.empty:
         raise NotEstimable(f"no block holds finished units of both {arm} and {against}")
+    _check_numbers(table, (arm, against), where=" in the blocks that hold both arms")
     outcome_values(table, outcome)
     return table
+
+
+def _check_numbers(table: pd.DataFrame, arms: tuple[str, str], where: str = "") -> None:
+    """Raise NotEstimable for an arm with fewer than two units."""
+    for name in arms:
+        n = int(np.count_nonzero(table["arm"] == name))
+        if n < 2:
+            units = counted(n, "finished unit")
+            raise NotEstimable(f"{name} has {units}{where}, a comparison needs 2 or more")
 
 
 def design_matrix(table: pd.DataFrame, arm: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from analysis.inference.blocked_means import block_weights
 from analysis.inference.difference import two_arm_table
 from analysis.inference.reallocation import Reallocation, format_count
 from analysis.inference.table_checks import NotEstimable
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 
 _MAX_STEPS = 60  # doublings, then halvings, in the search for an end of a studentised interval
 
@@ -131,7 +131,8 @@ def _test(
 ) -> Randomisation:
     """Return the test of one outcome from its reference distribution."""
     test = reference.studentised if studentised else reference.plain
-    p, low, high = test(1 - level)
+    p, *ends = test(1 - level)
+    low, high = clip_difference(ends[0], ends[1], outcome)
     reallocation = reference.reallocation
     return Randomisation(
         arm=arm,
@@ -175,8 +176,11 @@ def randomisation_p(units: pd.DataFrame, y: np.ndarray, *, arm: str, seed: int) 
 
 
 def _tolerance(y: np.ndarray) -> float:
-    """Return the distance below which two statistics count as tied: rounding error of the data."""
-    return 1e-9 * max(float(np.ptp(y)), float(np.abs(y).max()), 1e-300)
+    """Return the distance below which two statistics count as tied: rounding error of the data.
+
+    Its square is a positive number too, so that no statistic of constant outcomes is undefined.
+    """
+    return 1e-9 * max(float(np.ptp(y)), float(np.abs(y).max()), 1e-100)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

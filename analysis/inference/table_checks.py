@@ -23,6 +23,11 @@ def list_names(values: Any) -> str:
     return ", ".join(texts[:_LISTED]) + more
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: ``1 unit``, ``2 units``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def check_columns(table: pd.DataFrame, columns: list[str]) -> None:
     """Raise ValueError where the table lacks a column; the message lists the columns it has."""
     missing = [c for c in columns if c not in table]

@@ -17,7 +17,7 @@ from scipy import stats
 from analysis.inference.difference import design_matrix, two_arm_table
 from analysis.inference.table_checks import NotEstimable, list_names
 from analysis.regression.g_computation import average_effect, link_of
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 
 _MAX_SCORE = 1e-4  # largest absolute score of a fit that counts as converged
 _INFORMATION = {"expected": "eim", "observed": "nonrobust"}  # name here: statsmodels' cov_type
@@ -222,6 +222,13 @@ def beta_effect(
     half = stats.norm.ppf((1 + level) / 2) * se
     small_half = stats.t.ppf((1 + level) / 2, n - k) * se * np.sqrt(n / (n - k))
     scale = unit_of(outcome).scale
+    low, high, small_low, small_high = (
+        end
+        for h in (half, small_half)
+        for end in clip_difference(
+            scale * float(estimate - h), scale * float(estimate + h), outcome
+        )
+    )
     residuals = quantile_residuals(fit, y, x)
     wald = fit.coefficients[0] / fit.se[0]
     return BetaEffect(
@@ -238,10 +245,10 @@ def beta_effect(
         n=n,
         estimate=scale * estimate,
         estimate_se=scale * se,
-        low=scale * float(estimate - half),
-        high=scale * float(estimate + half),
-        small_sample_low=scale * float(estimate - small_half),
-        small_sample_high=scale * float(estimate + small_half),
+        low=low,
+        high=high,
+        small_sample_low=small_low,
+        small_sample_high=small_high,
         level=level,
         link=link,
         largest_residual=float(residuals[np.argmax(np.abs(residuals))]),

@@ -25,11 +25,12 @@ class Unit:
     scale: float
     name: str  # of the unit, as it follows a difference
     digits: int
+    largest: float  # value of an outcome in the table; the smallest is 0
 
 
-_POINTS = Unit(100.0, "pp", 1)
-_DISTANCE = Unit(1.0, "L2", 3)
-_SECONDS = Unit(1.0, "s", 1)
+_POINTS = Unit(100.0, "pp", 1, 1.0)
+_DISTANCE = Unit(1.0, "L2", 3, 2.0)
+_SECONDS = Unit(1.0, "s", 1, float("inf"))
 
 
 def unit_of(column: str) -> Unit:
@@ -39,6 +40,23 @@ def unit_of(column: str) -> Unit:
     if column.endswith("/delta_eval"):
         return _DISTANCE
     return _POINTS
+
+
+def clip_difference(low: float, high: float, column: str) -> tuple[float, float]:
+    """Cut an interval of a difference (printed unit) at the largest one that is possible.
+
+    An infinite end says that no value is excluded, and stays.
+    """
+    unit = unit_of(column)
+    reach = unit.scale * unit.largest
+    ends = (v if abs(v) == float("inf") else min(max(v, -reach), reach) for v in (low, high))
+    return next(ends), next(ends)
+
+
+def clip_mean(low: float, high: float, column: str) -> tuple[float, float]:
+    """Cut an interval of a mean (printed unit) at the smallest and largest possible outcome."""
+    unit = unit_of(column)
+    return max(low, 0.0), min(high, unit.scale * unit.largest)
 
 
 def label(column: str) -> str:

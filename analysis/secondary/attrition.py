@@ -33,6 +33,13 @@ def sentence(results: Results, found: Attrition) -> str:
     a = found
     if not a.missing_arm + a.missing_against:
         return ""
+    units = "units that have ended" if results.interim else "units"
+    lost = (
+        f"{a.missing_arm} of {a.n_arm} {units} of {a.arm} and {a.missing_against} of {a.n_against} "
+        f"of {a.against} have no outcome (Fisher p {p_relation(a.fisher_p)})"
+    )
+    if a.worst_low is None or a.worst_high is None:
+        return f"{lost}; the outcome has no largest value, so the difference has no bounds."
     worst = interval(a.worst_low, a.worst_high, unit_of(results.outcome).digits)
     same = a.worst_low > 0 or a.worst_high < 0
     rest = ", so they could reverse the direction"
@@ -40,11 +47,8 @@ def sentence(results: Results, found: Attrition) -> str:
         rest = ""
     elif same:
         rest = ", so the direction does not depend on them"
-    units = "units that have ended" if results.interim else "units"
     return (
-        f"{a.missing_arm} of {a.n_arm} {units} of {a.arm} and {a.missing_against} of {a.n_against} "
-        f"of {a.against} have no outcome (Fisher p {p_relation(a.fisher_p)}); whatever the "
-        f"missing values are, the difference lies in {worst} {a.unit}{rest}."
+        f"{lost}; whatever the missing values are, the difference lies in {worst} {a.unit}{rest}."
     )
 
 

@@ -19,7 +19,7 @@ from analysis.regression.fractions import (
     fractional_logit_effect,
     squeezed_effect,
 )
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 from analysis.secondary.class_counts import primary_classes, with_counts
 from analysis.secondary.context import Context
 from analysis.secondary.interface import Section
@@ -143,6 +143,7 @@ def _registered_rows(results: Results, digits: int) -> list[tuple[str, ...]]:
             low, high = stagewise_interval(
                 results.looks, results.look, estimate=d.estimate, se=d.se, level=results.level
             )
+            low, high = clip_difference(low, high, results.outcome)
             name = "the same after the looks so far, stage-wise (normal theory)"
             rows.append(_row(name, d.estimate, low, high, digits))
     if (r := results.primary.randomisation) is not None:
@@ -172,9 +173,14 @@ def _bound_rows(found: Sensitivity, digits: int) -> list[tuple[str, ...]]:
     a = found.attrition
     if a is None or not a.missing_arm + a.missing_against:
         return []
+    bounds = {
+        "worst case (Manski)": (a.worst_low, a.worst_high),
+        "trimming (Lee)": (a.lee_low, a.lee_high),
+    }
     return [
-        ("worst case (Manski)", "", interval(a.worst_low, a.worst_high, digits), ""),
-        ("trimming (Lee)", "", interval(a.lee_low, a.lee_high, digits), ""),
+        (name, "", interval(low, high, digits), "")
+        for name, (low, high) in bounds.items()
+        if low is not None and high is not None
     ]
 
 

@@ -128,15 +128,61 @@ def test_standard_error_is_hc2_of_the_saturated_regression(table: MakeTable) -> 
     np.testing.assert_allclose([found.estimate, found.se], [fit.params[1], fit.bse[1]])
 
 
-def test_single_unit_cells_fall_back_to_additive_hc2(table: MakeTable) -> None:
-    units = table(per_cell=2, blocks=3).drop(index=0)
-    z = (units["arm"] == "a").to_numpy(dtype=float)
-    blocks = pd.get_dummies(units["block"]).to_numpy(dtype=float)
-    fit = sm.OLS(100 * units[OUTCOME].to_numpy(), np.column_stack([z, blocks])).fit(cov_type="HC2")
+def test_a_cell_of_one_unit_takes_the_variance_of_its_arm_in_other_blocks(
+    table: MakeTable,
+) -> None:
+    units = table(per_cell=3, blocks=3).drop(index=[0, 1])
+    cells = units.groupby(["block", "arm"])[OUTCOME]
+    n, s2 = cells.count().unstack(), cells.var(ddof=1).unstack()
+    weights = (n["a"] * n["b"] / (n["a"] + n["b"])).to_numpy()
+    weights = weights / weights.sum()
+    s2.loc["b0", "a"] = s2.loc[["b1", "b2"], "a"].mean()
+    variance = float(weights**2 @ (s2 / n).sum(axis=1).to_numpy())
     found = difference_in_means(units, OUTCOME, **PAIR)
-    assert found.method.startswith("OLS")
-    np.testing.assert_allclose([found.estimate, found.se], [fit.params[0], fit.bse[0]])
-    assert found.df == len(units) - 4
+    assert "pooled over blocks for single units" in found.method
+    assert found.se == pytest.approx(100 * np.sqrt(variance))
+    assert found.df <= 2 * 4  # twice the degrees of freedom of the smaller arm
+
+
+def test_an_arm_of_single_units_is_compared_by_block_differences(table: MakeTable) -> None:
+    """One unit v three in each of five blocks: t of the five differences."""
+    units = table(per_cell=3, blocks=5)
+    units = units[(units["arm"] == "b") | units["unit_id"].str.endswith("a0")]
+    means = units.groupby(["block", "arm"])[OUTCOME].mean().unstack()
+    found = difference_in_means(units.rename(columns={OUTCOME: DISTANCE}), DISTANCE, **PAIR)
+    paired = stats.ttest_rel(means["a"], means["b"])
+    assert (found.df, found.p) == (4, pytest.approx(paired.pvalue))
+    assert found.method == "differences of the blocks, t(blocks - 1)"
+
+
+def test_unequal_arms_have_fewer_degrees_of_freedom_than_welchs(table: MakeTable) -> None:
+    units = table(per_cell=9, blocks=1)
+    short = units[(units["arm"] == "b") | (units.groupby("arm").cumcount() < 3)]
+    a, b = (short.loc[short["arm"] == arm, OUTCOME] for arm in "ab")
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    found = difference_in_means(short, OUTCOME, **PAIR)
+    assert found.df == pytest.approx(2 + (welch.df - 2) * (2 / 8) ** 2)
+
+
+def test_intervals_of_pairs_stay_within_the_possible_differences(table: MakeTable) -> None:
+    """Two pairs have one degree of freedom; a symmetric interval would reach hundreds of points."""
+    rng = np.random.default_rng(4)
+    for pairs in (2, 3):
+        for y in (
+            rng.uniform(0.1, 0.9, 2 * pairs),
+            np.r_[np.zeros(pairs), rng.uniform(size=pairs)],
+        ):
+            units = table(per_cell=1, blocks=pairs).sort_values("arm")
+            found = difference_in_means(units.assign(**{OUTCOME: y}), OUTCOME, **PAIR)
+            assert -100 <= found.low <= found.estimate <= found.high <= 100
+
+
+def test_an_arm_left_with_one_unit_in_shared_blocks_is_not_estimable(table: MakeTable) -> None:
+    units = table(per_cell=2, blocks=2)
+    apart = units[(units["arm"] == "a") | (units["block"] == "b0")].drop(index=0)
+    message = "a has 1 finished unit in the blocks that hold both arms"
+    with pytest.raises(NotEstimable, match=message):
+        difference_in_means(apart, OUTCOME, **PAIR)
 
 
 def test_blocks_that_lost_units_weigh_as_in_ols_with_block_indicators(table: MakeTable) -> None:
@@ -171,7 +217,7 @@ def test_interval_covers_at_its_level() -> None:
 
 def test_an_arm_with_one_unit_is_not_estimable(table: MakeTable) -> None:
     units = table(per_cell=1, blocks=1)
-    with pytest.raises(NotEstimable, match="a has 1 finished units, a comparison needs 2"):
+    with pytest.raises(NotEstimable, match="a has 1 finished unit, a comparison needs 2"):
         difference_in_means(units, OUTCOME, **PAIR)
 
 
@@ -213,14 +259,17 @@ def test_distances_keep_their_own_unit(table: MakeTable) -> None:
     assert "L2" in str(found)
 
 
-def test_matched_pairs_give_the_paired_t_interval(table: MakeTable) -> None:
-    units = table(per_cell=1, blocks=7)
-    a, b = (100 * units.loc[units["arm"] == arm, OUTCOME].to_numpy() for arm in "ab")
+def test_matched_pairs_of_a_distance_give_the_paired_t_interval(table: MakeTable) -> None:
+    units = table(per_cell=1, blocks=7).rename(columns={OUTCOME: DISTANCE})
+    a, b = (units.loc[units["arm"] == arm, DISTANCE].to_numpy() for arm in "ab")
     paired = stats.ttest_rel(a, b)
     bounds = paired.confidence_interval(0.95)
-    found = difference_in_means(units, OUTCOME, **PAIR)
+    found = difference_in_means(units, DISTANCE, **PAIR)
     assert found.method == "matched pairs, t"
     assert (found.df, found.low, found.high) == pytest.approx((6, bounds.low, bounds.high))
+    fractions = difference_in_means(units.rename(columns={DISTANCE: OUTCOME}), OUTCOME, **PAIR)
+    assert fractions.se == pytest.approx(100 * found.se)
+    assert fractions.method == "matched pairs, t, limits of the arms corrected for skewness (MOVER)"
 
 
 def test_units_count_in_their_allocated_arm_unless_told_otherwise(

@@ -101,6 +101,19 @@ def test_no_variation_gives_p_one(table: MakeTable) -> None:
     assert randomisation_test(table().assign(**{OUTCOME: 0.0}), OUTCOME, **PAIR).p == 1
 
 
+@pytest.mark.parametrize("value", [0.0, 1e-12, 0.5, 1.0])
+@pytest.mark.parametrize("studentised", [False, True])
+def test_no_constant_outcome_gives_a_small_p(
+    table: MakeTable, value: float, studentised: bool
+) -> None:
+    constant = table(3, 2).assign(**{OUTCOME: value})
+    found = randomisation_test(constant, OUTCOME, **PAIR, studentised=studentised)
+    assert found.p == 1
+    apart = constant.assign(**{OUTCOME: np.where(constant["arm"] == "a", 0.0, value)})
+    p = randomisation_test(apart, OUTCOME, **PAIR, studentised=studentised).p
+    assert p == pytest.approx(2 / 400 if value else 1)  # never below the smallest possible
+
+
 def test_the_test_keeps_its_size_over_all_allocations(table: MakeTable) -> None:
     units = table(3, 2, means=(0.8, 0.8), seed=5)
     values = []

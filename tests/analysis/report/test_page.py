@@ -386,7 +386,7 @@ def test_one_finished_unit_an_arm_is_not_estimable(
     arms = {"control": {"defense": "none"}, "treatment": {"defense": "anti_adversarial"}}
     protocol = make_protocol("single", arms, units_per_arm=1, blocks={"split-10": {}})
     verdict, page = page_of(writer.campaign(protocol), tmp_path)
-    assert "has 1 finished units, a comparison needs 2 or more" in verdict
+    assert "has 1 finished unit, a comparison needs 2 or more" in verdict
     assert "No contrast named mechanism compares treatment with a second" in page
 
 
