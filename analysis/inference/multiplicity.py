@@ -8,6 +8,7 @@ for exploratory tables only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from analysis.inference.difference import two_arm_table
 from analysis.inference.ols import block_indicators, ols
 from analysis.inference.reallocation import Reallocation
 from analysis.inference.table_checks import NotEstimable
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,33 +151,46 @@ def dunnett(
     rho = float(correlation[~np.eye(m, dtype=bool)].mean()) if m > 1 else 0.0
     critical = _dunnett_critical(level, m, rho, fit.df)
     effects = list(zip(arms, fit.coefficients[:m], se, strict=True))
+    bounds = {
+        a: clip_difference(float(c - critical * s), float(c + critical * s), outcome)
+        for a, c, s in effects
+    }
     return Dunnett(
         against=against,
         outcome=outcome,
         estimate={a: float(c) for a, c, _ in effects},
-        p={a: 1 - _dunnett_cdf(float(abs(c / s)), m, rho, fit.df) for a, c, s in effects},
-        low={a: float(c - critical * s) for a, c, s in effects},
-        high={a: float(c + critical * s) for a, c, s in effects},
+        p={a: _dunnett_tail(float(abs(c / s)), m, rho, fit.df) for a, c, s in effects},
+        low={a: ends[0] for a, ends in bounds.items()},
+        high={a: ends[1] for a, ends in bounds.items()},
         level=level,
         df=fit.df,
     )
 
 
-def _dunnett_cdf(t: float, m: int, rho: float, df: int) -> float:
-    """Return P(max |T_i| <= t) of m equicorrelated t variables, by Gauss quadrature."""
+def _dunnett_tail(t: float, m: int, rho: float, df: int) -> float:
+    """Return P(max |T_i| > t) of m equicorrelated t variables.
+
+    Given the common error s and the common factor, they are independent. Both are integrated by
+    Gauss quadrature. Small s make the tail at few degrees of freedom, so s is divided there.
+    """
+    edges = sorted({0.0, *(min(1.0, c / max(t, 1e-9)) for c in (2, 10)), 1.0, 3.0, 12.0})
+    at, share = np.polynomial.legendre.leggauss(80)
+    pieces = [((b - a) / 2 * (at + 1) + a, (b - a) / 2 * share) for a, b in pairwise(edges)]
+    s, step = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
     nodes, weights = np.polynomial.hermite_e.hermegauss(96)
-    probability = (np.arange(400) + 0.5) / 400
-    scale = np.sqrt(stats.chi2.ppf(probability, df) / df)  # midpoints of equal probability
-    width = np.sqrt(1 - rho)
-    upper = (t * scale[:, None] - np.sqrt(rho) * nodes) / width
-    lower = (-t * scale[:, None] - np.sqrt(rho) * nodes) / width
-    inner = (stats.norm.cdf(upper) - stats.norm.cdf(lower)) ** m
-    return float((inner @ weights / weights.sum()).mean())
+    shift, width = np.sqrt(rho) * nodes, np.sqrt(1 - rho)
+    upper, lower = ((sign * t * s[:, None] - shift) / width for sign in (1, -1))
+    outside = np.minimum(stats.norm.sf(upper) + stats.norm.cdf(lower), 1 - 1e-16)
+    beyond = -np.expm1(m * np.log1p(-outside)) @ (weights / weights.sum())
+    density = stats.chi.pdf(s * np.sqrt(df), df) * np.sqrt(df)
+    return min(1.0, float(beyond @ (density * step)))
 
 
 def _dunnett_critical(level: float, m: int, rho: float, df: int) -> float:
-    """Return the t that bounds max |T_i| with probability ``level``; see :func:`_dunnett_cdf`."""
+    """Return the t that bounds max |T_i| with probability ``level``; see :func:`_dunnett_tail`."""
     top = 10 * float(stats.t.isf((1 - level) / (2 * m), df))
     return float(
-        root_scalar(lambda t: _dunnett_cdf(t, m, rho, df) - level, bracket=(0.1, top)).root
+        root_scalar(
+            lambda t: _dunnett_tail(t, m, rho, df) - (1 - level), bracket=(0.1, top), xtol=1e-6
+        ).root
     )

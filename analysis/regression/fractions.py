@@ -17,9 +17,11 @@ from analysis.inference.ols import robust_covariance
 from analysis.inference.table_checks import NotEstimable, check_columns, list_names
 from analysis.regression.beta import beta_effect
 from analysis.regression.g_computation import average_effect, link_of
-from analysis.schema.columns import unit_of
+from analysis.schema.columns import clip_difference, unit_of
 
 _MAX_SCORE = 1e-3
+_INFINITE = 10.0  # a fitted log odds above is drifting to infinity: 10 is a rate of 0.00005
+INFINITE_ODDS = "all outcomes of an arm or block are 0 or all are 1: infinite log odds"
 _NO_OVERDISPERSION = 15.0  # log(phi) above which counts are taken as binomial
 
 
@@ -66,8 +68,14 @@ def fit_beta_binomial(k: np.ndarray, n: np.ndarray, x: np.ndarray) -> BetaBinomi
     Williams (1975); P(k) = C(n, k) B(k + mu phi, n - k + (1 - mu) phi) / B(mu phi, (1 - mu) phi).
 
     Raises:
-        NotEstimable: counts vary no more than binomial ones, or the fit does not converge.
+        NotEstimable: counts vary no more than binomial ones, all of an arm or block are 0 or all
+            are 1, or the fit does not converge.
     """
+
+    columns = [x[:, j] == value for j in range(x.shape[1]) for value in (0, 1)]
+    groups = [rows for rows in columns if rows.any()]
+    if any((k[rows] == 0).all() or (k[rows] == n[rows]).all() for rows in groups):
+        raise NotEstimable(INFINITE_ODDS)
 
     def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the negative log-likelihood without its constant, and its gradient."""
@@ -87,6 +95,8 @@ def fit_beta_binomial(k: np.ndarray, n: np.ndarray, x: np.ndarray) -> BetaBinomi
     theta = _polish(negative, found.x)
     if theta[-1] > _NO_OVERDISPERSION - 1:
         raise NotEstimable("the counts vary no more than binomial ones, so phi is not estimable")
+    if np.abs(x @ theta[:-1]).max() > _INFINITE:
+        raise NotEstimable(INFINITE_ODDS)
     score = float(np.abs(negative(theta)[1]).max())
     if not score < _MAX_SCORE:
         raise NotEstimable(f"the beta-binomial did not converge (largest score {score:.2g})")
@@ -174,9 +184,7 @@ def fractional_logit_effect(
         except np.linalg.LinAlgError:
             step = np.full_like(coefficients, np.inf)
         if not np.all(np.abs(coefficients + step) < 30):
-            raise NotEstimable(
-                "all outcomes of an arm or block are 0 or all are 1: infinite log odds"
-            )
+            raise NotEstimable(INFINITE_ODDS)
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-12:
             break
@@ -244,14 +252,15 @@ def _effect(
     scale = unit_of("").scale
     estimate, se = scale * effect[0], scale * effect[1]
     half = float(stats.t.ppf((1 + level) / 2, n - k)) * se * factor
+    low, high = clip_difference(estimate - half, estimate + half, "")
     return ModelEffect(
         method=method,
         arm=arm,
         against=against,
         estimate=estimate,
         se=se,
-        low=estimate - half,
-        high=estimate + half,
+        low=low,
+        high=high,
         level=level,
         n=n,
         note=note,
