@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.inference.difference import difference_in_means, difference_p
+from analysis.inference.group_sequential import Look
 from analysis.inference.randomisation import randomisation_p, randomisation_test
 from analysis.inference.reallocation import Reallocation, smallest_p
 from analysis.inference.table_checks import NotEstimable
@@ -78,6 +79,7 @@ def simulate(
     pilot: pd.DataFrame | None = None,
     outcome: str = "standard/att_acc_1",
     alpha: float = 0.05,
+    looks: tuple[Look, ...] = (),
     trials: int = 1000,
     seed: int = 0,
 ) -> Power:
@@ -94,6 +96,8 @@ def simulate(
         pilot: unit table of both arms, whose deviations from block means replace Beta draws.
         outcome: column of the pilot, and the unit of the results.
         alpha: two-sided level of the test; intervals have the level 1 - alpha.
+        looks: planned looks, the last one at all blocks; a trial shows an effect where p is at most
+            the threshold of one of them. Without looks p is compared with alpha at the end.
         trials, seed: number of simulated campaigns, and seed of all draws.
 
     Raises:
@@ -120,10 +124,13 @@ def simulate(
         )
 
     lost = generator.uniform(size=(len(frame), trials)) < failure_rate
-    with_effect = _analyse(frame, draw(treatment), lost, alpha, seed)
-    without = _analyse(frame, draw(control), lost, alpha, seed, intervals=False)
+    found, shares = [], []
+    for mean in (treatment, control):
+        y = draw(mean)
+        found.append(_analyse(frame, y, lost, alpha, seed, intervals=mean == treatment))
+        shares.append(float(np.mean(_shown(frame, y, lost, found[-1].p, looks, alpha, seed))))
     effect = unit_of(outcome).scale * (treatment - control)
-    return _summarise(with_effect, without, blocks, each, effect=effect, alpha=alpha)
+    return _summarise(found[0], shares, blocks, each, effect=effect, alpha=alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +142,44 @@ class _Analysed:
     high: np.ndarray
 
 
+def _shown(
+    frame: pd.DataFrame,
+    y: np.ndarray,
+    lost: np.ndarray,
+    p: np.ndarray,
+    looks: tuple[Look, ...],
+    alpha: float,
+    seed: int,
+) -> np.ndarray:
+    """Return whether each trial shows an effect, at a look or at the end, where p is ``p``."""
+    if not looks:
+        return p <= alpha
+    shown, block = p <= looks[-1].threshold, pd.factorize(frame["block"])[0]
+    for look in looks[:-1]:
+        rows = block < look.blocks
+        early = frame.loc[rows].reset_index(drop=True)
+        shown |= _analyse(early, y[rows], lost[rows], alpha, seed, intervals=False).p <= (
+            look.threshold
+        )
+    return shown
+
+
 def _summarise(
     with_effect: _Analysed,
-    without: _Analysed,
+    shares: list[float],
     blocks: int,
     per_arm: tuple[int, int],
     *,
     effect: float,
     alpha: float,
 ) -> Power:
-    """Return the shares and the mean width over the simulated trials."""
+    """Return the shares and the mean width over the simulated trials.
+
+    ``shares`` of the trials show an effect where there is one, and where there is none.
+    """
     low, high, trials = with_effect.low, with_effect.high, len(with_effect.p)
     covered = ((low <= effect) & (effect <= high))[np.isfinite(low)]
-    power = float(np.mean(with_effect.p <= alpha))
-    size = float(np.mean(without.p <= alpha))
+    power, size = shares
     coverage = float(np.mean(covered)) if len(covered) else float("nan")
     return Power(
         blocks=blocks,
@@ -208,16 +239,14 @@ def _analyse(
     whole = [i for i in range(trials) if not lost[:, i].any()]
     z, block = (frame["arm"] == ARM).to_numpy(dtype=float), pd.factorize(frame["block"])[0]
     reallocation = Reallocation(z=z, block=block, seed=seed)
-    single = any(min(k, n - k) < 2 for n, k in reallocation.sizes)
     step = max(1, _CHUNK // (reallocation.draws or reallocation.allocations))
     for start in range(0, len(whole), step):
         chosen = whole[start : start + step]
         p[chosen] = randomisation_p(frame, y[:, chosen], arm=ARM, seed=seed)
-        if not single:
-            p[chosen] = np.maximum(p[chosen], difference_p(frame, y[:, chosen], arm=ARM))
+        p[chosen] = np.maximum(p[chosen], difference_p(frame, y[:, chosen], arm=ARM))
     for i in range(trials):
         partial = lost[:, i].any()
-        if not (intervals or partial or single):
+        if not (intervals or partial):
             continue
         finished = table.loc[~lost[:, i], ["unit_id", "block", "arm", names[i]]]
         try:

@@ -108,6 +108,7 @@ def arm_sizes(group: Stratum, contrast: Contrast) -> tuple[int, int]:
 
 def describe_power(protocol: Protocol, groups: list[Stratum], options: Namespace) -> list[str]:
     """Describe the power of the primary contrast under the assumptions of the options."""
+    from analysis.inference.group_sequential import planned_looks
     from analysis.planning.power import simulate
     from analysis.schema.columns import unit_of
 
@@ -116,12 +117,13 @@ def describe_power(protocol: Protocol, groups: list[Stratum], options: Namespace
     per_arm = arm_sizes(groups[0], protocol.contrasts["primary"])  # the same in every stratum
     if len(groups) * min(per_arm) < 2:
         return ["power: none, because a comparison needs at least two units of each arm"]
-    assumed = assumptions(options)
+    assumed, looks = assumptions(options), planned_looks(protocol.canonical())
     power = simulate(
         blocks=len(groups),
         per_arm=per_arm,
         outcome=protocol.outcome,
         alpha=protocol.alpha,
+        looks=looks,
         trials=options.trials,
         seed=protocol.seed,
         control=assumed["control"],
@@ -129,11 +131,17 @@ def describe_power(protocol: Protocol, groups: list[Stratum], options: Namespace
         precision=assumed["precision"],
         treatment_precision=assumed["treatment_precision"],
     )
+    over = ""
+    if looks:
+        at = ", ".join(f"{look.blocks} (p <= {look.threshold:.2g})" for look in looks)
+        over = f" over the looks after blocks {at}"
     return [
         f"power of primary: {power.power:.0%} ({power.power_se:.1%}) at alpha = "
-        f"{protocol.alpha:g}; {1 - protocol.alpha:.0%} interval {power.width:.1f} points wide",
+        f"{protocol.alpha:g}{over}; {1 - protocol.alpha:.0%} interval {power.width:.1f} points "
+        "wide",
         f"  if {options.control:.0%} becomes {assumed['treatment']:.0%} and runs have an SD of "
         f"{options.sd:g} points ({options.trials} simulated trials; see atat plan --help)",
+        f"  without an effect {power.size:.1%} ({power.size_se:.1%}) of such trials would show one",
     ]
 
 
