@@ -53,17 +53,28 @@ class Comparison:
     beta: BetaEffect | None  # of the primary outcome only, where it is a fraction
     alpha: float  # p needed; 0 at an unplanned look, so that nothing is decided
     notes: tuple[str, ...]
+    separated: bool = False  # all outcomes are 0 or 1, alike within each arm and block
 
     @property
     def p(self) -> float:
         """The larger p of randomisation test and difference in means; 1 if one is missing.
 
         The first tests that no outcome depends on the arm, which is false also where only spreads
-        differ. The second tests equal means. To show a difference in means needs both.
+        differ. The second tests equal means. To show a difference in means needs both. Where
+        outcomes are separated no spread can differ, so the first decides alone.
         """
-        if self.randomisation is None or self.difference is None:
+        if self.randomisation is None:
             return 1.0
+        if self.difference is None:
+            return self.randomisation.p if self.separated else 1.0
         return max(self.randomisation.p, self.difference.p)
+
+    @property
+    def estimate(self) -> float | None:
+        """The blocked difference in the printed unit; None if no test is estimable."""
+        if self.difference is not None:
+            return self.difference.estimate
+        return None if self.randomisation is None else self.randomisation.statistic
 
     @property
     def shown(self) -> bool:
@@ -252,8 +263,16 @@ def _compare(
             beta=attempt(beta_effect) if fraction else None,
             alpha=alpha,
             notes=tuple(attempt.notes),
+            separated=_separated(mine, outcome),
         )
     return found
+
+
+def _separated(units: pd.DataFrame, outcome: str) -> bool:
+    """Tell whether all fractions are 0 or 1, and alike within each arm and block."""
+    if unit_of(outcome).name != "pp" or not units[outcome].isin([0.0, 1.0]).all():
+        return False
+    return bool((units.groupby(["block", "arm"])[outcome].nunique() == 1).all())
 
 
 class _Attempt:
@@ -274,8 +293,8 @@ class _Attempt:
 
 def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
     columns = [*robust_columns_of(list(units.columns)), schema.CLEAN_ACC]
-    complete = units.dropna(subset=[c for c in columns if c in units])
-    return tuple(associate(complete, outcome, c) for c in columns if c in units and len(complete))
+    measured = {c: units.dropna(subset=[c]) for c in columns if c in units}
+    return tuple(associate(table, outcome, c) for c, table in measured.items() if len(table))
 
 
 def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
@@ -283,11 +302,12 @@ def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
     robust = robust_columns_of(list(units.columns))
     if schema.CLEAN_ACC not in units:
         return {}
-    complete = units.dropna(subset=[*robust, schema.CLEAN_ACC])
-    if len(complete) < 5 or len(complete[outcome].unique()) < 2:
-        return {}
-    varying = [c for c in robust if len(complete[c].unique()) > 1]
-    return {c: explained_variance(complete, outcome, c, schema.CLEAN_ACC) for c in varying}
+    found: dict[str, Explained] = {}
+    for c in robust:
+        table = units.dropna(subset=[c, schema.CLEAN_ACC])
+        if len(table) >= 5 and min(len(table[name].unique()) for name in (outcome, c)) > 1:
+            found[c] = explained_variance(table, outcome, c, schema.CLEAN_ACC)
+    return found
 
 
 def _same_recipe(arms: dict[str, Any], contrast: Contrast) -> bool:

@@ -33,6 +33,7 @@ class PageContext:
     question: str
     outcome: str
     verdict: tuple[str, str]
+    error_rate: str
     interim: bool
     undecided: bool
     aa: bool  # the arms of the primary contrast are trained alike
@@ -120,6 +121,7 @@ def _header(record: Record, results: Results) -> dict[str, Any]:
         "question": str(record.protocol.get("question", "")),
         "outcome": label(results.outcome),
         "verdict": wording.verdict(results),
+        "error_rate": wording.error_rate(results),
         "interim": results.interim,
         "undecided": results.undecided,
         "aa": results.same_training,

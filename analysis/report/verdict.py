@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from analysis import schema
 from analysis.formatting.numbers import interval, needed_p, number, p_relation, p_text
-from analysis.inference.table_checks import list_names
+from analysis.inference.table_checks import counted, list_names
 from analysis.pipeline.primary import Comparison, Results
 from analysis.schema.columns import label, unit_of
 
@@ -30,7 +30,7 @@ def verdict(results: Results) -> tuple[str, str]:
 def _primary_sentence(results: Results) -> str:
     comparison = results.primary
     contrast, what = comparison.contrast, label(results.outcome)
-    if comparison.difference is None or comparison.randomisation is None:
+    if comparison.estimate is None or comparison.randomisation is None:
         return f"The effect of {contrast} on {what} is not estimable: {comparison.notes[0]}."
     runs, found = _runs(results, comparison), evidence(results, comparison)
     if results.undecided:
@@ -55,10 +55,11 @@ def _primary_sentence(results: Results) -> str:
             f"Over {runs}, an effect of {contrast.arm} against {contrast.against} on "
             f"{what} was not shown: {found}."
         )
-    direction = "lower" if comparison.difference.estimate < 0 else "higher"
-    size = number(abs(comparison.difference.estimate), unit_of(results.outcome).digits)
+    direction = "lower" if comparison.estimate < 0 else "higher"
+    unit = unit_of(results.outcome)
+    size = number(abs(comparison.estimate), unit.digits)
     return (
-        f"Over {runs}, {what} was {size} {comparison.difference.unit} {direction} in "
+        f"Over {runs}, {what} was {size} {unit.name} {direction} in "
         f"{contrast.arm} than in {contrast.against} "
         f"({evidence(results, comparison, estimate=False)})."
     )
@@ -79,19 +80,19 @@ def _aa_check(comparison: Comparison, what: str, runs: str, found: str, unattain
 
 def _runs(results: Results, comparison: Comparison) -> str:
     """Return ``16 training runs``, followed by the number and names of those left out."""
-    contrast, difference = comparison.contrast, comparison.difference
-    n = 0 if difference is None else difference.n_arm + difference.n_against
-    pair = (contrast.arm, contrast.against)
+    contrast = comparison.contrast
+    pair, unpaired = (contrast.arm, contrast.against), results.unpaired(contrast)
+    n = int(results.analysed["arm"].isin(pair).sum()) - len(unpaired)
     failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
     without = [f"{failed} more failed"] if failed else []
-    if unpaired := results.unpaired(contrast):
+    if unpaired:
         has, its = ("has", "its block") if len(unpaired) == 1 else ("have", "their blocks")
         without.append(f"{list_names(unpaired)} {has} no finished unit of the other arm in {its}")
-    return f"{n} training runs" + (f" ({'; '.join(without)})" if without else "")
+    return counted(n, "training run") + (f" ({'; '.join(without)})" if without else "")
 
 
 def _second_sentence(results: Results) -> str:
-    if results.undecided and results.primary.difference is not None:
+    if results.undecided and results.primary.estimate is not None:
         return "The numbers below will change, and no claim can be based on them."
     if results.same_training:
         return _aa_sentence(results)
@@ -122,7 +123,7 @@ def mechanism_sentence(results: Results, comparison: Comparison) -> str:
     """State the result of the contrast named mechanism; claim it only after the primary one."""
     contrast = comparison.contrast
     shared = f"what {contrast.against} shares with {contrast.arm}"
-    if comparison.difference is None or comparison.randomisation is None:
+    if comparison.estimate is None:
         return (
             f"The comparison with {contrast.against} is not estimable ({comparison.notes[0]}), so "
             f"nothing separates the effect of {contrast.arm} from {shared}."
@@ -140,8 +141,7 @@ def mechanism_sentence(results: Results, comparison: Comparison) -> str:
             f"A difference between {contrast.arm} and {contrast.against} was not shown ({found}), "
             f"so this trial does not separate the effect of {contrast.arm} from {shared}."
         )
-    primary = results.primary.difference
-    same_sign = primary is not None and primary.estimate * comparison.difference.estimate > 0
+    same_sign = (results.primary.estimate or 0) * comparison.estimate > 0
     consequence = (
         f"so {shared} does not explain all of the effect"
         if same_sign
@@ -154,17 +154,17 @@ def clean_sentence(results: Results) -> str:
     """State the difference in clean accuracy of the primary contrast."""
     key = (results.contrasts[0].name, schema.CLEAN_ACC)
     comparison = results.comparisons.get(key)
-    if comparison is None or comparison.difference is None or comparison.randomisation is None:
+    if comparison is None or comparison.estimate is None:
         return "The difference in clean accuracy is not estimable."
     found = evidence(results, comparison)
     if results.undecided:
         return f"So far clean accuracy differs by {found}, and nothing is decided."
     if not comparison.shown:
         return f"A difference in clean accuracy was not shown ({found})."
-    if not results.primary.shown or results.primary.difference is None:
+    if not results.primary.shown:
         return f"Clean accuracy differs ({found})."
     less = -1 if results.outcome.endswith("/delta_eval") else 1  # a larger distance leaks less
-    together = less * results.primary.difference.estimate * comparison.difference.estimate > 0
+    together = less * (results.primary.estimate or 0) * comparison.estimate > 0
     how = "together" if together else "in opposite directions"
     return (
         f"Clean accuracy differs too ({found}), so leakage and accuracy moved {how} and this "
@@ -176,20 +176,44 @@ def evidence(results: Results, comparison: Comparison, *, estimate: bool = True)
     """Return ``-30.3 pp, 95% interval -34.0 to -26.5, exact p = 0.00041``.
 
     At a planned look the needed p follows, because the interval keeps the level of the protocol.
+    Where only one of the two tests rejects, both p follow and what is needed.
     """
     difference, test = comparison.difference, comparison.randomisation
-    if difference is None or test is None:
+    if test is None or comparison.estimate is None:
         return "not estimable"
-    digits = unit_of(comparison.outcome).digits
-    parts = [f"{number(difference.estimate, digits, signed=True)} {difference.unit}"]
+    unit = unit_of(comparison.outcome)
+    parts = [f"{number(comparison.estimate, unit.digits, signed=True)} {unit.name}"]
     parts = parts if estimate else []
-    parts.append(
-        f"{difference.level:.0%} interval {interval(difference.low, difference.high, digits)}"
-    )
+    if difference is None:
+        parts.append("no interval, as nothing varies within arms")
+    else:
+        ends = interval(difference.low, difference.high, unit.digits)
+        parts.append(f"{difference.level:.0%} interval {ends}")
     parts.append(f"{'exact' if test.exact else 'randomisation'} p {p_relation(test.p)}")
-    if test.p <= comparison.alpha < difference.p:
+    needed = needed_p(results.look_threshold)
+    if difference is not None and (
+        min(test.p, difference.p) <= comparison.alpha < max(test.p, difference.p)
+    ):
         parts.append(f"p of equal means {p_relation(difference.p)}")
-    return ", ".join(parts) + needed_p(results.look_threshold)
+        needed = needed or f"; to be shown both p must be at most {p_text(comparison.alpha)}"
+    return ", ".join(parts) + needed
+
+
+def error_rate(results: Results) -> str:
+    """State which sentences of the report the error rate of the trial covers."""
+    if results.undecided:
+        return "No look was planned here, so the error rate of the trial covers no sentence yet."
+    covered = "the first sentence of the verdict"
+    if results.mechanism is not None and not results.same_training:
+        covered = "the two sentences of the verdict, tested in that order,"
+    looks = " over all planned looks" if results.looks else ""
+    rate = f"{100 * results.alpha:g}%"
+    return (
+        f"The trial's error rate of {rate} covers {covered}{looks} and nothing else: every other "
+        "statement of this page (on accuracy, margins, classes, matched accuracy, the exclusion "
+        "restriction, secondary outcomes and other contrasts) is tested by itself, so some of them "
+        "may be wrong by chance."
+    )
 
 
 def limits(results: Results) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from analysis.inference.table_checks import NotEstimable
+from analysis.inference.table_checks import NotEstimable, list_names
 from analysis.pipeline.primary import Results
 from analysis.record.reader import Record
-from analysis.schema.columns import robust_columns_of
+from analysis.schema.columns import label, robust_columns_of
 from analysis.secondary.registry import SECTIONS, find_section
 
 _Result = TypeVar("_Result")
@@ -100,14 +100,38 @@ class Context:
     def robust(self) -> list[str]:
         """Robust-accuracy columns that vary over the analysed units, by increasing epsilon."""
         units = self.results.analysed
-        return [c for c in robust_columns_of(list(units.columns)) if len(units[c].unique()) > 1]
+        return [
+            c for c in robust_columns_of(list(units.columns)) if units[c].dropna().nunique() > 1
+        ]
 
     @cached_property
     def mediators(self) -> list[str]:
         """Robust-accuracy columns that may carry the effect; none in an A/A check."""
         return [] if self.results.same_training else self.robust
 
+    def measured(self, *columns: str) -> pd.DataFrame:
+        """Return the analysed units for which all of these columns were measured."""
+        return self.results.analysed.dropna(subset=list(columns))
+
+    @cached_property
+    def joint(self) -> list[str]:
+        """Varying robust accuracies that a model of all of them at once can use.
+
+        A unit without any of them is left out. One that lacks for another unit is left out itself
+        and named in the notes, so that one missing value costs no unit its other epsilons.
+        """
+        units = self.results.analysed
+        some = units.loc[units[self.robust].notna().any(axis=1)] if self.robust else units
+        gaps = {c: some["unit_id"][some[c].isna()] for c in self.robust}
+        for column, lacking in gaps.items():
+            if len(lacking):
+                self.notes.append(
+                    f"models of all epsilons leave out {label(column)}, which was not measured for "
+                    f"{list_names(lacking)}"
+                )
+        return [c for c in self.robust if not len(gaps[c])]
+
     @cached_property
     def complete(self) -> pd.DataFrame:
-        """Analysed units for which every varying robust accuracy was measured."""
-        return self.results.analysed.dropna(subset=self.robust)
+        """Analysed units for which every robust accuracy of a joint model was measured."""
+        return self.measured(*self.joint)

@@ -16,14 +16,14 @@ from analysis.secondary.leakage_model import title
 def estimate(context: Context) -> list[Cost] | None:
     """Invert the slopes of leakage on each accuracy; None where no accuracy is recorded."""
     results = context.results
-    if schema.CLEAN_ACC not in results.analysed or not context.robust:
+    if schema.CLEAN_ACC not in results.analysed or not context.joint:
         return None
     return list(
         cost_table(
             context.complete,
             results.outcome,
             schema.CLEAN_ACC,
-            context.robust,
+            context.joint,
             level=results.level,
         )
     )

@@ -23,7 +23,7 @@ def estimate(context: Context) -> dict[str, LeakageModel] | None:
         mine = units.loc[units["arm"].isin(list(arms))]
         label = f"leakage model of {name}"
         model = context.attempt(
-            label, fit_leakage_model, mine, outcome, schema.CLEAN_ACC, context.robust
+            label, fit_leakage_model, mine, outcome, schema.CLEAN_ACC, context.joint
         )
         if model is not None:
             found[str(name)] = model

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from analysis.formatting.numbers import (
     interval,
-    needed_p,
     number,
     p_relation,
     slope_digits,
@@ -22,7 +21,7 @@ from analysis.regression.mechanism import (
     two_stage,
     wald_ratio,
 )
-from analysis.schema.columns import short_label, unit_of
+from analysis.schema.columns import label, short_label, unit_of
 from analysis.secondary.context import Context
 from analysis.secondary.interface import Section
 
@@ -38,15 +37,16 @@ class Instruments:
 
 def estimate(context: Context) -> Instruments:
     """Estimate Wald ratios and mediation for the primary contrast, 2SLS over all arms."""
-    units, outcome, level = context.complete, context.results.outcome, context.results.level
+    outcome, level = context.results.outcome, context.results.level
     options = {**context.pair, "level": level}
+    units = {m: context.measured(m) for m in context.mediators}
     wald = [
-        context.attempt(f"Wald ratio on {m}", wald_ratio, units, outcome, m, **options)
-        for m in context.mediators
+        context.attempt(f"Wald ratio on {m}", wald_ratio, table, outcome, m, **options)
+        for m, table in units.items()
     ]
     mediated = {
-        m: context.attempt(f"mediation by {m}", mediation, units, outcome, m, **options)
-        for m in context.mediators
+        m: context.attempt(f"mediation by {m}", mediation, table, outcome, m, **options)
+        for m, table in units.items()
     }
     return Instruments(
         wald=tuple(w for w in wald if w is not None),
@@ -62,7 +62,7 @@ def _two_stage(context: Context) -> TwoStage | None:
         return None
     reference = results.contrasts[0].against
     arms = [reference, *(a for a in results.arms if a != reference)]
-    units = context.complete
+    units = context.measured(mediators[0])
     return context.attempt("2SLS", two_stage, units, results.outcome, mediators[:1], arms=arms)
 
 
@@ -87,25 +87,32 @@ def sentence(results: Results, found: Instruments) -> list[str]:
         text.append("No Anderson-Rubin set is bounded, so no ratio is estimated.")
     stage = found.two_stage
     if stage is not None and stage.sargan_p is not None:
-        text.append(_exclusion(results, stage.sargan or 0, stage.sargan_p))
+        text.append(_exclusion(results, stage, stage.sargan_p))
     return text
 
 
-def _exclusion(results: Results, sargan: float, p: float) -> str:
-    """State the result of Sargan's test that all arms act through one robust accuracy only."""
-    threshold = needed_p(results.look_threshold)
-    test = f"Sargan J {number(sargan, 1)}, p {p_relation(p)}{threshold}"
-    arms = "With all arms as instruments,"
+def _exclusion(results: Results, stage: TwoStage, p: float) -> str:
+    """State the result of Sargan's test that all arms act through one robust accuracy only.
+
+    It is a description, not a claim: its chi-squared reference needs equal spreads and many units.
+    """
+    mediator = label(stage.mediators[0])
+    test = f"Sargan J {number(stage.sargan or 0, 1)}, p {p_relation(p)}"
+    arms = f"With all arms as instruments of {mediator}, the only radius that is tested,"
+    caveat = (
+        "The test assumes equal spreads and many units; where arms differ in spread it rejects a "
+        "true restriction more often than its p says, so it is exploratory."
+    )
     if results.undecided:
-        return f"{arms} whether the exclusion restriction fails is not decided ({test})."
-    if p <= results.needed:
+        return f"{arms} whether the exclusion restriction fails is not decided ({test}). {caveat}"
+    if p <= results.alpha:
         return (
-            f"{arms} the exclusion restriction is rejected ({test}): leakage does not follow this "
-            "robust accuracy alone."
+            f"{arms} the data do not fit the exclusion restriction ({test}), so leakage may not "
+            f"follow this robust accuracy alone. {caveat}"
         )
     return (
         f"{arms} a violation of the exclusion restriction was not shown ({test}), which does not "
-        "establish the restriction."
+        f"establish the restriction. {caveat}"
     )
 
 

@@ -14,10 +14,10 @@ from analysis.secondary.interface import Section
 
 def estimate(context: Context) -> LeakageModel | None:
     """Fit the model over all arms; None where clean or robust accuracy is not recorded."""
-    if schema.CLEAN_ACC not in context.results.analysed or not context.robust:
+    if schema.CLEAN_ACC not in context.results.analysed or not context.joint:
         return None
     outcome = context.results.outcome
-    return fit_leakage_model(context.complete, outcome, schema.CLEAN_ACC, context.robust)
+    return fit_leakage_model(context.complete, outcome, schema.CLEAN_ACC, context.joint)
 
 
 def sentence(results: Results, found: LeakageModel) -> str:
