@@ -143,7 +143,7 @@ def designs_section(trials: int) -> str:
         "| precision of control, placebo, treatment | any false claim, no effect | false claim of "
         "the mechanism, the placebo has all of the effect |",
         "| --- | ---: | ---: |",
-        *three_arm_rows(trials),
+        *three_arm_rows(trials // 4),
     ]
     return TEXT.format(
         title=TITLE, trials=trials, sd=BLOCK_SD, designs="\n".join(rows), three="\n".join(three)
@@ -166,21 +166,21 @@ Three choices of the rule were made because of this table:
   more variable one and by chance shows little spread. With them 3 + 9 runs at precision 6 / 60 had
   size 7.3 % and coverage 92 %. What they exceed those of the smaller arm by is multiplied by
   (f / g)^2, where f and g are the degrees of freedom of the smaller and of the larger arm. Equal
-  arms keep Satterthwaite's.
+  arms keep Satterthwaite's. 4 + 5 runs at 6 / 60 are as close to 5 % as 5 + 5 above.
 - **Matched pairs.** The paired t had size 5.5 to 6.4 % at unequal precision, because the
   differences of skewed outcomes are skewed. The variance of the differences is therefore split
   between the arms, after their covariance is taken out, and the limits of each arm are corrected
   for skewness as in blocks. The interval of a fraction never exceeds 100 points.
 - **One unit of an arm in a block.** HC2 with t(n - k) had size 12 to 26 % at precision 6 / 60. The
-  variance is that of the blocks' differences, with blocks - 1 degrees of freedom. `atat plan` shows
-  what that costs in power: two units of each arm in every block are better. Where only some cells
-  have a single unit, because others failed, they take the variance of their arm in the other
-  blocks.
+  variance is that of the blocks' differences. Their blocks - 1 degrees of freedom are reduced by
+  the ratio of the numbers, as they had 6 % in full. `atat plan` shows what that costs in power: two
+  units of each arm in every block are better. Where only some cells have a single unit, because
+  others failed, they take the variance of their arm in the other blocks.
 
 With three arms, `primary` (treatment against control) comes first and `mechanism` (treatment
-against placebo) is claimed only after it, each at 5 %. Two blocks of 4 + 4 + 4 runs; in the last
-column treatment and placebo both lower the mean by 20 points, so that a claim of the mechanism is
-false.
+against placebo) is claimed only after it, each at 5 %. Two blocks of 4 + 4 + 4 runs, a quarter of
+the draws. In the last column treatment and placebo both lower the mean by 20 points, so that a
+claim of the mechanism is false.
 
 {three}
 """

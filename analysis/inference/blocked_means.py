@@ -75,7 +75,7 @@ def variance_method(z: np.ndarray, block: np.ndarray) -> str:
     if counts.max() == 1:
         return "matched pairs, t"
     if counts.max(axis=1).min() == 1:
-        return "differences of the blocks, t(blocks - 1)"
+        return "differences of the blocks, t"
     unequal = len(set(counts.sum(axis=1))) > 1
     df = "df of the smaller arm" if unequal else "Satterthwaite df"
     if counts.min() == 1:
@@ -91,8 +91,8 @@ def _satterthwaite(terms: np.ndarray, dfs: np.ndarray, counts: np.ndarray) -> np
     Satterthwaite's (1946) are at least those of one arm, f, and at most those of all units, f + g,
     where f is the smaller arm's. With unequal numbers they are too many where the smaller arm is
     the more variable one and by chance shows little spread. What exceeds f is therefore multiplied
-    by (f / g)^2, so that equal arms keep all of it. The power of 2 was chosen by simulation: it
-    holds 5 % in the designs of docs/validity.md, and 1 does not. ``counts`` are the units of each
+    by (f / g)^2, so that equal arms keep all of it. The power of 2 was chosen by simulation: see
+    docs/validity.md. ``counts`` are the units of each
     arm and block, (2, blocks).
     """
     variance, spread = terms.sum(axis=0), (terms.T**2 / dfs).sum(axis=1)
@@ -107,11 +107,13 @@ def _satterthwaite(terms: np.ndarray, dfs: np.ndarray, counts: np.ndarray) -> np
 def _between_blocks(
     y: np.ndarray, z: np.ndarray, block: np.ndarray, weights: np.ndarray
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray, np.ndarray]:
-    """Estimate as :func:`neyman` does, from the differences of the blocks, with blocks - 1 df.
+    """Estimate as :func:`neyman` does, from the differences of the blocks.
 
     The variance is HC2 of the weighted mean of the differences, that of the paired t test where
     blocks weigh the same. It is split between the arms after taking out their covariance, which is
     that of an additive effect of the block, so that a skewed arm is corrected by its own variance.
+    Equal arms have blocks - 1 degrees of freedom. With unequal numbers those above 1 are multiplied
+    by the ratio of the numbers, which holds 5 % by simulation (docs/validity.md).
     """
     blocks = range(len(weights))
     one, other = (np.array([y[(block == b) & g].mean(axis=0) for b in blocks]) for g in (z, ~z))
@@ -121,7 +123,8 @@ def _between_blocks(
     alike = np.ptp(one - other, axis=0) <= _SAME * np.abs(y).max(axis=0)
     variance = np.where(alike, 0.0, factor @ (a - b) ** 2)
     own = np.clip(factor @ (a**2 - a * b), 0, variance)
-    df = np.full(y.shape[1], len(weights) - 1.0)
+    ratio = min(z.mean(), 1 - z.mean()) / max(z.mean(), 1 - z.mean())
+    df = np.full(y.shape[1], 1 + (len(weights) - 2) * ratio)
     return [(means[0], own), (means[1], variance - own)], variance, df
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 from scipy.optimize import root_scalar
 
 from analysis.inference.reallocation import smallest_p
+from analysis.inference.table_checks import counted
 
 SPENDING = ("obrien_fleming", "pocock")
 
@@ -38,7 +39,7 @@ class Look:
     def __str__(self) -> str:
         reach = "" if self.can_stop else "; cannot stop"
         return (
-            f"after {self.blocks} blocks: p <= {self.threshold:.3g} "
+            f"after {counted(self.blocks, 'block')}: p <= {self.threshold:.3g} "
             f"(smallest possible {self.smallest_p:.2g}{reach})"
         )
 
@@ -75,7 +76,9 @@ def plan_looks(
             of them; the message says how many blocks that look needs.
     """
     if not looks or sorted(set(looks)) != looks or looks[0] < 1 or looks[-1] != blocks:
-        raise ValueError(f"looks must increase and end with all {blocks} blocks, got {looks}")
+        raise ValueError(
+            f"looks must increase and end with all {counted(blocks, 'block')}, got {looks}"
+        )
     fractions = [k / blocks for k in looks]
     total = [spent_error(f, alpha, spending) for f in fractions]
     increments = np.diff([0.0, *total])
@@ -102,8 +105,9 @@ def _cannot_stop_message(look: Look, blocks: int, per_arm: tuple[int, int]) -> s
     needed = next(enough, None)
     later = "" if needed is None else f"look after {needed} blocks or later, "
     return (
-        f"the look after {look.blocks} blocks can never stop: it needs p <= {look.threshold:.2g}, "
-        f"but {look.blocks} blocks of {per_arm[0]} + {per_arm[1]} units give "
+        f"the look after {counted(look.blocks, 'block')} can never stop: it needs "
+        f"p <= {look.threshold:.2g}, but {counted(look.blocks, 'block')} of "
+        f"{per_arm[0]} + {per_arm[1]} units can give "
         f"{look.smallest_p:.2g} at best; {later}look less often, spend by pocock, or take more "
         "units a block"
     )

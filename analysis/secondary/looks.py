@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.formatting.numbers import p_text
 from analysis.formatting.table import Table
 from analysis.inference.group_sequential import Look
+from analysis.inference.table_checks import counted
 from analysis.pipeline.primary import Results
 from analysis.secondary.context import Context
 from analysis.secondary.interface import Section
@@ -19,7 +20,7 @@ def table(results: Results, found: tuple[Look, ...]) -> Table:
     """Show the planned looks and mark the present one."""
     rows = tuple(
         (
-            f"after {look.blocks} blocks",
+            f"after {counted(look.blocks, 'block')}",
             p_text(look.threshold),
             p_text(look.normal_p),
             p_text(look.smallest_p),

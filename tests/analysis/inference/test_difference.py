@@ -145,14 +145,15 @@ def test_a_cell_of_one_unit_takes_the_variance_of_its_arm_in_other_blocks(
 
 
 def test_an_arm_of_single_units_is_compared_by_block_differences(table: MakeTable) -> None:
-    """One unit v three in each of five blocks: t of the five differences."""
+    """One unit v three in each of five blocks: the error of the five differences."""
     units = table(per_cell=3, blocks=5)
     units = units[(units["arm"] == "b") | units["unit_id"].str.endswith("a0")]
     means = units.groupby(["block", "arm"])[OUTCOME].mean().unstack()
     found = difference_in_means(units.rename(columns={OUTCOME: DISTANCE}), DISTANCE, **PAIR)
     paired = stats.ttest_rel(means["a"], means["b"])
-    assert (found.df, found.p) == (4, pytest.approx(paired.pvalue))
-    assert found.method == "differences of the blocks, t(blocks - 1)"
+    assert found.estimate / found.se == pytest.approx(paired.statistic)
+    assert found.df == pytest.approx(1 + 3 / 3)
+    assert found.method == "differences of the blocks, t"
 
 
 def test_unequal_arms_have_fewer_degrees_of_freedom_than_welchs(table: MakeTable) -> None:

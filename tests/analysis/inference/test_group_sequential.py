@@ -39,7 +39,7 @@ def test_thresholds_add_up_to_alpha_and_the_first_is_obrien_flemings() -> None:
 
 
 def test_a_look_that_can_never_stop_is_refused_and_the_first_that_can_is_named() -> None:
-    with pytest.raises(ValueError, match="look after 1 blocks can never stop.*after 3 blocks or"):
+    with pytest.raises(ValueError, match="look after 1 block can never stop.*after 3 blocks or"):
         plan_looks([1, 2, 3], blocks=3, per_arm=(4, 4), alpha=0.05, spending="obrien_fleming")
     with pytest.raises(ValueError, match="must increase and end with all 4 blocks"):
         plan_looks([2, 3], blocks=4, per_arm=(4, 4), alpha=0.05, spending="pocock")

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis.inference.multiplicity import benjamini_hochberg, dunnett, max_t
+from analysis.inference.multiplicity import _dunnett_tail, benjamini_hochberg, dunnett, max_t
 from analysis.inference.randomisation import randomisation_test
 from analysis.inference.table_checks import NotEstimable
 
@@ -91,6 +91,14 @@ def test_dunnett_critical_values_equal_published_ones() -> None:
 
     for df, m, value in ((10, 2, 2.57), (10, 3, 2.76), (20, 2, 2.38), (20, 4, 2.65)):
         assert _dunnett_critical(0.95, m, 0.5, df) == pytest.approx(value, abs=0.006)
+
+
+@pytest.mark.parametrize("df", [1, 3, 40])
+@pytest.mark.parametrize("t", [0.5, 5.0, 20.0, 1e3])
+def test_dunnetts_tail_of_one_arm_is_that_of_t(df: int, t: float) -> None:
+    found = _dunnett_tail(t, 1, 0.0, df)
+    assert found == pytest.approx(2 * stats.t.sf(t, df), rel=1e-6)
+    assert found < _dunnett_tail(t, 2, 0.5, df) < 2 * found
 
 
 def test_dunnett_ignores_block_levels_and_needs_every_arm_in_every_block() -> None:

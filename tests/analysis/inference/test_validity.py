@@ -9,18 +9,35 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "validity.py"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def validity() -> ModuleType:
-    """Load the script of the benchmark."""
-    spec = importlib.util.spec_from_file_location("validity", SCRIPT)
+def load(name: str) -> ModuleType:
+    """Load a script of the benchmarks as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def validity() -> ModuleType:
+    """Load the script on two arms in one block."""
+    return load("validity")
+
+
+@pytest.fixture(scope="module")
+def designs() -> ModuleType:
+    """Load the script on other designs."""
+    return load("validity_designs")
+
+
+def test_designs_are_analysed_as_one_table_is(designs: ModuleType) -> None:
+    for blocks, a, b in ((2, 3, 3), (1, 3, 6), (6, 1, 1), (4, 1, 2)):
+        frame = designs.unit_frame(blocks, (a, b))
+        designs.p_values(frame, designs.draw(frame, (6.0, 60.0), 5, seed=1))  # checks the draws
 
 
 def test_formulas_of_the_simulation_are_those_of_the_package(validity: ModuleType) -> None:
@@ -53,3 +70,17 @@ def test_unequal_spread_of_skewed_outcomes_raises_the_size(validity: ModuleType,
     p, studentised = validity.randomisation_p(y, n)
     assert 0.05 < np.mean(p <= 0.05) < 0.10
     np.testing.assert_allclose(p, studentised)  # one block, equal numbers: the same test
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "design", [(1, 3, 9), (1, 4, 5), (2, 2, 6), (2, 3, 3), (8, 1, 1), (10, 1, 1), (6, 1, 2)]
+)
+def test_size_in_other_designs(designs: ModuleType, design: tuple[int, int, int]) -> None:
+    """Where the smaller arm is the more variable one, too."""
+    blocks, a, b = design
+    frame, trials = designs.unit_frame(blocks, (a, b)), 4_000
+    test, means = designs.p_values(frame, designs.draw(frame, (6.0, 60.0), trials, seed=7))
+    size = np.mean(np.maximum(test, means) <= 0.05)
+    assert size <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+    assert np.mean(means > 0.05) >= 0.93

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.power import TTestIndPower
 
+from analysis.inference.group_sequential import plan_looks
 from analysis.inference.randomisation import randomisation_p, randomisation_test
 from analysis.planning.power import simulate
 
@@ -48,6 +49,18 @@ def test_unequal_arms_have_their_own_smallest_p_and_width() -> None:
     found = simulate(per_arm=(3, 9), **options)
     assert (found.units, found.smallest_p) == (12, pytest.approx(1 / 220))
     assert found.width > simulate(per_arm=6, **options).width  # equal arms are the best
+
+
+def test_planned_looks_spend_a_part_of_alpha() -> None:
+    """With most of alpha spent early, the power is below that of one test at the end."""
+    looks = tuple(plan_looks([1, 2], blocks=2, per_arm=(4, 4), alpha=0.05, spending="pocock"))
+    design = {"blocks": 2, "per_arm": 4, "control": 0.8, "treatment": 0.73, "precision": 60.0}
+    once = simulate(**design, trials=200)
+    twice = simulate(**design, trials=200, looks=looks)
+    assert twice.power < once.power - 0.02
+    assert (twice.width, twice.coverage) == (once.width, once.coverage)
+    certain = {**design, "treatment": 0.3}
+    assert simulate(**certain, trials=50, looks=looks).power == 1
 
 
 def test_counts_failures_and_blocks_are_simulated() -> None:

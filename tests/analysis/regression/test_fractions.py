@@ -123,6 +123,14 @@ def test_fractional_logit_fits_zeros_but_not_an_arm_of_zeros(table: MakeTable) -
         fractional_logit_effect(units, OUTCOME, **PAIR)
 
 
+@pytest.mark.parametrize("rate", [0, 1])
+def test_the_beta_binomial_refuses_an_arm_of_zeros_or_ones(table: MakeTable, rate: int) -> None:
+    units = with_counts(table(4, 2, means=(0.6, 0.7)))
+    units.loc[units["arm"] == "a", "k"] = rate * units["n"]
+    with pytest.raises(NotEstimable, match="all outcomes of an arm or block are 0 or all are 1"):
+        beta_binomial_effect(units, "k", "n", arm="a", against="b")
+
+
 def test_the_squeeze_states_its_constant_and_depends_on_it(table: MakeTable) -> None:
     units = table(6, 1, means=(0.3, 0.9))
     units.loc[0, OUTCOME] = 0.0

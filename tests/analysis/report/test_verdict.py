@@ -146,3 +146,52 @@ def test_between_looks_the_sentences_beside_the_verdict_are_descriptions(record:
     found = wording.mechanism_sentence(results, results.mechanism)
     assert found.startswith("So far the difference from placebo is ")
     assert wording.clean_sentence(results).startswith("So far clean accuracy differs by ")
+
+
+def test_a_complete_separation_has_its_size_and_exact_p(record: Record) -> None:
+    """0 in all treated and 1 in all controls: no interval exists, and no doubt of an effect."""
+    two = of_two_arms(record)
+    values = (two.units["arm"] == "control").astype(float)
+    results = analyse(replace(two, units=two.units.assign(**{"standard/att_acc_1": values})))
+    assert results.primary.difference is None
+    assert (
+        "was 100.0 pp lower in treatment than in control (no interval, as nothing varies"
+        in (wording.verdict(results)[0])
+    )
+    assert wording.verdict(results)[0].endswith("within arms, exact p = 0.00041).")
+    inner = two.units.assign(**{"standard/att_acc_1": 0.4 + 0.2 * values})
+    results = analyse(replace(two, units=inner))  # equal outcomes inside (0, 1) may be copies
+    assert not results.primary.shown
+    assert "was not shown: -20.0 pp, no interval" in wording.verdict(results)[0]
+
+
+def test_an_interval_without_0_that_shows_nothing_says_why(record: Record) -> None:
+    """The randomisation test does not reject although the interval excludes 0."""
+    two = of_two_arms(record)
+    results = analyse(two)
+    difference, test = results.primary.difference, results.primary.randomisation
+    assert difference is not None
+    assert test is not None
+    split = replace(results.primary, randomisation=replace(test, p=0.063))
+    found = wording.evidence(results, split)
+    assert not split.shown
+    assert difference.high < 0
+    assert "exact p = 0.063, p of equal means = " in found
+    assert found.endswith("; to be shown both p must be at most 0.050")
+    assert "to be shown" not in wording.evidence(results, results.primary)
+
+
+def test_the_report_says_which_sentences_the_error_rate_covers(record: Record) -> None:
+    said = wording.error_rate(analyse(record))
+    assert said.startswith(
+        "The trial's error rate of 5% covers the two sentences of the verdict, tested in that "
+        "order, and nothing else: "
+    )
+    assert said.count(". ") == 0
+    said = wording.error_rate(analyse(of_two_arms(record, alpha=0.025)))
+    assert said.startswith(
+        "The trial's error rate of 2.5% covers the first sentence of the verdict"
+    )
+    early = record.units.copy()
+    early.loc[early.index[-1], ["status", "start_order"]] = [schema.PENDING, pd.NA]
+    assert "covers no sentence yet" in wording.error_rate(analyse(replace(record, units=early)))

@@ -150,3 +150,32 @@ def test_a_distance_as_primary_outcome_is_no_percentage(record: Record) -> None:
     assert float(tables["leakage_model"].rows[1][1]) == pytest.approx(
         secondary["leakage_model"].coefficients[1], abs=6e-6
     )
+
+
+def test_a_missing_robust_accuracy_costs_only_its_own_epsilon(record: Record) -> None:
+    units = record.units.copy()
+    units.loc[units["arm"] == "treatment", "robust_acc/0.0025"] = float("nan")
+    results, secondary = analysed(replace(record, units=units))
+    shown = [w.mediator.outcome for w in secondary["instruments"].wald]
+    assert shown == ["robust_acc/0.005", "robust_acc/0.01", "robust_acc/0.02"]
+    assert secondary["leakage_model"].n == len(units)
+    notes = " ".join(secondary.notes)
+    assert "leave out robust accuracy at epsilon 0.0025, which was not measured for " in notes
+    assert [a.accuracy for a in results.associations][1:4] == shown
+
+
+def test_the_exclusion_names_its_radius_and_what_its_test_assumes(record: Record) -> None:
+    results, secondary = analysed(record)
+    said = sentences("instruments", results, secondary["instruments"])[-1]
+    assert "robust accuracy at epsilon 0.0025, the only radius that is tested," in said
+    assert "it rejects a true restriction more often" in said or "so it is exploratory" in said
+
+
+def test_the_failure_p_exists_where_a_whole_arm_failed(record: Record) -> None:
+    treated = list(record.units["unit_id"][record.units["arm"] == "treatment"])
+    results, secondary = analysed(without(record, treated, schema.FAILED))
+    (sentence,) = sentences("attrition", results, secondary["attrition"])
+    assert "(Fisher p = 0.00016)" in sentence
+    assert ("failures alike in treatment and control, Fisher p", "0.00016") in section_tables(
+        results, secondary
+    )["integrity"].rows

@@ -226,7 +226,7 @@ def test_the_shipped_trials_have_the_hashes_of_their_published_results():
         ({"looks": {"blocks": [1, 2], "spending": "often"}}, "looks.spending: .*'pocock'.*'often'"),
         (
             {"looks": {"blocks": [1, 2], "spending": "pocock"}, "units_per_arm": 2},
-            "the look after 1 blocks can never stop: it needs p <= 0.031, but 1 blocks of 2 . 2",
+            "the look after 1 block can never stop: it needs p <= 0.031, but 1 block of 2 . 2",
         ),
     ],
 )

@@ -59,6 +59,17 @@ def test_the_design_of_the_primary_contrast_is_simulated(planned):
     assert "is a distance" in planned(outcome="standard/delta_eval")[0]
 
 
+def test_the_looks_are_simulated_and_printed(planned):
+    """The thresholds of the looks replace alpha, so the power is lower than without looks."""
+    blocks = {"blocks": {"one": {"split": 0}, "two": {"split": 1}}, "units_per_arm": 4}
+    words = "--effect -8 --sd 5 --trials 200"
+    plain = planned(words, **blocks)
+    looks = planned(words, **blocks, looks={"blocks": [1, 2], "spending": "pocock"})
+    assert "over the looks after blocks 1 (p <= 0.031), 2 (p <= 0.019);" in looks[0]
+    assert power_in(looks)[0] < power_in(plain)[0]
+    assert re.search(r"without an effect \d+\.\d% \(\d+\.\d%\) of such trials", looks[2])
+
+
 def test_the_assumptions_are_printed(planned):
     said = planned("--control 0.8 --effect -15 --sd 6 --trials 20")[1]
     assert "if 80% becomes 65% and runs have an SD of 6 points (20 simulated trials" in said
