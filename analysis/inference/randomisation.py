@@ -131,9 +131,8 @@ def _test(
 ) -> Randomisation:
     """Return the test of one outcome from its reference distribution."""
     test = reference.studentised if studentised else reference.plain
-    p, *ends = test(1 - level)
-    low, high = clip_difference(ends[0], ends[1], outcome)
-    reallocation = reference.reallocation
+    p, low, high = test(1 - level)
+    (low, high), reallocation = clip_difference(low, high, outcome), reference.reallocation
     return Randomisation(
         arm=arm,
         against=against,
@@ -176,10 +175,7 @@ def randomisation_p(units: pd.DataFrame, y: np.ndarray, *, arm: str, seed: int) 
 
 
 def _tolerance(y: np.ndarray) -> float:
-    """Return the distance below which two statistics count as tied: rounding error of the data.
-
-    Its square is a positive number too, so that no statistic of constant outcomes is undefined.
-    """
+    """Return the distance below which statistics are tied; its square is above 0 as well."""
     return 1e-9 * max(float(np.ptp(y)), float(np.abs(y).max()), 1e-100)
 
 

@@ -81,6 +81,14 @@ def outcome_values(table: pd.DataFrame, outcome: str) -> np.ndarray:
     return values
 
 
+def is_separated(units: pd.DataFrame, outcome: str) -> bool:
+    """Tell whether all fractions are 0 or 1, and alike within each arm and block."""
+    if unit_of(outcome).name != "pp" or not set(units[outcome]) <= {0.0, 1.0}:
+        return False
+    cells = units.groupby(["block", "arm"])[outcome]
+    return all(len(set(values)) == 1 for _, values in cells)
+
+
 def use_received_arm(units: pd.DataFrame, received: str | None) -> pd.DataFrame:
     """Replace the allocated arm by that in the column ``received``; None changes nothing.
 

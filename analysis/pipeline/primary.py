@@ -17,11 +17,12 @@ from analysis.inference.randomisation import (
     randomisation_test,
     randomisation_tests,
 )
-from analysis.inference.table_checks import NotEstimable
+from analysis.inference.table_checks import NotEstimable, is_separated
+from analysis.pipeline.associations import associations, explained
 from analysis.pipeline.consort import Flow, count_flow
 from analysis.record.reader import Record
 from analysis.regression.beta import BetaEffect, beta_effect
-from analysis.regression.correlation import Association, Explained, associate, explained_variance
+from analysis.regression.correlation import Association, Explained
 from analysis.schema.columns import inversions_of, robust_columns_of, unit_of
 
 PRIMARY = "primary"  # name of the contrast that decides
@@ -186,8 +187,8 @@ def analyse(record: Record) -> Results:
                 analysed, c, outcomes, level=1 - alpha, alpha=needed, seed=seed
             ).items()
         },
-        associations=_associations(analysed, outcome),
-        explained=_explained(analysed, outcome),
+        associations=associations(analysed, outcome),
+        explained=explained(analysed, outcome),
         same_training=_same_recipe(protocol["arms"], contrasts[0]),
         looks=looks,
         look=look,
@@ -263,16 +264,9 @@ def _compare(
             beta=attempt(beta_effect) if fraction else None,
             alpha=alpha,
             notes=tuple(attempt.notes),
-            separated=_separated(mine, outcome),
+            separated=is_separated(mine, outcome),
         )
     return found
-
-
-def _separated(units: pd.DataFrame, outcome: str) -> bool:
-    """Tell whether all fractions are 0 or 1, and alike within each arm and block."""
-    if unit_of(outcome).name != "pp" or not units[outcome].isin([0.0, 1.0]).all():
-        return False
-    return bool((units.groupby(["block", "arm"])[outcome].nunique() == 1).all())
 
 
 class _Attempt:
@@ -289,25 +283,6 @@ class _Attempt:
             if str(reason) not in self.notes:
                 self.notes.append(str(reason))
             return None
-
-
-def _associations(units: pd.DataFrame, outcome: str) -> tuple[Association, ...]:
-    columns = [*robust_columns_of(list(units.columns)), schema.CLEAN_ACC]
-    measured = {c: units.dropna(subset=[c]) for c in columns if c in units}
-    return tuple(associate(table, outcome, c) for c, table in measured.items() if len(table))
-
-
-def _explained(units: pd.DataFrame, outcome: str) -> dict[str, Explained]:
-    """Explain leakage at each epsilon where robust accuracy varies; empty with under 5 units."""
-    robust = robust_columns_of(list(units.columns))
-    if schema.CLEAN_ACC not in units:
-        return {}
-    found: dict[str, Explained] = {}
-    for c in robust:
-        table = units.dropna(subset=[c, schema.CLEAN_ACC])
-        if len(table) >= 5 and min(len(table[name].unique()) for name in (outcome, c)) > 1:
-            found[c] = explained_variance(table, outcome, c, schema.CLEAN_ACC)
-    return found
 
 
 def _same_recipe(arms: dict[str, Any], contrast: Contrast) -> bool:

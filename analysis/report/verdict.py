@@ -82,7 +82,7 @@ def _runs(results: Results, comparison: Comparison) -> str:
     """Return ``16 training runs``, followed by the number and names of those left out."""
     contrast = comparison.contrast
     pair, unpaired = (contrast.arm, contrast.against), results.unpaired(contrast)
-    n = int(results.analysed["arm"].isin(pair).sum()) - len(unpaired)
+    n = sum(row.analysed for row in results.flow.rows if row.arm in pair) - len(unpaired)
     failed = sum(row.failed for row in results.flow.rows if row.arm in pair)
     without = [f"{failed} more failed"] if failed else []
     if unpaired:

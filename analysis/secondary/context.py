@@ -101,7 +101,7 @@ class Context:
         """Robust-accuracy columns that vary over the analysed units, by increasing epsilon."""
         units = self.results.analysed
         return [
-            c for c in robust_columns_of(list(units.columns)) if units[c].dropna().nunique() > 1
+            c for c in robust_columns_of(list(units.columns)) if len(set(units[c].dropna())) > 1
         ]
 
     @cached_property
