@@ -210,7 +210,8 @@ def test_a_record_that_takes_no_look_gives_no_page(
     database = original.with_name("read-only.db")  # beside the artifacts
     shutil.copy(original, database)
     with closing(sqlite3.connect(database)) as connection, connection:
-        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON tags BEGIN SELECT 1 FROM sqlite_master WHERE nowhere(); END"
+        rule = "SELECT 1 FROM sqlite_master WHERE nowhere()"
+        refuse = f"CREATE TRIGGER refuse BEFORE INSERT ON tags BEGIN {rule}; END"
         connection.execute(refuse)  # an OperationalError, as of a file that may not be written
     words = [name, "--tracking-uri", f"sqlite:///{database}", "--out", str(tmp_path / "report")]
     assert main(words) == 2

@@ -22,7 +22,7 @@ from trials.campaign.inputs import (
     settings_sources,
 )
 from trials.campaign.verify import verify
-from trials.cli.parser import main
+from trials.cli.program import main
 from trials.config.protocol import Protocol
 from trials.execution.recorder import Recorder
 from trials.execution.resources import Resources

@@ -13,7 +13,7 @@ from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
-from trials.cli.parser import main
+from trials.cli.program import main
 from trials.execution.recorder import Recorder
 from trials.tracking.record import MlflowRecord
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import trees
 
-from trials.cli import parser as cli
+from trials.cli import program as cli
 
 
 @pytest.fixture(scope="module")

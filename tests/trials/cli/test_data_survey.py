@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from atat_ray.data import Data, load_split
-from trials.cli import parser as cli
+from trials.cli import program as cli
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trials.cli import commands, doctor, model
-from trials.cli import parser as cli
+from trials.cli import commands, doctor, model, program
 from trials.cli.summary import dashboard_command, resume_command
 from trials.execution.signals import signals_as_interrupt
 
@@ -39,10 +38,14 @@ def test_printed_commands_name_the_same_folder_when_they_are_pasted(name, tmp_pa
 
 
 def start(code, **options):
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(program.__file__).parents[2])}
     environment |= options.pop("env", {})
     return subprocess.Popen(
-        [sys.executable, "-c", f"import os, sys, time\nfrom trials.cli import parser\n{code}"],
+        [
+            sys.executable,
+            "-c",
+            f"import os, sys, time\nfrom trials.cli import parser, program\n{code}",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
@@ -55,7 +58,7 @@ def plan(options):
     print('begun', flush=True)
     time.sleep(60)
 parser.commands.plan = plan
-sys.exit(parser.main(['plan', 'orl-rct']))
+sys.exit(program.main(['plan', 'orl-rct']))
 """
 
 
@@ -85,7 +88,7 @@ def plan(options):
     print('caf\\u00e9 \\udcff \\u2014 done')
     raise ValueError('\\u65e5 is wrong')
 parser.commands.plan = plan
-sys.exit(parser.main(['plan', 'orl-rct']))
+sys.exit(program.main(['plan', 'orl-rct']))
 """
 
 
@@ -112,7 +115,7 @@ def test_an_unforeseen_error_is_one_line_that_names_the_place(capsys, monkeypatc
         raise KeyError("nobody\nthought of this")
 
     monkeypatch.setattr(commands, "plan", fail)
-    assert cli.main(["plan", "orl-rct"]) == 2
+    assert program.main(["plan", "orl-rct"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "unexpected KeyError" in error
@@ -137,7 +140,7 @@ def test_an_error_of_the_environment_has_its_remedy_from_every_command(
         raise error
 
     monkeypatch.setattr(commands, "report", fail)
-    assert cli.main(["report", "tiny"]) == code
+    assert program.main(["report", "tiny"]) == code
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1

@@ -4,7 +4,7 @@ import pytest
 
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.execution.display import Lines
 
 EVIL = "a\x1b[2Jb\x1b]0;title\x07\rc"

@@ -21,7 +21,7 @@ from trials.allocation import draw
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.cli import commands, doctor
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config.protocol import Protocol
 
 COMMANDS = [

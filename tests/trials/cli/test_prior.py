@@ -7,7 +7,7 @@ from generators import nvidia_pickle, small_generator
 
 from atat_ray.priors.stylegan2.files import read_generator
 from atat_ray.utils.hashing import file_hash
-from trials.cli import parser as cli
+from trials.cli import program as cli
 
 
 @pytest.fixture

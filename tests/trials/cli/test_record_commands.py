@@ -12,7 +12,7 @@ from analysis import schema
 from analysis.record.address import Address
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.execution import run as running
 from trials.execution.recorder import Recorder
 from trials.tracking.record import MlflowRecord

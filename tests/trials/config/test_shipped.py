@@ -5,7 +5,7 @@ import torch
 
 from atat_ray.priors.stylegan2 import StyleGan2Options, StyleGan2Prior
 from atat_ray.priors.stylegan2.networks import Generator, Shape
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config.load import read_protocol, read_sweep
 from trials.execution.resources import resources_of
 

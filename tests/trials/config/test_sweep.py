@@ -13,7 +13,7 @@ import yaml
 from analysis import schema
 from trials.campaign.layout import default_folder
 from trials.campaign.notes import write_note
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config.load import SHIPPED_SWEEPS, read_sweep, shipped
 from trials.config.sweep import SweepSettings
 from trials.execution.display import Lines

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from atat_ray.unit import train_stage
-from trials.cli import parser
+from trials.cli import program
 from trials.execution import run, tune
 
 ROOT = Path(__file__).parents[3]
@@ -68,7 +68,7 @@ def test_the_call_path_is_the_documented_one(content, write_protocol, tmp_path, 
     monkeypatch.setattr(run, "running_ray", lambda display: nullcontext(cluster))
     monkeypatch.setattr(run, "run_tasks", see_driver)
     monkeypatch.setattr("ray.tune.report", lambda values: None)
-    assert parser.main(["run", str(write_protocol(content)), "--out", str(tmp_path / "out")]) == 1
+    assert program.main(["run", str(write_protocol(content)), "--out", str(tmp_path / "out")]) == 1
     driver, process = documented()
     assert found["driver"] == driver
     assert found["process"] == process

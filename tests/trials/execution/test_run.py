@@ -26,7 +26,7 @@ from analysis import schema
 from analysis.record import reader as runs
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config.protocol import Protocol
 from trials.execution import run as running
 from trials.execution import tasks

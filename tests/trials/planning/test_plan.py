@@ -8,7 +8,7 @@ from scipy import stats
 
 from atat_ray.unit.measured_speed import Rates
 from trials.allocation import strata
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.cli.parser import parser
 from trials.config.load import read_protocol
 from trials.planning import hours

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config import load as reading
 
 EXAMPLES = 200

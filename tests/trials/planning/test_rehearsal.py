@@ -12,7 +12,7 @@ import torch
 from atat_ray.priors.stylegan2.networks import Shape
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.rehearsal import attack_once, run_first_job, shrink
-from trials.cli import parser as cli
+from trials.cli import program as cli
 from trials.config.load import SHIPPED, SHIPPED_SWEEPS, read_protocol, read_sweep, shipped
 from trials.config.sweep import SweepSettings
 from trials.planning import rehearsal as rehearsing
