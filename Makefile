@@ -12,7 +12,7 @@ demo: .venv/installed
 	@$(BIN)/atat report orl-rct
 
 test: .venv/developing
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/developing
 	@$(BIN)/ruff check .

@@ -110,7 +110,7 @@ def test_a_unit_is_scored_and_measured_on_the_attacked_classes(tiny_protocol, co
     outcome = run_unit(spec, assets=tmp_path / "assets", folder=tmp_path / "unit")
     split = load_split(spec.block.data, 0)
     chosen = spec.inversions["standard"].attacked(6)
-    assert [row["class"] for row in outcome["classes"]] == split.people[chosen].tolist()
+    assert [row["class"] for row in outcome["classes"]] == [split.names[c] for c in chosen]
     assert {row["n"] for row in outcome["classes"]} == {2}
     picture = measure_stage(spec, tmp_path / "assets", tmp_path / "unit")["pictures"]["standard"]
     assert 0 <= picture["knowledge"] <= 1

@@ -28,11 +28,15 @@ from trials.execution.tune import (
 ONE = Resources(amounts={"CPU": 1.0}, processes=1)
 
 
+def do_nothing(name):
+    """Work of a task that only has to end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FakeTask(Task):
     """Calls a function with its name."""
 
-    function: Callable[[str], None] = print
+    function: Callable[[str], None] = do_nothing
     after: str = ""
 
     def work(self):
@@ -80,7 +84,7 @@ def make(tmp_path):
     layout = FolderLayout(folder=tmp_path)
     layout.committed_file.touch()
 
-    def task(name, function=print, *, after="", resources=ONE):
+    def task(name, function=do_nothing, *, after="", resources=ONE):
         return FakeTask(
             name=name, layout=layout, resources=resources, function=function, after=after
         )
