@@ -26,6 +26,7 @@ class Integrity:
     order_p: float | None  # of mean start order within blocks independent of the arm
     node_p: float | None  # of machines independent of the arm
     nodes: int
+    computed_on: tuple[str, ...]  # how finished units differ in processor, kernels and versions
     deviations: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -75,6 +76,7 @@ def check_integrity(
         order_p=_order_p(started, drawn),
         node_p=_node_p(started, drawn) if len(nodes) > 1 else None,
         nodes=len(nodes),
+        computed_on=tuple(_processor_differences(units)),
         deviations=tuple(_deviations(units)),
     )
 
@@ -119,6 +121,13 @@ def _node_p(units: pd.DataFrame, drawn: np.ndarray) -> float:
             axis=1
         )
     return float(np.mean(statistic >= statistic[0] - 1e-9))
+
+
+def _processor_differences(units: pd.DataFrame) -> list[str]:
+    """Say how finished units differ in what they were computed on; empty where none is recorded."""
+    tags = [tag for tag in schema.PROCESSOR_TAGS if tag in units]
+    finished = units.loc[units["status"] == schema.FINISHED, tags]
+    return schema.processor_differences(finished.to_dict("records"))
 
 
 def _deviations(units: pd.DataFrame) -> list[str]:

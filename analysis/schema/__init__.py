@@ -51,6 +51,12 @@ from analysis.schema.names import (
     VERSIONS,
     look_tag,
 )
+from analysis.schema.processors import (
+    PROCESSOR_TAGS,
+    UNKNOWN,
+    join_processes,
+    processor_differences,
+)
 
 __all__ = [
     "ALLOCATION_COLUMNS",
@@ -76,6 +82,7 @@ __all__ = [
     "NOT_RANDOMISED",
     "PENDING",
     "PICTURES_FOLDER",
+    "PROCESSOR_TAGS",
     "PROTOCOL_FILE",
     "RANDOMISED_TAG",
     "RECORD_VERSION",
@@ -89,12 +96,15 @@ __all__ = [
     "STOPPED",
     "TRAIN_ACC",
     "UNIT_TAGS",
+    "UNKNOWN",
     "VERSIONS",
     "artifacts_of",
     "database_of",
     "inversion_column",
     "lies_beside",
+    "join_processes",
     "look_tag",
     "path_of",
+    "processor_differences",
     "robust_column",
 ]

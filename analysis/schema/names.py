@@ -75,6 +75,12 @@ UNIT_TAGS = (
     "start_order",  # order in which units started, from 1
     "node",  # host that ran the unit
     "device",  # cpu or cuda
+    # what its stages were computed on; several values if it was resumed elsewhere
+    "processor",  # model of the processor
+    "instruction_set",  # of the kernels of ATen, and what was set for oneDNN and MKL
+    "threads",  # of torch
+    "torch",  # version
+    "gpu",  # model; none without CUDA
     "times_lost",  # how often its process or node was lost before it ended
     "failed_before",  # reasons of failures before it was run again on request
     "git_commit",  # of the code that ran the unit

@@ -49,10 +49,18 @@ def table(results: Results, found: Conduct) -> Table:
         ("start order independent of arm, p", show(i.order_p, "not tested")),
         ("machine independent of arm, p", show(i.node_p, f"{i.nodes} machine, nothing to compare")),
     ]
+    rows.append(("computed on the same processor, kernels and versions", _computed_on(i)))
     if a is not None:
         rows.append((f"failures alike in {a.arm} and {a.against}, Fisher p", p_text(a.fisher_p)))
     rows.append(("deviations", "; ".join(i.deviations) or "none recorded"))
     return Table(head=("check", "result"), rows=tuple(rows))
+
+
+def _computed_on(integrity: Integrity) -> str:
+    """Say whether numbers may differ between units because of what computed them."""
+    if not integrity.computed_on:
+        return "no difference recorded"
+    return f"NO, their numbers may differ for this alone: {'; '.join(integrity.computed_on)}"
 
 
 SECTION = Section(name="integrity", place="flow", estimate=estimate, table=table, style="text")

@@ -16,6 +16,7 @@ from atat_ray.data import load_split
 from atat_ray.training import train
 from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.loop import Epoch
+from atat_ray.unit.computed_on import describe_process, note_process
 from atat_ray.unit.jobs import Job
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import CHECKPOINT, StateDict, new_target
@@ -82,6 +83,7 @@ def train_as_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     spec: UnitSpec = config["spec"]
     folder = Path(config["folder"])
+    note_process(folder, describe_process())
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -119,7 +121,12 @@ def share_of_worker(share: dict[str, float]) -> dict[str, float]:
 
 
 def run_jobs_on_workers(
-    jobs: Sequence[Job], *, workers: int, share: dict[str, float], retries: int = 0
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    folder: Path,
+    share: dict[str, float],
+    retries: int = 0,
 ) -> list[Any]:
     """Run the jobs of a unit as Ray tasks, at most ``workers`` at a time.
 
@@ -128,6 +135,7 @@ def run_jobs_on_workers(
     Args:
         jobs: jobs; all nodes must see the files they write.
         workers: number of workers of the unit.
+        folder: folder of the unit, which notes what the jobs were computed on.
         share: Ray resources of each worker: ``{"CPU": 1.0}`` or ``{"GPU": 1.0}``, and a small
             amount of a custom resource that its node must have.
         retries: how often a job is repeated if its process or node was lost.
@@ -163,19 +171,24 @@ def run_jobs_on_workers(
             raise error.cause from None
     results = []
     for number in range(len(jobs)):
-        result, lines = ray.get(started[number])
+        result, lines, described = ray.get(started[number])
         results.append(result)
+        note_process(folder, described)
         for line in lines:
             tell(line)
     return results
 
 
-def run_job(job: Job) -> tuple[Any, list[str]]:
-    """Run a job in the process of a Ray task; return its result and its lines for the user."""
+def run_job(job: Job) -> tuple[Any, list[str], dict[str, str]]:
+    """Run a job in the process of a Ray task.
+
+    Returns:
+        Its result, its lines for the user, and what it was computed on.
+    """
     torch.set_num_threads(1)  # so that results do not depend on the machine
     lines: list[str] = []
     with lines_to(lines.append):
-        return job(), lines
+        return job(), lines, describe_process()
 
 
 def train_on_workers(

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis import schema
 from analysis.record.store import COMPLETE
+from atat_ray.unit.computed_on import read_processes
 from atat_ray.unit.run import OUTCOME
 from trials import allocation
 from trials.campaign.campaign import Campaign
@@ -141,7 +142,27 @@ def verify_units(
                 for line in outcome_mismatches(record, run, outcome)
             ],
         ),
+        verify_processors(campaign, [run for row, run in pairs if campaign.outcome(row)]),
     ]
+
+
+def verify_processors(campaign: Campaign, runs: list[Any]) -> Check:
+    """Compare what finished units were computed on with their folders, and with each other."""
+    problems, found = [], []
+    for run in runs:
+        unit_id, tags = unit_id_of(run), run.data.tags
+        found.append(schema.join_processes(read_processes(campaign.unit_folder(unit_id))))
+        problems += [
+            f"unit {unit_id}: {tag} is recorded as {tags.get(tag) or schema.UNKNOWN}, its folder "
+            f"has {value or schema.UNKNOWN}"
+            for tag, value in found[-1].items()
+            if tags.get(tag, "") != value
+        ]
+    return Check(
+        what="the record names what each finished unit was computed on, as its folder does",
+        problems=problems,
+        notes=schema.processor_differences(found),
+    )
 
 
 def unit_id_of(run: Any) -> str:

@@ -1,6 +1,6 @@
 """Verify the files that a campaign wrote and read: each holds what was written or registered."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atat_ray.unit.block_assets import read_block_assets
@@ -24,10 +24,12 @@ class Check:
     Attributes:
         what: statement that was checked.
         problems: one line for each difference; empty if the statement holds.
+        notes: what a reader should know though the statement holds, one line each.
     """
 
     what: str
     problems: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def damaged_files(campaign: Campaign) -> list[str]:

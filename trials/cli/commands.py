@@ -206,6 +206,8 @@ def verify(options: Namespace) -> int:
         print(f"{'agrees ' if not check.problems else 'DIFFERS'} {printable(check.what, LINE)}")
         for problem in check.problems:
             print(f"        {printable(problem, LINE)}")
+        for note in check.notes:
+            print(f"        note: {printable(note, LINE)}")
     return 0 if agree else 1
 
 

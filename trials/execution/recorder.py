@@ -9,6 +9,7 @@ from analysis import schema
 from analysis.record.errors import Damaged, Unreachable
 from atat_ray.unit import UnitSpec
 from atat_ray.unit.block_assets import read_block_assets
+from atat_ray.unit.computed_on import read_processes
 from atat_ray.utils.stage_files import MissingStage, load_stage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
@@ -193,6 +194,7 @@ class Recorder:
             reason=run_folder.reason(row),
             start=run_folder.note(row.unit_id, "start"),
             place=run_folder.note(row.unit_id, "place"),
+            processes=read_processes(run_folder.unit_folder(row.unit_id)),
             times_lost=run_folder.times_lost(row.unit_id),
             failed_before=run_folder.failed_before(row.unit_id),
             git_commit=self.environment.get("git_commit", ""),

@@ -9,6 +9,7 @@ from pathlib import Path
 from analysis import schema
 from atat_ray.unit import BlockSpec, UnitSpec, run_unit
 from atat_ray.unit.block_assets import build_block_assets
+from atat_ray.unit.computed_on import describe_process, note_process
 from atat_ray.unit.inputs import block_sources, unit_sources
 from atat_ray.unit.jobs import run_serially
 from atat_ray.unit.train_stage import Trainer, train_here
@@ -113,6 +114,7 @@ class UnitTask(Task):
         cause.
         """
         write_note(self.folder, "place", {"node": platform.node(), "device": str(pick_device())})
+        note_process(self.folder, describe_process())
         try:
             self.run_stages()
         except Stopped:
@@ -132,7 +134,9 @@ class UnitTask(Task):
         if self.spec.workers > 1:
             options = {"share": self.resources.amounts, "retries": self.retries}
             trainer = partial(train_on_workers, **options)
-            run_jobs = partial(run_jobs_on_workers, workers=self.spec.workers, **options)
+            run_jobs = partial(
+                run_jobs_on_workers, workers=self.spec.workers, folder=self.folder, **options
+            )
         run_unit(
             self.spec,
             assets=self.layout.assets,

@@ -29,6 +29,7 @@ def unit_tags(
     reason: str,
     start: dict[str, Any],
     place: dict[str, Any],
+    processes: list[dict[str, str]],
     times_lost: int,
     failed_before: list[dict[str, Any]],
     git_commit: str,
@@ -43,6 +44,7 @@ def unit_tags(
         reason: why it has no outcome.
         start: the note ``{order, time}`` of its first start.
         place: the note ``{node, device}``.
+        processes: what its processes computed on.
         times_lost: how often its process was lost.
         failed_before: notes ``{reason}`` of failures after which it was retried.
         git_commit: of this source tree.
@@ -59,6 +61,7 @@ def unit_tags(
         "times_lost": str(times_lost),
         "failed_before": "; ".join(failure.get("reason", "") for failure in failed_before),
         "git_commit": git_commit,
+        **schema.join_processes(processes),
         **content_tags(outcome),
     }
     if outcome is not None and schema.SELECTED_TAG in outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from scipy import stats
 from analysis import schema
 from analysis.pipeline import integrity
 from analysis.pipeline.integrity import check_integrity, content_deviations, sample_ratio_p
+from analysis.pipeline.primary import Results
 from analysis.record.from_units import record_from_units
+from analysis.secondary.integrity import Conduct, table
 
 
 def campaign(nodes: bool = False, late: bool = False, seed: int = 0) -> pd.DataFrame:
@@ -37,6 +40,28 @@ def test_a_trial_that_ran_as_drawn_shows_no_imbalance() -> None:
     assert found.deviations == ()
     assert found.analysed_p == pytest.approx(1)
     assert (found.nodes, found.node_p) == (1, None)
+
+
+def test_units_of_different_processors_are_counted_and_pending_ones_are_not() -> None:
+    units = campaign()
+    units["instruction_set"] = ["AVX512"] * (len(units) - 2) + ["AVX2", ""]
+    units.loc[len(units) - 1, "status"] = "pending"
+    options = {"per_arm": {"a": 4, "b": 4, "c": 4}, "seed": 1}
+    found = check_integrity(units, units, **options).computed_on
+    n = len(units) - 2
+    assert found == (
+        f"units were computed on different instruction sets: AVX2 (1 unit), AVX512 ({n} units)",
+    )
+    assert found[0] in table_of(units)
+    assert "NO, their numbers may differ" in table_of(units)
+    assert "no difference recorded" in table_of(campaign())
+    units.loc[len(units) - 1, "status"] = "finished"
+    assert "not recorded (1 unit)" in check_integrity(units, units, **options).computed_on[0]
+
+
+def table_of(units: pd.DataFrame) -> str:
+    found = check_integrity(units, units, per_arm={"a": 4, "b": 4, "c": 4}, seed=1)
+    return str(table(cast(Results, None), Conduct(found, None)).rows)
 
 
 def test_order_p_keeps_its_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import torch.multiprocessing as multiprocessing
 from torch import distributed, nn
 
 from atat_ray.unit import run_unit
+from atat_ray.unit.computed_on import read_processes
 from atat_ray.unit.distributed import (
     SharedBatchNorm2d,
     run_jobs_on_workers,
@@ -106,7 +107,7 @@ def test_parts_on_workers_give_the_results_of_one_process(
         inversions={"standard": standard}, robustness=content["robustness"] | {"chunk": 4}
     )
     spec = protocol.unit_spec("split-0-01", "split-0", "treatment")
-    on_workers = partial(run_jobs_on_workers, workers=WORKERS, share=CPU)
+    on_workers = partial(run_jobs_on_workers, workers=WORKERS, folder=tmp_path, share=CPU)
     outcomes = []
     for name, run_jobs in [("one", run_serially), ("two", on_workers)]:
         found = run_unit(spec, assets=tmp_path, folder=tmp_path / name, run_jobs=run_jobs)
@@ -117,6 +118,8 @@ def test_parts_on_workers_give_the_results_of_one_process(
         for name in ("one", "two")
     )
     assert torch.equal(one["images"], two["images"])
+    (process,) = read_processes(tmp_path)
+    assert process["threads"] == "1"
 
 
 def report(number):
@@ -125,19 +128,20 @@ def report(number):
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
-def test_lines_for_the_user_come_back_from_the_workers(local_ray):
+def test_lines_for_the_user_come_back_from_the_workers(local_ray, tmp_path):
     lines = []
     with lines_to(lines.append):
-        run_jobs_on_workers([partial(report, n) for n in range(3)], workers=2, share=CPU)
+        jobs = [partial(report, n) for n in range(3)]
+        run_jobs_on_workers(jobs, workers=2, folder=tmp_path, share=CPU)
     assert lines == [f"line {n}" for n in range(3)]
 
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("default")  # Ray warns of its own settings
-def test_the_exception_of_a_failed_part_is_raised(local_ray):
+def test_the_exception_of_a_failed_part_is_raised(local_ray, tmp_path):
+    options = {"folder": tmp_path, "share": CPU}
+    jobs = [partial(sum, [1]), partial(fail, 1), partial(sum, [2])]
     with pytest.raises(KeyError, match="part 1"):
-        run_jobs_on_workers(
-            [partial(sum, [1]), partial(fail, 1), partial(sum, [2])], workers=1, share=CPU
-        )
+        run_jobs_on_workers(jobs, workers=1, **options)
     jobs = [partial(sum, [n]) for n in range(5)]
-    assert run_jobs_on_workers(jobs, workers=2, share=CPU) == list(range(5))
+    assert run_jobs_on_workers(jobs, workers=2, **options) == list(range(5))

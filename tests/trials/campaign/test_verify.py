@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from analysis import schema
+from atat_ray.unit.computed_on import note_process
 from atat_ray.utils.json_files import read_signed, write_signed
 from trials import allocation
 from trials.campaign.campaign import Campaign
@@ -381,3 +382,50 @@ def test_the_exit_code_is_0_if_all_agrees_and_1_otherwise(folder, capsys, comman
         assert json.loads(said)["agrees"] is False
     else:
         assert "DIFFERS allocation.csv is what protocol and nonce draw" in said
+
+
+def computed_on(instruction_set, unit_ids, campaign):
+    """Leave in the folders of units what their processes leave."""
+    here = {"processor": "p", "threads": "1", "torch": "2", "gpu": "none"}
+    for unit_id in unit_ids:
+        folder = campaign.unit_folder(unit_id)
+        note_process(folder, {**here, "instruction_set": instruction_set})
+
+
+@pytest.fixture
+def mixed(tmp_path, empty_database, finish, tiny_protocol):
+    """Record a campaign whose last two units were computed with another instruction set."""
+    campaign = Campaign.create_or_resume(tiny_protocol(units_per_arm=1), tmp_path / "mixed", None)
+    shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    unit_ids = [row.unit_id for row in campaign.table]
+    computed_on("AVX512", unit_ids[:-1], campaign)
+    computed_on("AVX2", unit_ids[-2:], campaign)
+    for row in campaign.table:
+        finish(campaign, row)
+    record_all(campaign)
+    return campaign
+
+
+def test_units_of_different_processors_agree_and_are_named(mixed, capsys):
+    total = len(mixed.table)
+    assert main(["verify", "tiny", "--out", str(mixed.folder)]) == 0
+    line = (
+        "note: units were computed on different instruction sets: AVX2 (2 units), "
+        f"AVX512 ({total - 1} units)"
+    )
+    printed = " ".join(capsys.readouterr().out.split())
+    assert line in printed
+    assert printed.count("note:") == 1
+
+
+def test_units_of_one_processor_have_no_note(folder):
+    assert not [check.notes for check in verify(Campaign.load(folder)) if check.notes]
+
+
+def test_a_unit_that_is_recorded_with_another_processor_is_named(mixed):
+    last = mixed.table[-1].unit_id
+    computed_on("SVE256", [last], mixed)
+    (found,) = problems(mixed.folder).values()
+    assert found == [
+        f"unit {last}: instruction_set is recorded as AVX2, its folder has AVX2; SVE256"
+    ]

@@ -19,11 +19,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from analysis import schema
 from analysis.record import reader as runs
+from atat_ray.unit.computed_on import read_processes
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.cli import program as cli
@@ -221,6 +223,21 @@ def test_a_file_that_cannot_be_written_leaves_the_unit_as_it_was(campaign):
     start(campaign, row)
     assert campaign.status(row) == schema.FINISHED
     assert trained.stat().st_mtime_ns == before
+
+
+def test_a_unit_that_is_resumed_elsewhere_names_both_and_keeps_its_numbers(campaign, monkeypatch):
+    row = campaign.table[0]
+    campaign.assets.touch()  # the unit ends after its training
+    with pytest.raises(OSError, match="assets"):
+        start(campaign, row)
+    campaign.assets.unlink()
+    specification = campaign.spec(row).outcome_hash()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+    start(campaign, row)
+    assert campaign.outcome(row)["specification"] == specification
+    tags = schema.join_processes(read_processes(campaign.unit_folder(row.unit_id)))
+    assert "; SVE256" in tags["instruction_set"]
+    assert (tags["threads"], tags["torch"]) == (str(torch.get_num_threads()), torch.__version__)
 
 
 def test_a_gpu_that_broke_is_no_fault_of_the_unit_and_ends_its_process(campaign):
