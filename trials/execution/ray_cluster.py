@@ -35,6 +35,13 @@ RAY_ENVIRONMENT = {
 }
 # Ray's name is of the systems where it listens on the loopback interface by default.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# One instruction set for the kernels of ATen, oneDNN and MKL in the processes of units, on every
+# node, so that a processor with AVX-512 gives the numbers of one without (docs/reliability.md).
+KERNELS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+}
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 OBJECT_STORE = 100 * 2**20  # bytes; units exchange files
 START_SECONDS = 300.0  # in which a Ray of this machine must start
@@ -165,7 +172,7 @@ def check_cluster() -> None:
 
 
 def initialise(address: str, **options: Any) -> None:
-    """Call ``ray.init``; keep the handler of SIGTERM, which it replaces.
+    """Call ``ray.init`` with :func:`kernels`; keep the handler of SIGTERM, which it replaces.
 
     Ray prints pages of its servers' logs when one dies, whatever ``log_to_driver`` is; :mod:`watch
     <trials.execution.watch>` says it in one line.
@@ -176,10 +183,28 @@ def initialise(address: str, **options: Any) -> None:
     worker.print_to_stdstream = lambda *words, **options: None
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env={"env_vars": kernels()},
+            **options,
+        )
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def kernels() -> dict[str, str]:
+    """Return the environment that restricts the kernels of units; what the user has set stays.
+
+    It is empty where ATen has no AVX2, because ATen does not check what it is told.
+    """
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return {}
+    return {name: os.environ.get(name, value) for name, value in KERNELS.items()}
 
 
 def token_file() -> Path:

@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from trials.execution import ray_cluster, watch
 from trials.execution.display import Lines
@@ -215,3 +216,24 @@ def test_starting_ray_keeps_the_handler_of_sigterm_and_prints_no_logs_of_its_ser
     finally:
         signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("has", "restricted"), [("AVX512", True), ("AVX2", True), ("ZVECTOR", False)]
+)
+def test_every_node_is_told_one_instruction_set_that_it_has(has, restricted, monkeypatch):
+    import ray
+
+    told = {}
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: has)
+    monkeypatch.setattr(ray, "init", lambda **options: told.update(options["runtime_env"]))
+    for name in ray_cluster.KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    ray_cluster.initialise("10.0.0.1:6379")
+    assert told["env_vars"] == (ray_cluster.KERNELS if restricted else {})
+
+
+def test_an_instruction_set_that_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert ray_cluster.kernels()["MKL_CBWR"] == "COMPATIBLE"

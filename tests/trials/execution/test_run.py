@@ -30,8 +30,8 @@ from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.cli import program as cli
 from trials.config.protocol import Protocol
+from trials.execution import ray_cluster, tasks
 from trials.execution import run as running
-from trials.execution import tasks
 from trials.execution.display import Lines
 from trials.execution.events import UnitEvents
 from trials.execution.failures import RetryPolicy
@@ -96,6 +96,15 @@ def test_every_unit_is_finished_and_recorded_once(ran):
         assert row[schema.CLEAN_ACC] == outcome["clean_acc"]
         for name, value in outcome["inversions"].items():
             assert row[name] == value
+
+
+@pytest.mark.ray
+def test_the_processes_of_units_have_one_instruction_set_which_is_recorded(ran):
+    kernels = ray_cluster.kernels()
+    (recorded,) = set(table_of(ran.folder)["instruction_set"])
+    for name in ("ONEDNN_MAX_CPU_ISA", "MKL_CBWR"):
+        assert (f"{name}={kernels.get(name)}" in recorded) == bool(kernels)
+    assert recorded.startswith("AVX2,") == bool(kernels)
 
 
 @pytest.mark.ray
