@@ -99,7 +99,9 @@ def make_up(spec, draws):
         },
         "robust_acc": {f"{epsilon:g}": draws.random() for epsilon in spec.robustness.epsilons},
         "classes": [
-            dict(zip(schema.CLASS_COLUMNS, [inversion, f"s{person + 1}", 2, 1, 2, 0, 1], strict=True))
+            dict(
+                zip(schema.CLASS_COLUMNS, [inversion, f"s{person + 1}", 2, 1, 2, 0, 1], strict=True)
+            )
             for inversion in spec.inversions
             for person in range(6)
         ],

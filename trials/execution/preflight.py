@@ -1,6 +1,7 @@
 """Check everything that a run needs before anything is written; report all that is missing."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -16,6 +17,9 @@ from atat_ray.unit.train_stage import new_target
 from trials.config.settings import SampleUnit, Settings
 from trials.tracking.kinds import RecordKind
 from trials.tracking.record import MlflowRecord
+
+
+ROOM = 2**28  # bytes that a folder must have free; a campaign on the ORL faces takes 100 MB
 
 
 def check_data(settings: Settings) -> None:
@@ -66,10 +70,10 @@ def check_record(
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder can be made or written.
+    """Check that a folder can be made or written, and that its disk has room.
 
     Raises:
-        ValueError: it cannot; the message names the folder that refuses.
+        ValueError: it cannot, or the disk is full; the message names the folder that refuses.
     """
     place = folder.absolute()
     while not place.exists():
@@ -78,6 +82,12 @@ def check_folder(folder: Path) -> None:
         raise ValueError(
             f"{folder} cannot be written: {place} is no folder that takes files; choose another "
             "folder with --out"
+        )
+    free = shutil.disk_usage(place).free
+    if free < ROOM:
+        raise ValueError(
+            f"{free / 2**20:.0f} MiB are free at {place}, {ROOM / 2**20:.0f} are needed; free some "
+            "space or choose another folder with --out"
         )
 
 

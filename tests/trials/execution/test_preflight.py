@@ -1,8 +1,11 @@
 """What is wrong with a run is found before it starts."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 
-from trials.execution.preflight import check_data
+from trials.execution.preflight import check_data, check_folder
 
 CODING = {"defense": "sparse_standard", "threshold": 0.3}
 
@@ -29,3 +32,10 @@ def test_a_defense_that_does_not_fit_the_network_is_refused_before_a_unit_starts
 def test_defenses_that_fit_their_networks_pass(tiny_protocol, content):
     arms = {**content["arms"], "coded": CODING, "cut": {"defense": "ssf", "factor": 0.2}}
     check_data(tiny_protocol(arms=arms))
+
+
+def test_a_full_disk_is_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2**20))
+    with pytest.raises(ValueError, match=r"1 MiB are free at .*, 256 are needed; free some space"):
+        check_folder(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
