@@ -18,7 +18,6 @@ from trials.config.settings import SampleUnit, Settings
 from trials.tracking.kinds import RecordKind
 from trials.tracking.record import MlflowRecord
 
-
 ROOM = 2**28  # bytes that a folder must have free; a campaign on the ORL faces takes 100 MB
 
 
