@@ -103,7 +103,7 @@ def _cannot_stop_message(look: Look, blocks: int, per_arm: tuple[int, int]) -> s
     """Return the message for a look that cannot stop, with the number of blocks that it needs."""
     enough = (b for b in range(1, blocks + 1) if smallest_p([per_arm] * b) <= look.threshold)
     needed = next(enough, None)
-    later = "" if needed is None else f"look after {needed} blocks or later, "
+    later = "" if needed is None else f"look after {counted(needed, 'block')} or later, "
     return (
         f"the look after {counted(look.blocks, 'block')} can never stop: it needs "
         f"p <= {look.threshold:.2g}, but {counted(look.blocks, 'block')} of "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,8 @@ from scipy import stats
 
 from analysis import schema
 from analysis.inference.reallocation import draws_for, permute_within_blocks
-from analysis.inference.table_checks import check_columns
+from analysis.inference.table_checks import check_columns, counted
+from analysis.record.json_text import parse_json
 from analysis.record.reader import Record
 
 _DRAWS = 9_999
@@ -36,7 +36,7 @@ class Integrity:
         return (
             f"allocation {'as' if self.allocated_as_registered else 'NOT as'} registered; analysed "
             f"numbers {show(self.analysed_p)}, order {show(self.order_p)}, machines "
-            f"{show(self.node_p)}; {len(self.deviations)} deviations"
+            f"{show(self.node_p)}; {counted(len(self.deviations), 'deviation')}"
         )
 
 
@@ -133,10 +133,13 @@ def _processor_differences(units: pd.DataFrame) -> list[str]:
 def _deviations(units: pd.DataFrame) -> list[str]:
     """Describe each deviation from the registered protocol."""
     found: list[str] = []
-    for status, text in ((schema.FAILED, "failed"), (schema.PENDING, "are not finished")):
-        n = int(np.count_nonzero(units["status"] == status))
-        if n:
-            found.append(f"{n} of {len(units)} units {text}")
+    counts = units["status"].value_counts()
+    failed, pending = (int(counts.get(name, 0)) for name in (schema.FAILED, schema.PENDING))
+    allocated = counted(len(units), "unit")
+    if failed:
+        found.append(f"{failed} of {allocated} failed")
+    if pending:
+        found.append(f"{pending} of {allocated} {'is' if pending == 1 else 'are'} not finished")
     if "failed_before" in units:
         again = units.loc[units["failed_before"].fillna("") != ""]
         for row in again.to_dict("records"):
@@ -165,8 +168,9 @@ def content_deviations(record: Record) -> list[str]:
     the first unit, and the assets that were built.
     """
     try:
-        registered = set(json.loads(record.tags.get(schema.INPUTS) or "{}").values())
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        inputs = parse_json(record.tags.get(schema.INPUTS) or "{}", dict, "the tag inputs")
+        registered = set(inputs.values())
+    except (ValueError, TypeError):
         return ["the record's list of registered inputs cannot be read"]
     models = {
         asset.get("block"): asset.get("content_sha256")

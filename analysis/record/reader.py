@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis import schema
+from analysis.record.json_text import parse_json
 from analysis.record.store import COMPLETE, Store
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def load_record(store: Store | str, campaign: str) -> Record:
 
     return Record(
         campaign=campaign,
-        protocol=json.loads(protocol_json),
+        protocol=parse_json(protocol_json, dict, schema.PROTOCOL_FILE),
         allocation=allocation,
         units=units,
         classes=_class_table(units, read_artifact),
@@ -91,7 +91,11 @@ def _assets(store: Store, run_id: str) -> list[dict[str, Any]]:
     """Read the evaluation models and priors; a campaign that has just begun has none yet."""
     if not store.has_artifact(run_id, schema.ASSETS_FILE):
         return []
-    return json.loads(store.read_bytes(run_id, schema.ASSETS_FILE))
+    content = store.read_bytes(run_id, schema.ASSETS_FILE)
+    assets = parse_json(content, list, schema.ASSETS_FILE)
+    if not all(isinstance(asset, dict) for asset in assets):
+        raise ValueError(f"{schema.ASSETS_FILE} must list JSON objects; the record was altered")
+    return assets
 
 
 def _check_hash(name: str, content: bytes, registered: str) -> None:

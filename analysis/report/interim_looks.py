@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis import schema
 from analysis.pipeline.primary import Results
+from analysis.record.json_text import parse_json
 from analysis.record.reader import Record
 from analysis.record.store import Store, Unreachable
 
@@ -27,7 +28,7 @@ def recorded_looks(record: Record) -> dict[int, dict[str, Any]]:
         if not name.startswith(schema.LOOK_PREFIX):
             continue
         try:
-            look = json.loads(text)
+            look = parse_json(text, dict, name)
             number = int(name.removeprefix(schema.LOOK_PREFIX))
             p = None if look["p"] is None else float(look["p"])
             looks[number] = {kind: int(look[kind]) for kind in ("finished", "analysed")} | {"p": p}

@@ -10,8 +10,10 @@ from typing import Any
 from analysis import schema
 from analysis.formatting.numbers import unit_names
 from analysis.formatting.table import Table
+from analysis.inference.table_checks import counted
 from analysis.pipeline.consort import FlowRow
 from analysis.pipeline.primary import Comparison, Results
+from analysis.record.json_text import parse_json
 from analysis.record.reader import Record
 from analysis.report import primary_tables as tables
 from analysis.report import verdict as wording
@@ -94,6 +96,7 @@ def render(record: Record, results: Results, secondary: SecondaryResults) -> str
         lstrip_blocks=True,
     )
     environment.filters["minus"] = _minus
+    environment.globals["counted"] = counted
     context = page_context(record, results, secondary)
     return environment.get_template("report.html.j2").render(vars(context))
 
@@ -173,7 +176,7 @@ def _leakage(results: Results) -> dict[str, Any]:
 
 
 def _provenance(record: Record, results: Results) -> dict[str, Any]:
-    versions = json.loads(record.tags[schema.VERSIONS] or "{}")
+    versions = parse_json(record.tags[schema.VERSIONS] or "{}", dict, "the tag versions")
     return {
         "tags": record.tags,
         "versions": [(str(name), str(value)) for name, value in versions.items()],

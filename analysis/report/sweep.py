@@ -7,7 +7,6 @@ table, file and figure are marked :data:`CAUTION`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pandas as pd
 
 from analysis import schema
 from analysis.formatting.foreign_text import visible, without_formulas
+from analysis.inference.table_checks import counted
+from analysis.record.json_text import parse_json
 from analysis.record.store import COMPLETE, Store
 
 CAUTION = "exploratory: not randomised"
@@ -58,7 +59,8 @@ def load_sweep(tracking_uri: str, name: str) -> Sweep:
     """
     store = Store(tracking_uri)
     parent = store.parent(name, schema.KIND_SWEEP)
-    settings = json.loads(store.read_bytes(parent.info.run_id, schema.PROTOCOL_FILE))
+    content = store.read_bytes(parent.info.run_id, schema.PROTOCOL_FILE)
+    settings = parse_json(content, dict, schema.PROTOCOL_FILE)
     children = store.children(parent.info.experiment_id, parent.info.run_id, schema.KIND_POINT)
     runs = [run for run in children if run.info.status in COMPLETE]
     for run in (parent, *runs):
@@ -156,7 +158,7 @@ def draw_sweep(sweep: Sweep, path: Path) -> None:
     axes.margins(0.12)
     axes.set_xlabel("clean accuracy (better to the right)")
     axes.set_ylabel(f"leakage, {sweep.leakage} (better below)")
-    axes.set_title(f"{sweep.name}: {len(points)} points ({CAUTION})", fontsize=10)
+    axes.set_title(f"{sweep.name}: {counted(len(points), 'point')} ({CAUTION})", fontsize=10)
     axes.legend(loc="upper left", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -128,8 +128,21 @@ def test_units_that_read_other_data_or_models_than_the_record_lists_are_named() 
     per_arm = {"a": 4, "b": 4, "c": 4}
     found = check_integrity(other, other, per_arm=per_arm, seed=1).deviations
     assert "units of block b0 were measured with different data" in found
-    for text in ("{", "[1]", "[" * 100_000):
+    for text in ("{", "[1]", '{"a": [1]}', "[" * 100_000):
         broken = replace(record, tags=record.tags | {schema.INPUTS: text})
         assert content_deviations(broken) == [
             "the record's list of registered inputs cannot be read"
         ]
+
+
+def test_one_unit_and_several_units_are_told_in_their_number() -> None:
+    units = campaign()
+    units.loc[0, "status"] = schema.PENDING
+    per_arm = {"a": 4, "b": 4, "c": 4}
+    one = check_integrity(units, units, per_arm=per_arm, seed=1)
+    assert one.deviations == ("1 of 24 units is not finished",)
+    assert str(one).endswith("; 1 deviation")
+    units.loc[1, "status"] = schema.PENDING
+    two = check_integrity(units, units, per_arm=per_arm, seed=1)
+    assert two.deviations == ("2 of 24 units are not finished",)
+    assert str(replace(two, deviations=())).endswith("; 0 deviations")

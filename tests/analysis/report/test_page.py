@@ -187,6 +187,15 @@ def test_looks_are_kept_however_many_there_are(
     assert list(recorded_looks(load_record(uri, name))) == [*numbers, 10_001]
 
 
+def test_a_look_at_one_unit_says_unit(
+    writer: Any, make_protocol: MakeProtocol, tmp_path: Path
+) -> None:
+    campaign = writer.campaign(make_protocol("one"), pending=tuple(range(1, 24)))
+    page = conclude(*campaign, tmp_path).page.read_text(encoding="utf-8")
+    assert "<li>1 unit finished, 1 analysed" in page
+    assert "24 units randomised</b>in 2 blocks" in page
+
+
 def test_the_look_is_noted_before_the_page_is_written(
     writer: Any, make_protocol: MakeProtocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
