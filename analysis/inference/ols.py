@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.inference.table_checks import NotEstimable, counted
+from analysis.inference.table_checks import NotEstimable
 
 _POWERS = {"HC2": 1, "HC3": 2}  # of 1 - leverage
 _LEVERAGE_ONE = 1 - 1e-9  # leverages above are 1 up to rounding
@@ -55,7 +55,7 @@ def ols(y: np.ndarray, x: np.ndarray) -> Ols:
     """
     n, k = x.shape
     if n <= k:
-        raise NotEstimable(f"{counted(n, 'unit')}: no degree of freedom for {k} coefficients")
+        raise NotEstimable(f"{n} units leave no degree of freedom for {k} coefficients")
     scaled = x / np.maximum(np.linalg.norm(x, axis=0), 1e-300)
     if np.linalg.matrix_rank(scaled, tol=1e-9) < k:
         raise NotEstimable("the columns of the regression are linearly dependent")
