@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import sys
 import traceback
 from contextlib import suppress
@@ -71,9 +72,14 @@ def is_stdout_closed() -> bool:
     """Tell whether the reader of stdout, such as ``head``, has ended."""
     try:
         sys.stdout.flush()
+        watch = select.poll()
+        watch.register(sys.stdout.fileno(), select.POLLOUT)
+        # A write that failed may have left nothing to flush.
+        return any(event & select.POLLERR for _, event in watch.poll(0))
     except BrokenPipeError:
         return True
-    return False
+    except (OSError, ValueError):  # no file of the system
+        return False
 
 
 def prepare_output() -> None:

@@ -186,3 +186,12 @@ def test_a_full_disk_below_the_output_ends_no_run():
     process = start(code)
     _, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
+
+
+def test_a_reader_that_has_ended_is_noticed_where_nothing_is_left_to_flush(monkeypatch):
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert not program.is_stdout_closed()
+        os.close(reading)
+        assert program.is_stdout_closed()

@@ -342,7 +342,8 @@ def test_a_unit_does_not_start_once_the_campaign_was_asked_to_stop(campaign):
     campaign.stop_file.touch()
     start(campaign, campaign.table[0])
     folder = campaign.unit_folder(campaign.table[0].unit_id)
-    assert [path.name for path in folder.iterdir()] == ["place.json"]
+    names = {path.name.partition("-on-")[0] for path in folder.iterdir()}
+    assert names == {"place.json", "computed"}
 
 
 class Said(Lines):
