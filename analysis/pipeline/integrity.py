@@ -133,8 +133,8 @@ def _processor_differences(units: pd.DataFrame) -> list[str]:
 def _deviations(units: pd.DataFrame) -> list[str]:
     """Describe each deviation from the registered protocol."""
     found: list[str] = []
-    counts = units["status"].value_counts()
-    failed, pending = (int(counts.get(name, 0)) for name in (schema.FAILED, schema.PENDING))
+    statuses = list(units["status"])
+    failed, pending = (statuses.count(name) for name in (schema.FAILED, schema.PENDING))
     allocated = counted(len(units), "unit")
     if failed:
         found.append(f"{failed} of {allocated} failed")
