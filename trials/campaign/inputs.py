@@ -4,9 +4,11 @@
 assets of each block has their content. The record has the hashes of both.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis import schema
 from atat_ray.data.file_digests import MAX_BYTES
 from atat_ray.data.listing import abbreviate
 from atat_ray.unit.inputs import Manifest, Source, block_sources, manifests, weights_sources
@@ -133,6 +135,16 @@ def contents(run_folder: "RunFolder") -> dict[str, str]:
     """Return the hash of each registered input, by name."""
     registered = read_registered(run_folder) or {}
     return {name: specification_hash(manifest) for name, manifest in registered.items()}
+
+
+def registration_tags(run_folder: "RunFolder", text: Callable[[Any], str]) -> dict[str, str]:
+    """Return the tags with which a folder is registered in a record, beside its versions.
+
+    Args:
+        run_folder: the campaign or sweep.
+        text: function that writes a value as the record keeps it.
+    """
+    return commitments(run_folder) | {schema.INPUTS: text(contents(run_folder))}
 
 
 def assets_note(layout: FolderLayout, block: str) -> Path:

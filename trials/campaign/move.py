@@ -3,6 +3,7 @@
 from analysis import schema
 from trials.campaign.creation import write_file
 from trials.campaign.folder import RunFolder
+from trials.campaign.inputs import commitments, registration_tags
 from trials.campaign.layout import external_uri, local_uri
 from trials.campaign.lock import exclusive_lock
 from trials.campaign.provenance import versions
@@ -34,7 +35,7 @@ def move_record(run_folder: RunFolder, tracking_uri: str) -> str:
     with exclusive_lock(run_folder.folder):
         record = MlflowRecord(address, run_folder.settings.name, run_folder.kind)
         if record.attach():
-            record.check_hashes(run_folder.hashes())
+            record.check_hashes(commitments(run_folder))
             found = f"it holds {len(record.units())} of {run_folder.total()} units"
         else:
             found = register_there(run_folder, record)
@@ -67,7 +68,7 @@ def register_there(run_folder: RunFolder, record: MlflowRecord) -> str:
     record.register(
         run_folder.settings,
         run_folder.table,
-        run_folder.hashes() | kept | lost | looks,
+        registration_tags(run_folder, record.text) | kept | lost | looks,
         again=run_folder.is_committed() and not former,
         replaced=run_folder.replaced,
     )

@@ -13,7 +13,7 @@ from atat_ray.unit.computed_on import read_processes
 from atat_ray.utils.stage_files import MissingStage, load_stage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
-from trials.campaign.inputs import commitments, contents
+from trials.campaign.inputs import registration_tags
 from trials.campaign.layout import DATABASE, local_uri
 from trials.campaign.provenance import versions
 from trials.tracking.record import MlflowRecord
@@ -88,10 +88,8 @@ class Recorder:
         run_folder = self.run_folder
         self.environment = self.environment or versions()
         record = MlflowRecord(run_folder.tracking_uri, run_folder.settings.name, run_folder.kind)
-        tags = commitments(run_folder) | {
-            schema.VERSIONS: record.text(self.environment),
-            schema.INPUTS: record.text(contents(run_folder)),
-        }
+        tags = registration_tags(run_folder, record.text)
+        tags[schema.VERSIONS] = record.text(self.environment)
         record.register(
             run_folder.settings,
             run_folder.table,

@@ -32,18 +32,6 @@ HEAVY = {"torch", "ray", "mlflow", "pandas", "pydantic", "yaml", "scipy", "matpl
 
 
 @pytest.fixture
-def atat(capsys):
-    """Return a function that runs a command; it returns exit code, stdout and stderr."""
-
-    def call(*words):
-        code = cli.main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
-
-
-@pytest.fixture
 def mistaken(atat):
     """Return a function that runs a command that must fail; it returns the line on stderr."""
 

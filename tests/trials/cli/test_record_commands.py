@@ -11,23 +11,12 @@ from listener import listening
 from analysis import schema
 from analysis.record.address import Address
 from trials.campaign.campaign import Campaign
+from trials.campaign.inputs import commitments, contents, register_inputs, settings_sources
 from trials.campaign.notes import write_note
 from trials.cli import program as cli
 from trials.execution import run as running
 from trials.execution.recorder import Recorder
 from trials.tracking.record import MlflowRecord
-
-
-@pytest.fixture
-def atat(capsys):
-    """Return a function that runs a command; it returns exit code, stdout and stderr."""
-
-    def call(*words):
-        code = cli.main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 @pytest.fixture
@@ -208,6 +197,20 @@ def test_the_record_moves_to_an_empty_address_with_its_looks(
     assert code == 0
     assert "it holds 6 of 6 units" in out
     assert Campaign.load(recorded.folder) == recorded
+
+
+def test_a_moved_record_is_registered_with_the_inputs(atat, campaign, empty_database, tmp_path):
+    register_inputs(campaign, settings_sources(campaign.settings))
+    record_all(campaign)
+    shutil.copy(empty_database, tmp_path / "shared.db")
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    assert atat("move", "tiny", "--tracking-uri", uri)[0] == 0
+    moved = Campaign.load(campaign.folder).at(uri)
+    record_all(moved)
+    new = MlflowRecord(uri, "tiny")
+    assert new.attach()
+    new.check_hashes(commitments(moved))
+    assert json.loads(new.tags()[schema.INPUTS]) == contents(moved) != {}
 
 
 def test_the_record_does_not_move_to_what_is_not_its_own(atat, recorded, tiny_protocol, tmp_path):
