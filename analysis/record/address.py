@@ -67,7 +67,7 @@ class Address(str):
 
     @property
     def is_server(self) -> bool:
-        """Whether it is the address of an MLflow server."""
+        """Tell whether it is the address of an MLflow server."""
         return self.scheme in ("http", "https")
 
     @property

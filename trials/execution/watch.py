@@ -7,7 +7,7 @@ process with pages of text.
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,13 @@ def time_limit(
             if progress:
                 display.say(progress)
 
+    with watching(watch, done):
+        yield
+
+
+@contextmanager
+def watching(watch: Callable[[], None], done: threading.Event) -> Iterator[None]:
+    """Run a function in a thread beside a ``with`` block, whose end sets ``done``."""
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -104,13 +111,8 @@ def end_with_ray(
                 display.end_process(line, INCOMPLETE)
                 return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with watching(watch, done):
         yield
-    finally:
-        done.set()
-        watcher.join()
 
 
 def is_listening(address: Address) -> bool:
