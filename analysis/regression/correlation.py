@@ -68,10 +68,10 @@ def associate(units: pd.DataFrame, leakage: str, accuracy: str) -> Association:
     return Association(
         accuracy=accuracy,
         n=len(units),
-        pooled=_pearson(x, y),
-        within=_pearson(centred_x, centred_y),
+        pooled=pearson(x, y),
+        within=pearson(centred_x, centred_y),
         by_arm={
-            str(arm): _pearson(
+            str(arm): pearson(
                 rows[accuracy].to_numpy(dtype=float), rows[leakage].to_numpy(dtype=float)
             )
             for arm, rows in arms
@@ -95,11 +95,11 @@ def explained_variance(units: pd.DataFrame, leakage: str, robust: str, clean: st
 
 def _constant(values: np.ndarray) -> bool:
     """Return whether all values are equal up to rounding."""
-    return float(np.ptp(values)) <= 1e-12
+    return float(np.ptp(values)) <= 1e-9
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Return Pearson's correlation; None with fewer than three units or a constant column."""
+def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return Pearson's correlation; None with fewer than three values or where one is constant."""
     if len(x) < 3 or _constant(x) or _constant(y):
         return None
     return float(np.corrcoef(x, y)[0, 1])
