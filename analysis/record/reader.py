@@ -151,10 +151,21 @@ def _unit_table(allocation: pd.DataFrame, runs: dict[str, Run]) -> pd.DataFrame:
     unknown = sorted(set(table["status"]) - set(schema.STATUSES))
     if unknown:
         raise ValueError(f"status must be one of {schema.STATUSES}, the record says {unknown}")
-    order = [int(v) if v else pd.NA for v in table["start_order"]]
-    table["start_order"] = pd.array(order, dtype="Int64")
+    table["start_order"] = pd.array([_order(v) for v in table["start_order"]], dtype="Int64")
     first = [*schema.ALLOCATION_COLUMNS, *tag_names]
     return table.loc[:, first + sorted(c for c in table.columns if c not in first)]
+
+
+def _order(text: str) -> Any:
+    """Read the tag start_order; missing if it is empty."""
+    if not text:
+        return pd.NA
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise ValueError(
+            f"the tag start_order of a unit must be a whole number, the record says {text[:80]!r}; "
+            "the record was altered: `atat verify` lists what differs"
+        )
+    return int(text)
 
 
 def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.DataFrame:

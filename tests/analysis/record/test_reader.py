@@ -140,6 +140,18 @@ def test_an_unknown_status_is_refused(writer: Any, make_protocol: MakeProtocol) 
         load_record(writer.uri, "lost")
 
 
+@pytest.mark.parametrize("order", ["-1", "1.5", "\u0662", "9" * 30, "0x1f", "\x1b[2J"])
+def test_a_start_order_that_is_no_number_is_refused(
+    writer: Any, make_protocol: MakeProtocol, order: str
+) -> None:
+    name = f"order-{order.encode().hex()[:20]}"
+    experiment, parent, allocation = writer.start(make_protocol(name))
+    writer.unit(experiment, parent, allocation.to_dict("records")[0], start_order=order)
+    with pytest.raises(ValueError, match="start_order of a unit must be a whole number") as error:
+        load_record(writer.uri, name)
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("name", [schema.ALLOCATION_FILE, schema.PROTOCOL_FILE])
 def test_an_altered_record_is_refused(writer: Any, make_protocol: MakeProtocol, name: str) -> None:
     campaign = f"altered-{name.partition('.')[0]}"
