@@ -6,6 +6,7 @@ A stage file is an archive of ``torch.save``, followed by the SHA-256 of the arc
 
 import hashlib
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.messages import tell
+from atat_ray.utils.terminal import printable
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -48,16 +50,30 @@ def read_stage(path: Path) -> tuple[dict[str, Any] | None, str]:
     if hashlib.sha256(archive).digest() != content[-DIGEST_BYTES:]:
         return None, f"{path} is damaged: its content has another sha256 than it says"
     try:
+        check_size(content)
         payload = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except MemoryError:
         raise
     except Exception as error:  # torch raises many types of error on files that it did not write
         if "allocate memory" in str(error):
             raise
-        return None, f"{path} is no stage file: {' '.join(str(error).split())[:100]}"
+        reason = printable(" ".join(str(error).split()), 100)
+        return None, f"{path} is no stage file: {reason}"
     if not isinstance(payload, dict) or "specification" not in payload:
         return None, f"{path} is no stage file: it has no specification"
     return payload, ""
+
+
+def check_size(content: bytes) -> None:
+    """Refuse an archive that unpacks to more bytes than it has; ``torch.save`` compresses nothing.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: it is another archive.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > len(content):
+        raise ValueError(f"it unpacks to {unpacked} bytes and has {len(content)}")
 
 
 def payload_hash(value: Any) -> str:

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import os
 import random
@@ -10,7 +11,7 @@ import torch
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.messages import lines_to
-from atat_ray.utils.stage_files import load_stage, payload_hash, save_stage
+from atat_ray.utils.stage_files import load_stage, payload_hash, read_stage, save_stage
 
 
 @dataclass(frozen=True)
@@ -170,3 +171,19 @@ def test_the_hash_of_a_payload_depends_on_every_value_type_name_and_shape():
     assert len({payload_hash(value) for value in values}) == len(values)
     one, other = {"a": 1, "b": torch.ones(1)}, {"b": torch.ones(1), "a": 1}
     assert payload_hash(one) == payload_hash(other)
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "train.pt"
+    save_stage(path, "abc", {"state": torch.zeros(2**20)})
+    small = io.BytesIO()
+    with (
+        zipfile.ZipFile(path) as archive,
+        zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as written,
+    ):
+        for entry in archive.infolist():
+            written.writestr(entry.filename, archive.read(entry))
+    path.write_bytes(small.getvalue() + hashlib.sha256(small.getvalue()).digest())
+    payload, damage = read_stage(path)
+    assert payload is None
+    assert damage.startswith(f"{path} is no stage file: it unpacks to 41")
