@@ -17,10 +17,26 @@ from atat_ray.unit.robustness_stage import robustness_stage
 from atat_ray.unit.score_stage import score_stage
 from atat_ray.unit.spec import UnitSpec
 from atat_ray.unit.train_stage import Trainer, train_here, train_stage
-from atat_ray.utils.json_files import Damaged, read_signed, write_signed
+from atat_ray.utils.json_files import NUMBER, Damaged, read_signed, write_signed
 from atat_ray.utils.messages import tell_once
 
 OUTCOME = "outcome.json"
+OUTCOME_SHAPE = {
+    "specification": str,
+    "unit_id": str,
+    "contents": {"data": str, "evaluation": str, "priors": {str: str}},
+    "clean_acc": NUMBER,
+    "train_acc": NUMBER,
+    "diverged": bool,
+    "inversions": {str: NUMBER},
+    "robust_acc": {float: NUMBER},
+    "classes": [
+        {"inversion": str, "class": str}
+        | dict.fromkeys(("n", "k_1", "k_5", "lda_k_1", "lda_k_5"), int)
+    ],
+    "curves": [{str: NUMBER}],
+    "seconds": {str: NUMBER},
+}
 
 OnStage = Callable[[str], None]
 
@@ -31,7 +47,7 @@ def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
     The user is told of a damaged outcome in one line.
     """
     try:
-        outcome = read_signed(folder / OUTCOME)
+        outcome = read_signed(folder / OUTCOME, shape=OUTCOME_SHAPE)
     except FileNotFoundError:
         return None
     except Damaged as error:

@@ -17,6 +17,7 @@ from trials.campaign.creation import create_or_resume
 from trials.campaign.inputs import commitments
 from trials.campaign.layout import Address, FolderLayout, external_uri, kept_uri, local_uri
 from trials.campaign.notes import read_note, write_note
+from trials.config.load import check_settings
 from trials.config.settings import Settings
 from trials.tracking.kinds import RecordKind
 
@@ -118,7 +119,9 @@ class RunFolder(FolderLayout, ABC):
             ) from error
         except (ValueError, TypeError, RecursionError) as error:
             detail = " ".join(str(error).split())[:300]
-            raise ValueError(f"the {kind} in {folder} cannot be read: {detail}") from error
+            raise ValueError(
+                f"the {kind} in {folder} cannot be read: {detail}; restore its files from a copy"
+            ) from error
 
     @classmethod
     def from_content(cls, content: dict[str, Any], folder: Path) -> Self:
@@ -136,7 +139,7 @@ class RunFolder(FolderLayout, ABC):
         replaced = content.get("replaced", [])
         if not isinstance(replaced, list) or not all(isinstance(h, dict) for h in replaced):
             raise ValueError("replaced must be a list of mappings")
-        settings = cls.settings_type.model_validate(content["settings"])
+        settings = check_settings(cls.settings_type, content["settings"], cls.file_name)
         return cls(
             settings=settings,
             nonce=nonce,
@@ -275,7 +278,7 @@ class RunFolder(FolderLayout, ABC):
     def times_lost(self, unit_id: str) -> int:
         """Count how often the process of a unit was lost, in all its tries."""
         notes = [self.note(unit_id, "lost"), *self.failed_before(unit_id)]
-        return sum(len(note.get("reasons", [])) for note in notes)
+        return sum(len(note.get("reasons") or []) for note in notes)
 
     def outcome(self, row: Assignment) -> dict[str, Any] | None:
         """Read the outcome of a unit; None if it is not finished."""
@@ -287,7 +290,8 @@ class RunFolder(FolderLayout, ABC):
 
     def reason(self, row: Assignment) -> str:
         """Say why a unit ended without an outcome; empty if it did not."""
-        return self.note(row.unit_id, self.status(row)).get("reason", "")
+        ended = (status := self.status(row)) in (schema.FAILED, schema.STOPPED)
+        return self.note(row.unit_id, status)["reason"] if ended else ""
 
     def status(self, row: Assignment) -> str:
         """Tell whether a unit is finished, failed or pending."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ADVICE = "put the registered files back, or start again in another folder"
 COMMITTED = "inputs_sha256"
+MANIFESTS = {str: {str: str}}  # shape of the registered inputs: SHA-256 by input and file
 
 
 class ChangedInputs(ValueError, OSError):
@@ -75,7 +76,7 @@ def committed_inputs(layout: FolderLayout) -> str:
 def read_registered(layout: FolderLayout) -> dict[str, Manifest] | None:
     """Read the registered manifests; None if there are none or their file is damaged."""
     try:
-        return read_signed(layout.inputs_file, max_bytes=MAX_BYTES)
+        return read_signed(layout.inputs_file, shape=MANIFESTS, max_bytes=MAX_BYTES)
     except FileNotFoundError:
         return None
     except Damaged as error:

@@ -7,8 +7,19 @@
 from pathlib import Path
 from typing import Any
 
-from atat_ray.utils.json_files import Damaged, read_signed, write_signed
+from atat_ray.utils.json_files import NUMBER, Damaged, read_signed, write_signed
 from atat_ray.utils.messages import tell_once
+
+SHAPES: dict[str, Any] = {
+    "start": {"order": int},
+    "place": {"node": str, "device": str},
+    "lost": {"reasons": [str]},
+    "failed": {"reason": str},
+    "failed-before": {"failures": [{"reason": str, "reasons": list | None}]},
+    "stopped": {"reason": str},
+    "options": {str: NUMBER},
+    "epochs": {int: NUMBER},
+}
 
 
 def write_note(folder: Path, name: str, content: dict[str, Any]) -> None:
@@ -22,7 +33,7 @@ def read_note(folder: Path, name: str) -> dict[str, Any]:
     The user is told of a damaged note in one line.
     """
     try:
-        return read_signed(note_file(folder, name))
+        return read_signed(note_file(folder, name), shape=SHAPES[name])
     except FileNotFoundError:
         return {}
     except Damaged as error:

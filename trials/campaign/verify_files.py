@@ -5,6 +5,7 @@ from pathlib import Path
 
 from atat_ray.unit.block_assets import read_block_assets
 from atat_ray.unit.inputs import manifests
+from atat_ray.unit.run import OUTCOME, OUTCOME_SHAPE
 from atat_ray.utils.json_files import Damaged, read_signed
 from atat_ray.utils.stage_files import MissingStage, read_stage
 from trials.campaign.campaign import Campaign
@@ -15,6 +16,7 @@ from trials.campaign.inputs import (
     read_registered,
     settings_sources,
 )
+from trials.campaign.notes import SHAPES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,8 +44,12 @@ def damaged_files(campaign: Campaign) -> list[str]:
 
 def damage_of(note: Path) -> str:
     """Describe the damage of a note or outcome in one line; empty without damage."""
+    is_asset = note.parent.name == "assets"
+    shape = {str: str} if is_asset else SHAPES.get(note.stem, dict)
+    if note.name == OUTCOME:
+        shape = OUTCOME_SHAPE
     try:
-        read_signed(note)
+        read_signed(note, shape=shape)
     except (FileNotFoundError, Damaged) as error:
         return str(error)
     return ""

@@ -1,7 +1,7 @@
 """Read protocols and sweeps from YAML files; report each mistake in one line."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,7 +12,10 @@ from atat_ray.utils.terminal import printable
 from trials.config import bounded_yaml
 from trials.config.error_lines import explain
 from trials.config.protocol import Protocol
+from trials.config.settings import Settings
 from trials.config.sweep import SweepSettings
+
+Checked = TypeVar("Checked", bound=Settings)
 
 SHIPPED = Path(__file__).parents[1] / "protocols"
 SHIPPED_SWEEPS = Path(__file__).parents[1] / "sweeps"
@@ -71,10 +74,7 @@ def read_sweep(name: str) -> SweepSettings:
     """
     path = find(name, "sweep", SHIPPED_SWEEPS)
     content, source, nodes = read_mapping(path, "sweep")
-    try:
-        return with_paths(SweepSettings.model_validate(content), path.parent)
-    except ValidationError as error:
-        raise ValueError(explain(error, source, nodes, SweepSettings)) from None
+    return with_paths(check_settings(SweepSettings, content, source, nodes), path.parent)
 
 
 def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
@@ -112,20 +112,28 @@ def read_mapping(path: Path, what: str) -> tuple[dict[str, Any], str, Any]:
 
 
 def check_protocol(content: dict[str, Any], source: str, nodes: Any = None) -> Protocol:
-    """Validate the content of a protocol.
+    """Validate the content of a protocol; arguments and errors as for :func:`check_settings`."""
+    return check_settings(Protocol, content, source, nodes)
+
+
+def check_settings(
+    kind: type[Checked], content: dict[str, Any], source: str, nodes: Any = None
+) -> Checked:
+    """Validate the content of a protocol or sweep.
 
     Args:
+        kind: class of the settings.
         content: mapping that was read from YAML or JSON.
         source: name of the file, for the message.
         nodes: YAML nodes, for line numbers; None if there are none.
 
     Raises:
-        ValueError: the content is not a valid protocol; the message is one line.
+        ValueError: the content is not valid; the message is one line.
     """
     try:
-        return Protocol.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise ValueError(explain(error, source, nodes)) from None
+        raise ValueError(explain(error, source, nodes, kind)) from None
 
 
 def with_paths(value: Any, folder: Path) -> Any:

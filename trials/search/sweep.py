@@ -13,7 +13,7 @@ from atat_ray.utils.json_files import read_signed
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.layout import FolderLayout
-from trials.campaign.notes import note_file, read_note, write_note
+from trials.campaign.notes import SHAPES, note_file, read_note, write_note
 from trials.config.search_methods import Asha, Grid, Options
 from trials.config.sweep import SweepSettings
 from trials.search.asha import Halving
@@ -51,7 +51,8 @@ class Sweep(RunFolder):
         for number in range(1, settings.total() + 1):
             row = point_row(settings, number)
             try:
-                read_signed(note_file(layout.unit_folder(row.unit_id), OPTIONS_NOTE))
+                note = note_file(layout.unit_folder(row.unit_id), OPTIONS_NOTE)
+                read_signed(note, shape=SHAPES[OPTIONS_NOTE])
             except FileNotFoundError:
                 break
             table.append(row)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from atat_ray.utils.json_files import Damaged, read_json, read_signed, write_signed
+from atat_ray.utils.json_files import NUMBER, Damaged, read_json, read_signed, write_signed
 
 CONTENT = {"order": 3, "place": {"node": "a"}, "values": [0.1, float("inf")]}
 
@@ -70,3 +70,39 @@ def test_a_missing_file_is_told_from_a_damaged_one(tmp_path):
         read_json(tmp_path / "file" / "start.json")
     with pytest.raises(Damaged, match="Is a directory"):
         read_json(tmp_path)
+
+
+SHAPE = {
+    "reason": str,
+    "counts": [int],
+    "by_name": {str: NUMBER},
+    "at": {float: str},
+    "more": list | None,
+}
+FITS = {"reason": "r", "counts": [1, 2], "by_name": {"a": 1.5, "b": 2}, "at": {"1e-3": ""}, "o": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"reason": None}, "it/reason has the wrong type: None"),
+        ({"counts": [1, "x"]}, "it/counts[1] has the wrong type: 'x'"),
+        ({"counts": {}}, "it/counts has the wrong type: {}"),
+        ({"by_name": {"a": "\x1b[2J" * 99}}, "it/by_name/a has the wrong type"),
+        ({"counts": [10**400]}, "it/counts[0] is too large a number"),
+        ({"by_name": {"a": -(2**64)}}, "it/by_name/a is too large a number"),
+        ({"at": {"1": "", "one": ""}}, "it/at has a key that is no float: 'one'"),
+        ({"by_name": [1]}, "it/by_name has the wrong type: [1]"),
+        ({"more": 1}, "it/more has the wrong type: 1"),
+    ],
+)
+def test_a_signed_file_of_another_shape_is_damaged_and_its_part_is_named(tmp_path, change, wrong):
+    path = tmp_path / "note.json"
+    write_signed(path, FITS)
+    assert read_signed(path, shape=SHAPE) == FITS
+    write_signed(path, FITS | change)
+    with pytest.raises(Damaged) as error:
+        read_signed(path, shape=SHAPE)
+    assert str(error.value).startswith(f"{path} is damaged: {wrong}")
+    assert str(error.value).isprintable()
+    assert len(error.value.problem) < 200
