@@ -22,7 +22,10 @@ def read_all(readers, paths):
     ``readers`` names a function, as MODULE:FUNCTION, for each suffix.
     Whatever but a result or a ValueError of one line within the limits fails the test.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # the default reserves 1 GiB of addresses
+    }
     done = subprocess.run(
         [sys.executable, __file__, json.dumps(readers)],
         input="\n".join(map(str, paths)),
