@@ -124,8 +124,6 @@ def misfit(value: Any, shape: Any, name: str = "it") -> str:
     kind = type(shape) if isinstance(shape, list | dict) else shape
     if not isinstance(value, kind):
         return f"{name} has the wrong type: {repr(value)[:40]}"
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return f"{name} is too large a number"
     parts: list[tuple[str, Any, Any]] = []
     if isinstance(shape, list):
         parts = [(f"{name}[{i}]", item, shape[0]) for i, item in enumerate(value)]
@@ -136,6 +134,8 @@ def misfit(value: Any, shape: Any, name: str = "it") -> str:
         parts = [(f"{name}/{key}", item, shape[key_type]) for key, item in value.items()]
     elif isinstance(shape, dict):
         parts = [(f"{name}/{key}", value.get(key), inner) for key, inner in shape.items()]
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return f"{name} is too large a number"
     return next(filter(None, (misfit(item, inner, part) for part, item, inner in parts)), "")
 
 
