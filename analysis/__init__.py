@@ -11,6 +11,7 @@ sub-package              what it does
 ``analysis.record``      reads a campaign's record from MLflow into tables
 ``analysis.inference``   comparisons of arms that the random allocation itself justifies
 ``analysis.regression``  models beyond that: Beta, counts, dose, leakage, instruments, matching
+``analysis.claims``      verdict on the claim of a protocol, by its margin
 ``analysis.planning``    power, size and interval width of a design, by simulation
 ``analysis.pipeline``    the registered analysis: every contrast on every outcome of a record
 ``analysis.secondary``   the secondary analyses of the report, one module each

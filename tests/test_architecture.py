@@ -28,11 +28,12 @@ ANALYSIS = {
     "record": "schema",
     "inference": "schema",
     "regression": "inference schema",
-    "planning": "inference schema",
+    "claims": "regression inference schema",
+    "planning": "claims regression inference schema",
     "pipeline": "record inference regression schema",
     "formatting": "schema",
-    "secondary": "pipeline record regression inference formatting schema",
-    "report": "secondary pipeline record inference formatting schema",
+    "secondary": "claims pipeline record regression inference formatting schema",
+    "report": "secondary claims pipeline record inference formatting schema",
     "__main__": "report",
 }
 TRIALS = {
@@ -50,12 +51,13 @@ ALLOWED = {"atat_ray": ATAT_RAY, "analysis": ANALYSIS, "trials": TRIALS}
 # What modules of ``trials`` use of ``analysis``, beside its schema.
 OF_ANALYSIS = {
     "campaign/layout.py": {"record"},
-    "campaign/verify.py": {"record"},
+    "campaign/verify.py": {"record", "secondary"},
     "cli/commands.py": {"record", "report"},
     "cli/doctor.py": {"record"},
     "cli/summary.py": {"report"},
     "config/protocol.py": {"inference"},
     "execution/recorder.py": {"record"},
+    "planning/claim_lines.py": {"planning"},
     "planning/plan.py": {"inference", "planning"},
     "tracking/record.py": {"record"},
 }

@@ -31,7 +31,7 @@ class Record:
     units: pd.DataFrame  # allocation, status, reason, start_order, node, hashes, outcomes
     classes: pd.DataFrame  # unit_id, block, arm, schema.CLASS_COLUMNS
     assets: list[dict[str, Any]]
-    tags: dict[str, str]  # of the parent run: schema.CAMPAIGN_TAGS and looks
+    tags: dict[str, str]  # of the parent run: schema.CAMPAIGN_TAGS, looks and verdicts on claims
     read_artifact: Callable[[str, str], bytes]  # (unit_id, path in the unit's run) -> content
     parent_run: str = ""  # MLflow id
 
@@ -83,8 +83,12 @@ def load_record(store: Store | str, campaign: str) -> Record:
 
 
 def _campaign_tags(tags: dict[str, str]) -> dict[str, str]:
-    looks = {k: v for k, v in tags.items() if k.startswith(schema.LOOK_PREFIX)}
-    return {name: tags.get(name, "") for name in schema.CAMPAIGN_TAGS} | looks
+    of_reports = {
+        name: text
+        for name, text in tags.items()
+        if name.startswith((schema.LOOK_PREFIX, schema.CLAIM_PREFIX))
+    }
+    return {name: tags.get(name, "") for name in schema.CAMPAIGN_TAGS} | of_reports
 
 
 def _assets(store: Store, run_id: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from analysis.pipeline.primary import Results, analyse
 from analysis.record.reader import Record, load_record
 from analysis.record.store import Store
 from analysis.report import primary_tables
-from analysis.report.interim_looks import log_report, record_look
+from analysis.report.interim_looks import log_report, record_look, record_verdicts
 from analysis.report.page import render
 from analysis.report.sections import section_tables
 from analysis.report.verdict import verdict
@@ -59,6 +59,7 @@ def conclude(tracking_uri: str, campaign: str, folder: Path | str, *, log: bool 
     secondary = analyse_secondary(record, results)
     if log:
         record_look(store, record, results)
+        record_verdicts(store, record, results, secondary["claims"])
     report = _write_all(record, results, secondary, Path(folder))
     if log:
         log_report(store, record, [report.page, *report.files])

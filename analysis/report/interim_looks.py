@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis import schema
+from analysis.claims import Judgement
 from analysis.pipeline.primary import Results
 from analysis.record.json_text import parse_json
 from analysis.record.reader import Record
 from analysis.record.store import Store, Unreachable
+from analysis.secondary.claims import recorded_judgement
 
 
 def recorded_looks(record: Record) -> dict[int, dict[str, Any]]:
@@ -83,14 +85,31 @@ def record_look(store: Store, record: Record, results: Results) -> None:
     recorded, looks = recorded_looks(record), all_looks(record, results)
     if len(looks) == len(recorded):
         return
-    name = schema.look_tag(max(recorded, default=0) + 1)
+    _record(store, record, schema.look_tag(max(recorded, default=0) + 1), looks[-1])
+
+
+def record_verdicts(
+    store: Store, record: Record, results: Results, found: dict[str, Judgement] | None
+) -> None:
+    """Record the verdicts on the protocol's claims before their page is written.
+
+    Raises:
+        ValueError: the record cannot be written.
+    """
+    for name, judgement in (found or {}).items():
+        content = recorded_judgement(judgement, results)
+        _record(store, record, schema.CLAIM_PREFIX + name, content)
+
+
+def _record(store: Store, record: Record, name: str, content: dict[str, Any]) -> None:
+    """Set a tag of the campaign's run to JSON."""
     with _refusing(
         f"the look at {record.campaign} cannot be recorded, so no report is written: the record "
         "is read-only; make it writable, or leave it unchanged with "
         f"`python -m analysis {shlex.quote(record.campaign)} --tracking-uri "
         f"{shlex.quote(store.uri)} --no-log`"
     ):
-        store.set_tag(record.parent_run, name, json.dumps(looks[-1]))
+        store.set_tag(record.parent_run, name, json.dumps(content))
 
 
 def log_report(store: Store, record: Record, files: list[Path]) -> None:

@@ -92,6 +92,9 @@ UNIT_TAGS = (
 # JSON with ``finished`` (units), ``analysed`` (units) and ``p`` (primary randomisation p or null).
 # One tag for all looks would be cut off at MLflow's limit of 8000 characters.
 LOOK_PREFIX = "look/"
+# On the parent run, written by the report of a protocol with claims: one tag for each claim, JSON
+# with ``verdict``, ``evidence`` and the number of ``finished`` units that they are based on.
+CLAIM_PREFIX = "claim/"
 REPORT_FOLDER = "report"  # artifacts of the parent run: the latest page and its tables
 
 FINISHED, FAILED, PENDING = "finished", "failed", "pending"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from analysis.secondary.context import Context
 
 # Where the page prints a section, in the order of the page.
-PLACES = ("flow", "sensitivity", "outcomes", "leakage", "accuracy", "classes", "looks")
+PLACES = ("claims", "flow", "sensitivity", "outcomes", "leakage", "accuracy", "classes", "looks")
 
 Found = TypeVar("Found")
 

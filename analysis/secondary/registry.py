@@ -8,6 +8,7 @@ from typing import Any
 from analysis.secondary.interface import Section
 
 SECTIONS = (
+    "claims",
     "sensitivity",
     "beta_regression",
     "dunnett",

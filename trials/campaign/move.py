@@ -64,11 +64,15 @@ def register_there(run_folder: RunFolder, record: MlflowRecord) -> str:
     former = former_tags(run_folder)
     looks = {name: text for name, text in former.items() if name.startswith(schema.LOOK_PREFIX)}
     kept = {schema.VERSIONS: former.get(schema.VERSIONS) or record.text(versions())}
-    lost = {k: v for k, v in former.items() if k == schema.REGISTERED_AGAIN}
+    other = {
+        name: text
+        for name, text in former.items()
+        if name == schema.REGISTERED_AGAIN or name.startswith(schema.CLAIM_PREFIX)
+    }
     record.register(
         run_folder.settings,
         run_folder.table,
-        registration_tags(run_folder, record.text) | kept | lost | looks,
+        registration_tags(run_folder, record.text) | kept | other | looks,
         again=run_folder.is_committed() and not former,
         replaced=run_folder.replaced,
     )

@@ -89,6 +89,7 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
         return [Check(what="the record", problems=[f"there is none at {campaign.tracking_uri}"])]
     tags, table = record.registered()
     return [
+        *verify_claims(campaign),
         *verify_units(campaign, record, {row.unit_id: row for row in drawn}),
         Check(
             what="protocol, nonce, allocation and inputs have the hashes that the record was "
@@ -99,6 +100,22 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
             what="the record's allocation is what protocol and nonce draw",
             problems=allocation.differences(allocation.from_csv(table), drawn),
         ),
+    ]
+
+
+def verify_claims(campaign: Campaign) -> list[Check]:
+    """Decide the claims of a protocol anew and compare the verdicts with the recorded ones."""
+    if campaign.settings.claims is None:
+        return []
+    from analysis.record.reader import load_record
+    from analysis.secondary.claims import changed_verdicts
+
+    record = load_record(campaign.tracking_uri, campaign.settings.name)
+    return [
+        Check(
+            what="the recorded verdicts on the claims are what the record gives",
+            problems=changed_verdicts(record),
+        )
     ]
 
 

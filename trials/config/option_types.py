@@ -17,7 +17,7 @@ from pydantic import (
 from atat_ray.inversion import ATTACKS, Attack
 from atat_ray.priors import PRIORS, priors_offering
 from atat_ray.utils.option_fields import preset_options
-from trials.config.optional_keys import Strict
+from trials.config.parts import Strict
 
 
 def write_options(options: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Optional keys of a protocol: margins, doses, looks, matching, families.
+"""Optional keys of a protocol: margins, doses, looks, matching, families, claims.
 
 Each key adds an analysis to the report. A key that is not declared is left out of the protocol's
 JSON, so it does not enter the hash.
@@ -6,35 +6,13 @@ JSON, so it does not enter the hash.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from analysis.schema.columns import robust_column
 from analysis.schema.names import CLEAN_ACC, TRAIN_ACC
 from atat_ray.utils.errors import at, unknown
-
-
-class Strict(BaseModel):
-    """Base of all settings: frozen, refuses unknown keys, infinities and NaN."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-# The limit keeps a typing error from filling the memory.
-Count = Annotated[int, Field(ge=1, le=100_000)]
-
-
-class Part(Strict):
-    """Optional part of a protocol, whose error for an unknown key lists the known ones."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def check_keys(cls, value: Any) -> Any:
-        """Refuse an unknown key; the error lists the known keys."""
-        for key in value if isinstance(value, dict) else ():
-            if key not in cls.model_fields:
-                raise unknown("key", str(key), cls.model_fields)
-        return value
+from trials.config.claim import Claim
+from trials.config.parts import Count, Name, Part, Strict
 
 
 class Looks(Part):
@@ -77,6 +55,9 @@ class Declarations(Strict):
     families: dict[Name, list[str]] | None = Field(
         default=None, description="groups of arms for each of which a leakage model is fitted"
     )
+    claims: dict[Name, Claim] | None = Field(
+        default=None, description="sentences that the trial supports, contradicts or leaves open"
+    )
 
     def without_undeclared(self, content: dict[str, Any]) -> dict[str, Any]:
         """Remove the optional keys that are not declared from the JSON of a protocol."""
@@ -93,7 +74,7 @@ class Declarations(Strict):
             arms: of the protocol.
             epsilons: radii at which robust accuracy is measured.
         """
-        accuracies = [CLEAN_ACC, TRAIN_ACC, *map(robust_column, epsilons)]
+        accuracies = accuracies_at(epsilons)
         for outcome in self.margins or {}:
             if outcome not in accuracies:
                 place = ("margins", outcome)
@@ -133,3 +114,8 @@ class Declarations(Strict):
             for arm in given:
                 if arm not in arms:
                     raise at((key, arm), unknown(f"arm in {key}", arm, arms))
+
+
+def accuracies_at(epsilons: list[float]) -> list[str]:
+    """List the accuracies of a unit whose robust accuracy is measured at these radii."""
+    return [CLEAN_ACC, TRAIN_ACC, *map(robust_column, epsilons)]

@@ -14,7 +14,8 @@ from atat_ray.training.schedule import check_precision
 from atat_ray.unit import UnitSpec
 from atat_ray.utils.errors import at, placed, unknown
 from trials.config.option_types import tagged_union
-from trials.config.optional_keys import Count, Declarations, Name, Strict
+from trials.config.optional_keys import Declarations, accuracies_at
+from trials.config.parts import Count, Name, Strict
 from trials.config.settings import SampleUnit, Settings
 
 
@@ -99,7 +100,12 @@ class Protocol(Settings, Declarations):
         for name, defense in self.arms.items():
             with placed("arms", name):
                 check_precision(self.training, defense)
-        self.check_declared(list(self.arms), list(self.robustness.epsilons))
+        epsilons = list(self.robustness.epsilons)
+        self.check_declared(list(self.arms), epsilons)
+        outcomes = [*self.inversion_outcomes(), *accuracies_at(epsilons)]
+        for name, claim in (self.claims or {}).items():
+            with placed("claims", name):
+                claim.check_names(list(self.arms), list(self.contrasts), outcomes)
         if self.looks is not None:
             from analysis.inference.group_sequential import planned_looks
 

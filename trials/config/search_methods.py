@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from trials.config.optional_keys import Count, Strict
+from trials.config.parts import Count, Strict
 
 MOST_POINTS = 10_000
 Number = int | float

@@ -23,7 +23,7 @@ from atat_ray.training.schedule import check_network
 from atat_ray.unit import BlockSpec, UnitSpec
 from atat_ray.utils.errors import at, placed, unknown
 from trials.config.option_types import Inversion, write_options
-from trials.config.optional_keys import Name, Strict
+from trials.config.parts import Name, Strict
 
 DataOptions = Annotated[Data, PlainSerializer(write_options)]
 TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
@@ -124,11 +124,13 @@ class Settings(Strict):
                     f"an inversion may not be named {name!r}: other columns of the record begin "
                     f"with {', '.join(RESERVED)}; choose another name, such as standard",
                 )
-        outcomes = [
-            inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES
-        ]
+        outcomes = self.inversion_outcomes()
         if self.outcome not in outcomes:
             raise at(("outcome",), unknown("outcome", self.outcome, outcomes))
+
+    def inversion_outcomes(self) -> list[str]:
+        """List the outcomes that the inversions measure."""
+        return [inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES]
 
     def check_people(self, data: Data, *place: str) -> None:
         """Refuse data with which a unit could be trained but not measured.

@@ -23,6 +23,7 @@ from trials.config.load import (
 )
 from trials.config.protocol import Contrast, Protocol
 from trials.config.sweep import SweepSettings
+from trials.planning.claim_lines import describe_claims
 
 
 def describe_plan(options: Namespace) -> Iterator[str]:
@@ -37,7 +38,11 @@ def describe_plan(options: Namespace) -> Iterator[str]:
     else:
         protocol = settings = read_protocol(options.protocol)
         groups = strata(protocol)
-        lines = [*describe_trial(protocol, groups), *describe_power(protocol, groups, options)]
+        lines = [
+            *describe_trial(protocol, groups),
+            *describe_power(protocol, groups, options),
+            *describe_claims(protocol, groups, assumptions(options), options),
+        ]
         units = sum(len(group.unit_ids) for group in groups)
     yield from lines
     if options.probe:

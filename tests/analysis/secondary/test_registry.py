@@ -36,5 +36,7 @@ def test_a_section_without_a_place_on_the_page_is_refused() -> None:
     def estimate(context: Any) -> None:
         return None
 
-    with pytest.raises(ValueError, match="no place 'appendix' for the section 'toy'; places: flow"):
+    with pytest.raises(
+        ValueError, match="no place 'appendix' for the section 'toy'; places: claims, flow"
+    ):
         Section(name="toy", place="appendix", estimate=estimate)

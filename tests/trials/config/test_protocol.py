@@ -175,6 +175,24 @@ DECLARED = {
     "looks": {"blocks": [1, 2], "spending": "pocock"},
     "matching": {"arm": "treatment", "line": ["weak", "control"]},
     "families": {"decoys": ["treatment", "weak"]},
+    "claims": {
+        "first": {
+            "sentence": "It leaks less.",
+            "paper": "It does.",
+            "where": "Table 1",
+            "estimand": {
+                "contrast": {"contrast": "primary", "outcome": "clean_acc"},
+                "matched": None,
+                "ratio": None,
+                "slope": None,
+            },
+            "direction": "below",
+            "margin": -0.05,
+            "truths": None,
+            "spread": None,
+            "correlation": 0.0,
+        }
+    },
 }
 
 
@@ -266,6 +284,9 @@ def test_declarations_reach_the_analysis(with_weak):
         ("weak", "control"),
     )
     assert list(found["families"]) == ["decoys"]
+    assert (
+        found["claims"]["first"].found.what == "clean accuracy of treatment minus that of control"
+    )
 
 
 @pytest.mark.parametrize(
@@ -321,7 +342,10 @@ def test_two_people_are_enough_without_a_dlr_loss(content, robustness):
     assert Protocol.model_validate(content | {"robustness": robustness}).data.num_private == 2
 
 
-OF_TAGS = ["LOOK_PREFIX"]  # prefixes of tags; all other prefixes of the schema are of columns
+OF_TAGS = [
+    "LOOK_PREFIX",
+    "CLAIM_PREFIX",
+]  # prefixes of tags; all other prefixes of the schema are of columns
 
 
 @pytest.mark.parametrize(
