@@ -15,6 +15,7 @@ DEFENSES: Registry[type[Defense]] = Registry(
         "none": "atat_ray.training.no_defense:NoDefense",
         "anti_adversarial": "atat_ray.defenses.anti_adversarial:AntiAdversarial",
         "decoy_noise": "atat_ray.defenses.decoy_noise:DecoyNoise",
+        "early_stopping": "atat_ray.defenses.early_stopping:EarlyStopping",
         "label_smoothing": "atat_ray.defenses.label_smoothing:LabelSmoothing",
         "adversarial": "atat_ray.defenses.adversarial:Adversarial",
         "mid": "atat_ray.defenses.mid:Mid",

@@ -119,6 +119,10 @@ class Session:
     def after_step(self) -> None:
         """Update the state after a step of the optimizer."""
 
+    def has_ended(self, epochs: int) -> bool:
+        """Tell whether the training ends after this many epochs, before its schedule does."""
+        return False
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state, besides the model, that the rest of the training depends on."""
         return {}

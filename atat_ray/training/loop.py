@@ -170,6 +170,8 @@ def train(
     model.train()
     with true_float32():
         for epoch in range(len(curves), training.epochs):
+            if loop.session.has_ended(epoch):
+                break
             totals = loop.epoch()
             means = average(torch.stack(list(totals.values()))).tolist()
             curves.append(dict(zip(totals, means, strict=True)))

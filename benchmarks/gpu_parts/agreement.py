@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "decoy_noise": {"weight": 2.0, "epsilon": 0.01},
     "label_smoothing": {"smoothing": 0.1},
+    "early_stopping": {"share": 0.5},
     "adversarial": {"epsilon": 0.01, "steps": 3, "step_size": 0.004, "random_start": False},
     "mid": {"weight": 0.03},
     "bido": {"image_weight": 0.05, "label_weight": 0.5},

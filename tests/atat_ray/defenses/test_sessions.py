@@ -1,5 +1,7 @@
 """Defenses with state besides the network: their losses, written a second time."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from small import TRAINING, begun, draws, nll, small
@@ -7,11 +9,19 @@ from small import TRAINING, begun, draws, nll, small
 from atat_ray.defenses import DEFENSES
 from atat_ray.defenses.pixel_lasso import PixelLasso, Selection
 from atat_ray.defenses.trap_mid import blend, vary
+from atat_ray.models import build_target
 from atat_ray.models.image_layers import delete
+from atat_ray.training import Training, train
+from atat_ray.training.checkpoint import Checkpoint
 from atat_ray.training.interface import Course
 from atat_ray.utils.seeding import generator
 
 NONE = torch.zeros(32, 32).bool()  # of the pixels
+FOUR = Training(epochs=4, batch_size=8, learning_rate=0.003, weight_decay=0.01)
+
+
+def same_state(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_trap_mid_loss_and_triggers(batch, faces):
@@ -78,6 +88,39 @@ def test_lasso_penalty_is_the_group_norm(batch, faces):
     total.backward()
     assert choice.weights.grad.isfinite().all()
     assert choice.weights.grad[0, 3, 4] == 0
+
+
+def test_early_stopping_is_plain_training_after_as_many_epochs(faces):
+    seen = {}
+
+    def note(epoch, curves):
+        seen[epoch] = deepcopy(model.state_dict())
+
+    model, stopped = (
+        build_target("small_resnet", num_classes=4, channels=1, seed=0) for _ in range(2)
+    )
+    train(model, faces, DEFENSES["none"](), FOUR, seed=1, on_epoch=note)
+    curves = train(stopped, faces, DEFENSES["early_stopping"](share=0.6), FOUR, seed=1)
+    assert len(curves) == 3  # 2.4 epochs, rounded up
+    assert same_state(stopped.state_dict(), seen[2])
+
+
+def test_early_stopping_that_is_resumed_after_its_end_trains_no_further(faces, tmp_path):
+    defense = DEFENSES["early_stopping"](share=0.5)
+    checkpoint = Checkpoint(tmp_path / "state.pt", "one", seconds=0)
+    model = build_target("small_resnet", num_classes=4, channels=1, seed=0)
+    checkpoint.remove = lambda: None  # killed after the last epoch, before its file was removed
+    curves = train(model, faces, defense, FOUR, seed=1, checkpoint=checkpoint)
+    before = deepcopy(model.state_dict())
+    again = train(model, faces, defense, FOUR, seed=1, checkpoint=checkpoint)
+    assert again == curves
+    assert same_state(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_outside_of_0_and_1_is_refused(share):
+    with pytest.raises(ValueError, match=r"share of the epochs in \(0, 1\), got"):
+        DEFENSES["early_stopping"](share=share)
 
 
 def test_a_deleted_pixel_stays_deleted_and_the_selection_resumes(batch, faces):

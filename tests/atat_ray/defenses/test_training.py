@@ -39,6 +39,7 @@ CASES = {
     ),
     "decoy_noise": ("decoy_noise", {"weight": 2.0, "epsilon": 0.02}),
     "label_smoothing": ("label_smoothing", {"smoothing": 0.3}),
+    "early_stopping": ("early_stopping", {"share": 0.5}),
     "adversarial": ("adversarial", PGD),
     "adversarial and clean": ("adversarial", {**PGD, "clean_weight": 1.0}),
     "mid": ("mid", {"weight": 0.03}),
@@ -106,11 +107,12 @@ def test_every_defense_is_among_the_cases():
 
 
 def test_the_shipped_comparison_has_every_defense_at_three_strengths():
-    """All but sca, whose 500 iterations in two layers need a GPU; its baseline is there."""
+    """All but sca, whose 500 iterations in two layers need a GPU, and early stopping, a control."""
     arms = [DEFENSES.name_of(type(arm)) for arm in read_protocol("orl-defenses").arms.values()]
     assert {name: arms.count(name) for name in DEFENSES if arms.count(name) < 3} == {
         "none": 1,
         "sca": 0,
+        "early_stopping": 0,
     }
 
 

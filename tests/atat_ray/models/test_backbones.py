@@ -32,6 +32,7 @@ OPTIONS = {
     },
     "decoy_noise": {"weight": 1.0, "epsilon": 0.01},
     "label_smoothing": {"smoothing": 0.1},
+    "early_stopping": {"share": 0.5},
     "adversarial": {"epsilon": 0.01, "steps": 1, "step_size": 0.01, "random_start": True},
     "mid": {"weight": 0.03},
     "bido": {"image_weight": 0.05, "label_weight": 0.5},
