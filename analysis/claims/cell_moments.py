@@ -82,17 +82,21 @@ def cell_moments(units: pd.DataFrame, columns: list[str], arms: list[str]) -> Ce
     blocks = sorted(set.intersection(*held)) if held else []
     if not blocks:
         raise NotEstimable(f"no block holds finished units of all of {', '.join(arms)}")
+    table = table.loc[table["block"].isin(blocks)]
+    values = np.column_stack([unit_of(c).scale * outcome_values(table, c) for c in columns])
+    rows_of = table.groupby(["arm", "block"]).indices
     means: dict[str, np.ndarray] = {}
     cells: dict[str, list[tuple[np.ndarray, int]]] = {}
     for arm in arms:
         centres, cells[arm] = [], []
         for block in blocks:
-            rows = table.loc[(table["arm"] == arm) & (table["block"] == block)]
-            if len(rows) < 2:
+            cell = values[rows_of[arm, block]]
+            n = len(cell)
+            if n < 2:
                 raise NotEstimable(f"{arm} has a single finished unit in {block}, 2 are needed")
-            values = np.column_stack([unit_of(c).scale * outcome_values(rows, c) for c in columns])
-            covariance = np.atleast_2d(np.cov(values, rowvar=False))
-            cells[arm].append((covariance / len(rows) / len(blocks) ** 2, len(rows) - 1))
-            centres.append(values.mean(axis=0))
+            centre = cell.mean(axis=0)
+            covariance = (cell - centre).T @ (cell - centre) / (n - 1)
+            cells[arm].append((covariance / n / len(blocks) ** 2, n - 1))
+            centres.append(centre)
         means[arm] = np.mean(centres, axis=0)
     return CellMoments(columns=tuple(columns), means=means, cells=cells)

@@ -22,8 +22,8 @@ SHIPPED_SWEEPS = Path(__file__).parents[1] / "sweeps"
 
 
 def shipped(folder: Path) -> dict[str, Path]:
-    """List the YAML files of a folder of this package, by name."""
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """List the YAML files of a folder of this package and of its folders, by name."""
+    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def find(name: str, what: str, folder: Path) -> Path:
