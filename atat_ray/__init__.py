@@ -10,7 +10,7 @@ evaluation models that the attack never used. It needs torch only; the packages 
     training     training loop, its schedule and checkpoints, and the interface of a defense
     defenses     defenses by name, one file each
     robustness   adversarial examples: PGD, AutoAttack, robust accuracy
-    dependence   HSIC and CKA between features, images and labels
+    dependence   HSIC and CKA between features, images and labels; bounds on estimating an image
     priors       image generators that an inversion attack searches, by name
     inversion    model inversion attacks by name, one file each
     evaluation   evaluation models, and scores of reconstructions

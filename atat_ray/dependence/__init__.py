@@ -1,8 +1,11 @@
-"""Statistical dependence between two sets of features of the same images.
+"""What features tell of images: statistical dependence, and bounds on estimating the image.
 
-Estimators take kernel matrices of a batch (:func:`gaussian_kernel`, :func:`linear_kernel`):
-:func:`hsic` (unbiased), :func:`cka` (normalised), and those of BiDO: :func:`nocco`, :func:`coco`
-and :func:`coco_frobenius`.
+:mod:`~atat_ray.dependence.fisher` has the Fisher information loss of a release with Gaussian noise,
+:mod:`~atat_ray.dependence.bounds` the Hammersley-Chapman-Robbins bound of single pixels.
+
+Estimators of dependence take kernel matrices of a batch (:func:`gaussian_kernel`,
+:func:`linear_kernel`): :func:`hsic` (unbiased), :func:`cka` (normalised), and those of BiDO:
+:func:`nocco`, :func:`coco` and :func:`coco_frobenius`.
 :func:`against_permutations` compares an estimate with its permutation null.
 
 >>> import torch
