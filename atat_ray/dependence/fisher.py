@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import vjp
+from torch.autograd import grad
 
 Release = Callable[[Tensor], Tensor]
 
@@ -39,20 +39,26 @@ def check_noise(noise: float) -> None:
 def linearise(release: Release, points: Tensor) -> tuple[Tensor, Release, Release]:
     """Return the release at points, and the products with its Jacobian, v -> J v and w -> J^T w.
 
-    J v is the derivative of w -> J^T w, which is linear. It costs two backward passes; forward-mode
-    ``torch.func.jvp`` gives the same, but imports deprecated code for seconds at its first call.
+    J v is the derivative of w -> J^T w, which is linear, so that it takes backward passes alone.
+    Forward passes of ``torch.func`` give the same, but refuse networks with checkpoints.
 
     Args:
         release: maps (N, ...) to (N, ...), with two derivatives in torch.
         points: (N, ...), where the Jacobian is taken.
     """
-    released, pull = vjp(release, points)
+    with torch.enable_grad():
+        inputs = points.detach().clone().requires_grad_()
+        released = release(inputs)
+        weights = torch.zeros_like(released).requires_grad_()
+        (pulled,) = grad(released, inputs, weights, create_graph=True)
+
+    def product(vectors: Tensor) -> Tensor:
+        return grad(pulled, weights, vectors, retain_graph=True)[0]
 
     def transposed(outputs: Tensor) -> Tensor:
-        return pull(outputs)[0]
+        return grad(released, inputs, outputs, retain_graph=True)[0]
 
-    _, push = vjp(transposed, torch.zeros_like(released))
-    return released.detach(), lambda inputs: push(inputs)[0], transposed
+    return released.detach(), product, transposed
 
 
 def jacobian(release: Release, points: Tensor) -> Tensor:
