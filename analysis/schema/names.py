@@ -108,6 +108,7 @@ TRAIN_ACC = "train_acc"  # accuracy on the private training images, without augm
 DIVERGED = "diverged"  # 1 if the loss of the target model was not finite at the end, else 0
 SECONDS_PREFIX = "seconds/"  # and the stage: compute time
 ROBUST_PREFIX = "robust_acc/"  # and epsilon: robust accuracy on the private test images
+BOUNDS_PREFIX = "bounds/"  # and a name of BOUNDS_OUTCOMES, for some and the noise scale
 EPOCH_PREFIX = "epoch/"  # and a name: one value for each epoch
 
 # Outcomes of each inversion attack; column f"{inversion}/{name}".
@@ -119,6 +120,21 @@ INVERSION_OUTCOMES = {
     "delta_eval": "mean distance to the nearest training image of the class, evaluation features",
     "target_confidence": "mean probability of the target class under the target model",
     "evaluation_confidence": "mean probability of the target class under the evaluation models",
+}
+
+# Bounds on estimating the image given to the target model, of protocols with the key ``bounds``.
+# Those of BOUNDS_BY_SCALE have one column for each noise scale: "bounds/eta/0.5". Lengths are in
+# pixel units, images in [0, 1]. What is infinite, or too large to compute, has no column.
+BOUNDS_OUTCOMES = {
+    "deleted_share": "share of the pixels that a mask deletes",
+    "infinite_share": "share of the pixels whose largest HCR bound is infinite",
+    "deleted_infinite_share": "of the deleted pixels tried, share with an infinite HCR bound",
+}
+BOUNDS_BY_SCALE = {
+    "eta": "Fisher information loss, spectral form, mean over images",
+    "inverse_dfil": "1 / dFIL, floor of the mean square error over pixels, mean over images",
+    "hcr_sd": "largest HCR bound found of a kept pixel, a standard deviation, median",
+    "row_space_sd": "bound within the row space of the Jacobian of a kept pixel, median",
 }
 
 # Columns of the class table (CLASSES_FILE): one row for each inversion attack and class of a unit.

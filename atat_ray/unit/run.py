@@ -2,6 +2,8 @@
 
     train -> invert (once for each inversion attack) -> score -> robustness -> outcome.json
 
+A unit with the option ``bounds`` has the stage bounds before its outcome.
+
 A stage that is stored is never repeated: its file holds the hash of everything it depends on.
 """
 
@@ -11,6 +13,7 @@ from typing import Any
 
 from atat_ray.training.threshold_checkpoints import list_at_thresholds
 from atat_ray.unit.block_assets import contents
+from atat_ray.unit.bounds_stage import bounds_stage
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
@@ -106,6 +109,11 @@ def run_unit(
         "curves": trained["curves"],
         "seconds": seconds,
     }
+    if spec.bounds is not None:
+        on_stage("bounds")
+        measured = bounds_stage(spec, spec.bounds, folder, run_jobs)
+        outcome["bounds"] = measured["bounds"]
+        seconds["bounds"] = measured["seconds"]
     return save_outcome(spec, folder, outcome)
 
 

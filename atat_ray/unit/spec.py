@@ -9,6 +9,7 @@ from atat_ray.priors import PriorOptions
 from atat_ray.robustness import Robustness
 from atat_ray.training import Training
 from atat_ray.training.interface import Defense
+from atat_ray.unit.bounds_options import Bounds
 from atat_ray.utils.hashing import specification_hash
 from atat_ray.utils.seeding import derive_seed
 
@@ -61,6 +62,7 @@ class UnitSpec:
         inversions: attacks by name; each searches the block's prior of that name.
         robustness: how robust accuracy is measured.
         workers: processes that train the target model together.
+        bounds: how the image given to the target model is bounded; None if it is not measured.
     """
 
     unit_id: str
@@ -72,6 +74,7 @@ class UnitSpec:
     inversions: dict[str, Attack]
     robustness: Robustness
     workers: int = 1
+    bounds: Bounds | None = None
 
     def seed(self, stage: str) -> int:
         """Derive the seed of a stage; it does not depend on the arm."""
@@ -100,6 +103,11 @@ class UnitSpec:
         """Hash everything that the robust accuracies depend on."""
         return specification_hash("robustness", self.train_hash(), self.robustness)
 
+    def bounds_hash(self) -> str:
+        """Hash everything that the bounds depend on."""
+        return specification_hash("bounds", self.train_hash(), self.bounds)
+
     def outcome_hash(self) -> str:
         """Hash everything that the outcome depends on."""
-        return specification_hash("outcome", self.score_hash(), self.robustness_hash())
+        measured = [] if self.bounds is None else [self.bounds_hash()]
+        return specification_hash("outcome", self.score_hash(), self.robustness_hash(), *measured)

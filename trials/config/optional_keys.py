@@ -1,7 +1,7 @@
-"""Optional keys of a protocol: margins, doses, looks, matching, families, claims.
+"""Optional keys of a protocol: margins, doses, looks, matching, families, claims, bounds.
 
-Each key adds an analysis to the report. A key that is not declared is left out of the protocol's
-JSON, so it does not enter the hash.
+Each key adds an analysis to the report; ``bounds`` adds a measure of each unit as well. A key that
+is not declared is left out of the protocol's JSON, so it does not enter the hash.
 """
 
 from typing import Annotated, Any, Literal
@@ -10,6 +10,7 @@ from pydantic import Field
 
 from analysis.schema.columns import robust_column
 from analysis.schema.names import CLEAN_ACC, TRAIN_ACC
+from atat_ray.unit.bounds_options import Bounds
 from atat_ray.utils.errors import at, unknown
 from trials.config.claim import Claim
 from trials.config.parts import Count, Name, Part, Strict
@@ -57,6 +58,10 @@ class Declarations(Strict):
     )
     claims: dict[Name, Claim] | None = Field(
         default=None, description="sentences that the trial supports, contradicts or leaves open"
+    )
+    bounds: Bounds | None = Field(
+        default=None,
+        description="noise under which the image given to the target model is bounded",
     )
 
     def without_undeclared(self, content: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ It adds the design to the settings: arms, contrasts, units, allocation.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -165,4 +166,5 @@ class Protocol(Settings, Declarations):
 
     def unit_spec(self, unit_id: str, block: str, arm: str, *, seed_name: str = "") -> UnitSpec:
         """Specify a unit of an arm; its seeds derive from ``seed_name``, or else ``unit_id``."""
-        return self.specify(unit_id, block, self.arms[arm], seed_name=seed_name or unit_id)
+        spec = self.specify(unit_id, block, self.arms[arm], seed_name=seed_name or unit_id)
+        return replace(spec, bounds=self.bounds)

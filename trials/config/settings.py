@@ -13,7 +13,13 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, PlainSerializer, model_validator
 
 from analysis.schema.columns import inversion_column
-from analysis.schema.names import EPOCH_PREFIX, INVERSION_OUTCOMES, ROBUST_PREFIX, SECONDS_PREFIX
+from analysis.schema.names import (
+    BOUNDS_PREFIX,
+    EPOCH_PREFIX,
+    INVERSION_OUTCOMES,
+    ROBUST_PREFIX,
+    SECONDS_PREFIX,
+)
 from atat_ray.data import Data
 from atat_ray.evaluation import Evaluation
 from atat_ray.robustness import Robustness
@@ -30,7 +36,10 @@ TrainingOptions = Annotated[Training, PlainSerializer(write_options)]
 EvaluationOptions = Annotated[Evaluation, PlainSerializer(write_options)]
 
 # Columns of an inversion begin with its name; other columns of the record begin with these.
-RESERVED = tuple(p.removesuffix("/") for p in (EPOCH_PREFIX, ROBUST_PREFIX, SECONDS_PREFIX))
+RESERVED = tuple(
+    prefix.removesuffix("/")
+    for prefix in (BOUNDS_PREFIX, EPOCH_PREFIX, ROBUST_PREFIX, SECONDS_PREFIX)
+)
 
 
 class Block(Strict):

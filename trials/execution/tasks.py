@@ -20,7 +20,7 @@ from trials.campaign.notes import write_note
 from trials.execution.classify import Kind, classify
 from trials.execution.resources import Resources
 
-WITHOUT_ASSETS = ("train", "robustness")  # stages that read no assets
+WITHOUT_ASSETS = ("train", "robustness", "bounds")  # stages that read no assets
 
 
 class Stopped(Exception):

@@ -24,6 +24,7 @@ def metrics_of(outcome: dict[str, Any]) -> list[Any]:
         schema.DIVERGED: float(outcome["diverged"]),
         **outcome["inversions"],
         **{schema.robust_column(float(e)): v for e, v in outcome["robust_acc"].items()},
+        **{schema.BOUNDS_PREFIX + name: v for name, v in outcome.get("bounds", {}).items()},
         **{schema.SECONDS_PREFIX + stage: s for stage, s in outcome["seconds"].items()},
     }
     metrics = [Metric(name, value, 0, 0) for name, value in values.items()]

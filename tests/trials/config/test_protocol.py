@@ -193,6 +193,7 @@ DECLARED = {
             "correlation": 0.0,
         }
     },
+    "bounds": {"noise_scales": [0.1, 1.0], "layer": "outputs", "images": 2, "pixels": 3},
 }
 
 
@@ -240,6 +241,12 @@ def test_the_shipped_trials_have_the_hashes_of_their_published_results():
         ),
         ({"families": {"a": ["weak"], "b": ["weak"]}}, "'weak' is in a and b"),
         ({"families": {"a": ["none"]}}, "arm in families 'none'.*known: control, treatment, weak"),
+        ({"bounds": {"layer": "outputs"}}, "bounds.noise_scales is missing"),
+        (
+            {"bounds": {"noise_scale": [1]}},
+            r"key 'bounds.noise_scale' \(did you mean 'bounds.noise_",
+        ),
+        ({"bounds": {"noise_scales": [0]}}, "bounds: noise_scales must be different numbers"),
         ({"looks": {"blocks": [1], "spending": "pocock"}}, "end with all 2 blocks, got .1."),
         ({"looks": {"blocks": [1, 2], "spending": "often"}}, "looks.spending: .*'pocock'.*'often'"),
         (
@@ -252,6 +259,16 @@ def test_an_invalid_declaration_is_refused_in_one_line(with_weak, declared, mess
     with pytest.raises(ValueError, match=message) as refused:
         check_protocol(with_weak | declared, "tiny.yaml")
     assert "\n" not in str(refused.value)
+
+
+def test_declared_bounds_reach_every_unit(with_weak):
+    protocol = check_protocol(with_weak | {"bounds": DECLARED["bounds"]}, "tiny.yaml")
+    for arm in protocol.arms:
+        spec = protocol.unit_spec("split-0-01", "split-0", arm)
+        assert spec.bounds is not None
+        assert spec.bounds.noise_scales == (0.1, 1.0)
+    plain = Protocol.model_validate(with_weak).unit_spec("split-0-01", "split-0", "weak")
+    assert plain.bounds is None
 
 
 def test_declarations_reach_the_analysis(with_weak):

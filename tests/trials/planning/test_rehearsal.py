@@ -61,6 +61,18 @@ def test_every_kind_of_unit_runs_every_stage_and_leaves_no_file(rehearsed, conte
     assert said["notes"] == []
 
 
+def test_declared_bounds_are_rehearsed_on_one_image(rehearsed, content, tiny_protocol, tmp_path):
+    bounds = {"noise_scales": [0.1, 1.0], "layer": "outputs"}
+    code, said, _ = rehearsed(content | {"bounds": bounds})
+    assert (code, said["passed"]) == (0, True)
+    stages = [step["stage"] for step in said["kinds"][0]["steps"]]
+    assert stages == [*STAGES[:-1], "bounds", "attack"]
+    spec = tiny_protocol(bounds=bounds).unit_spec("split-0-01", "split-0", "control")
+    small, _ = shrink(spec, tmp_path, narrow=True)
+    assert small.bounds is not None
+    assert (small.bounds.images, small.bounds.pixels) == (1, 1)
+
+
 def test_a_terminated_rehearsal_leaves_no_file(content, write_protocol, monkeypatch, temporary):
     def terminate(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)

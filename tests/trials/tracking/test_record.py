@@ -184,6 +184,14 @@ def test_a_written_unit_is_read_back_completely(registered, outcome):
     assert np.array_equal(read, picture)
 
 
+def test_bounds_are_read_back_by_noise_scale(registered, outcome):
+    record, table = registered("bounds")
+    bounds = {"infinite_share": 1.0, "eta/0.5": 12.5, "eta/1": 6.25}
+    record.write_unit(tags_of(table[0]), outcome | {"bounds": bounds}, {})
+    row = loaded(record).units.iloc[0]
+    assert {name: row[schema.BOUNDS_PREFIX + name] for name in bounds} == bounds
+
+
 def test_curves_are_recorded_by_epoch(registered, outcome):
     record, table = registered("curves")
     record.write_unit(tags_of(table[0]), outcome, {})
