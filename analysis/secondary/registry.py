@@ -20,6 +20,7 @@ SECTIONS = (
     "families",
     "costs",
     "instruments",
+    "bounds",
     "margins",
     "matched_accuracy",
     "class_heterogeneity",
