@@ -95,8 +95,8 @@ class RowSpace:
         """Compute the Cramer-Rao bound: (N, d), a standard deviation, infinite outside."""
         return torch.where(self.inside, self.row_space_deviation(noise), torch.inf)
 
-    def cramer_rao_directions(self, coordinate: int) -> Tensor:
-        """Compute ``(J^T J)^+ e_k``: (N, d). Small steps along it reach the bound."""
+    def row_space_directions(self, coordinate: int) -> Tensor:
+        """Compute ``(J^T J)^+ e_k``: (N, d). Small steps along it reach the row-space value."""
         return torch.einsum("ndr,nr->nd", self.inverse, self.inverse[:, coordinate])
 
 

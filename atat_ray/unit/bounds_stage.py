@@ -137,14 +137,15 @@ def dense_bounds(
 
 
 def dense_directions(image: Tensor, kept: Tensor, space: RowSpace) -> Iterator[Tensor]:
-    """Generate the directions of the search, (1, C, H, W): single, singular, Cramer-Rao.
+    """Generate the directions of the search, (1, C, H, W).
 
-    The last are those of coordinates in the row space; the supremum of the others is infinite.
+    They are single coordinates, the last singular vector, and for each coordinate the best of the
+    row space: that of Cramer-Rao if its bound is finite.
     """
     yield from unit_steps(image, kept)
     yield space.singular.view_as(image)
-    for coordinate in kept[space.inside[0, kept].cpu()].tolist():
-        yield space.cramer_rao_directions(coordinate).view_as(image)
+    for coordinate in kept.tolist():
+        yield space.row_space_directions(coordinate).view_as(image)
 
 
 def large_bounds(

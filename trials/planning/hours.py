@@ -81,5 +81,5 @@ def describe_probe(settings: Settings) -> Iterator[str]:
         "device (measured seconds per image and step, times images and steps of the protocol)"
     )
     yield from lines
-    yield "  not counted: evaluation models and priors, scoring, reading files"
+    yield "  not counted: evaluation models and priors, scoring, bounds, reading files"
     yield from (f"  measured with: {note}" for note in notes)

@@ -147,7 +147,7 @@ def test_a_search_reaches_the_closed_form_of_each_kind_of_direction():
     assert searched(TALL, units, 1.5) == pytest.approx(expected, **close)
     expected = [0.734274982324, 0.410913376284, 0.223128169741]
     assert searched(TALL, [found.singular], 1.5) == pytest.approx(expected, **close)
-    every = [found.cramer_rao_directions(k) for k in range(3)]
+    every = [found.row_space_directions(k) for k in range(3)]
     expected = [0.782256151265, 0.658068684337, 0.494742230335]
     assert searched(TALL, [*units, found.singular, *every], 1.5) == pytest.approx(expected, **close)
 
@@ -207,7 +207,7 @@ def test_pixels_of_a_training_image_have_the_bounds_of_the_trained_parameters():
     expected = [0.82469823, 0.72348708]
     assert found.cramer_rao(0.1)[0].tolist() == pytest.approx(expected, abs=1e-8)
     units = unit_steps(point, torch.arange(2))
-    every = [found.cramer_rao_directions(k) for k in range(2)]
+    every = [found.row_space_directions(k) for k in range(2)]
     # A step that moves single pixels is that of an attacker who knows the others.
     alone = search_hcr(release, point, units, noises=(1e-4,), reach=9)[0, 0]
     assert (1e3 * alone).tolist() == pytest.approx([0.62047122, 0.54432385], rel=1e-4)

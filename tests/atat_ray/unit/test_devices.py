@@ -5,8 +5,8 @@ import torch
 
 from atat_ray.data import load_split
 from atat_ray.defenses import tl_dmi
+from atat_ray.unit import bounds_stage, run_unit
 from atat_ray.unit import measure_stage as measures
-from atat_ray.unit import run_unit
 from atat_ray.unit import train_stage as target
 from atat_ray.unit.measure_stage import measure_stage
 from atat_ray.unit.train_stage import new_target, train_here
@@ -76,3 +76,21 @@ def test_a_unit_is_measured_on_the_device(tiny_protocol, tmp_path, monkeypatch):
     assert seen == dict.fromkeys(
         ("dependence", "prdc_by_class", "frechet_distance", "knowledge_extraction_score"), {"meta"}
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_bounds_are_measured_on_the_device(tiny_protocol, tmp_path, monkeypatch):
+    bounds = {"noise_scales": [1.0], "images": 2}
+    spec = tiny_protocol(bounds=bounds).unit_spec("split-0-01", "split-0", "control")
+    target.train_stage(spec, tmp_path)
+    seen = {}
+
+    def measure(model, images, bounds, *, seed):
+        seen.update(images=images.device.type, model=next(model.parameters()).device.type)
+        return {}
+
+    monkeypatch.setattr(bounds_stage, "bounds_of", measure)
+    for module in (target, bounds_stage):
+        monkeypatch.setattr(module, "pick_device", lambda: META)
+    bounds_stage.measure_bounds(spec, spec.bounds, tmp_path)
+    assert seen == {"images": "meta", "model": "meta"}
