@@ -1,6 +1,6 @@
 """Options of the bounds that are measured on a trained target model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.option_fields import STRICT
@@ -20,12 +20,17 @@ class Bounds:
         images: private test images that are measured, drawn at random; at least 1.
         pixels: coordinates (pixels times channels) whose HCR bound is searched, drawn at random,
             as many of the deleted as of the kept ones; at least 1.
+        power_steps: most steps of the power iteration, and
+        probes: probes of the trace, where the Jacobian is too large to be computed; at least 1
+            and 2.
     """
 
     noise_scales: tuple[float, ...]
     layer: str = "features"
     images: int = 8
     pixels: int = 8
+    power_steps: int = 1000
+    probes: int = 64
 
     __pydantic_config__ = STRICT
 
@@ -42,3 +47,12 @@ class Bounds:
             raise ValueError(
                 f"images and pixels must be 1 or more, got {self.images} and {self.pixels}"
             )
+        if self.power_steps < 1 or self.probes < 2:
+            raise ValueError(
+                f"power_steps must be 1 or more and probes 2 or more, got {self.power_steps} and "
+                f"{self.probes}"
+            )
+
+    def minimal(self) -> "Bounds":
+        """Return the options of a measure that takes every step once."""
+        return replace(self, images=1, pixels=1, power_steps=1, probes=2)

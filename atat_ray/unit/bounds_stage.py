@@ -38,7 +38,6 @@ from atat_ray.utils.seeding import derive_seed, generator
 from atat_ray.utils.stage_files import load_stage, save_stage
 
 DENSE = 2**24  # numbers of a Jacobian up to which it is computed whole
-PROBES = 64  # of the trace of a larger one
 REACH = 0.5  # largest change of a pixel; towards the middle of [0, 1], it never leaves the range
 
 Values = dict[str, list[float]]
@@ -98,7 +97,7 @@ def bounds_of(model: nn.Module, images: Tensor, bounds: Bounds, *, seed: int) ->
         if is_dense(release, image):
             one = dense_bounds(release, image, kept, noises)
         else:
-            one = large_bounds(release, image, kept, noises, seed=derive_seed(seed, number))
+            one = large_bounds(release, image, kept, noises, bounds, seed=derive_seed(seed, number))
         if len(gone):
             steps = unit_steps(image, gone)
             best = search_hcr(release, image, steps, noises=tuple(noises.values()), reach=REACH)
@@ -149,12 +148,19 @@ def dense_directions(image: Tensor, kept: Tensor, space: RowSpace) -> Iterator[T
 
 
 def large_bounds(
-    release: Release, image: Tensor, kept: Tensor, noises: dict[float, float], *, seed: int
+    release: Release,
+    image: Tensor,
+    kept: Tensor,
+    noises: dict[float, float],
+    bounds: Bounds,
+    *,
+    seed: int,
 ) -> Values:
     """Measure one image, (1, C, H, W), by products with its Jacobian, which is not computed."""
-    norm = spectral_norm(release, image, generator=generator(seed, "norm")).value
-    probes = generator(seed, "probes")
-    trace = hutchinson_trace(release, image, probes=PROBES, generator=probes).value
+    draws = generator(seed, "norm")
+    norm = spectral_norm(release, image, generator=draws, max_steps=bounds.power_steps).value
+    draws = generator(seed, "probes")
+    trace = hutchinson_trace(release, image, probes=bounds.probes, generator=draws).value
     return by_scale(release, image, kept, noises, norm, trace, unit_steps(image, kept))
 
 

@@ -100,7 +100,7 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
         },
         # AutoAttack skips images that the untrained network misclassifies: attack_once instead.
         robustness=replace(spec.robustness, epsilons=(), chunk=1),
-        bounds=spec.bounds and replace(spec.bounds, images=1, pixels=1),
+        bounds=spec.bounds and spec.bounds.minimal(),
         workers=1,
     )
     return small, notes

@@ -103,6 +103,9 @@ def test_products_with_the_jacobian_give_what_the_whole_jacobian_gives(monkeypat
     assert large["inverse_dfil/1"] == pytest.approx(dense["inverse_dfil/1"], rel=0.3)
     assert large["hcr_sd/0.1"] <= dense["hcr_sd/0.1"]  # it searches fewer directions
     assert large["hcr_sd/0.1"] > 0
+    few = bounds_of(model, shown, replace(bounds, power_steps=1, probes=2), seed=1)
+    assert few["eta/1"] < 0.99 * large["eta/1"]
+    assert few["inverse_dfil/1"] != large["inverse_dfil/1"]
 
 
 def test_eta_and_floors_scale_with_the_noise():
@@ -189,6 +192,7 @@ def test_a_unit_with_bounds_records_them_and_is_otherwise_the_same(tiny_protocol
         ({"noise_scales": (0.0,)}, "or more, got 0"),
         ({"noise_scales": (float("nan"),)}, "or more, got nan"),
         ({"noise_scales": (1.0,), "layer": "feature"}, "layer 'feature' .*mean 'features'"),
+        ({"noise_scales": (1.0,), "probes": 1}, "probes 2 or more, got 1000 and 1"),
         ({"noise_scales": (1.0,), "images": 0}, "images and pixels must be 1 or more, got 0 and 8"),
     ],
 )

@@ -193,7 +193,14 @@ DECLARED = {
             "correlation": 0.0,
         }
     },
-    "bounds": {"noise_scales": [0.1, 1.0], "layer": "outputs", "images": 2, "pixels": 3},
+    "bounds": {
+        "noise_scales": [0.1, 1.0],
+        "layer": "outputs",
+        "images": 2,
+        "pixels": 3,
+        "power_steps": 9,
+        "probes": 8,
+    },
 }
 
 

@@ -70,7 +70,7 @@ def test_declared_bounds_are_rehearsed_on_one_image(rehearsed, content, tiny_pro
     spec = tiny_protocol(bounds=bounds).unit_spec("split-0-01", "split-0", "control")
     small, _ = shrink(spec, tmp_path, narrow=True)
     assert small.bounds is not None
-    assert (small.bounds.images, small.bounds.pixels) == (1, 1)
+    assert (small.bounds.images, small.bounds.pixels, small.bounds.power_steps) == (1, 1, 1)
 
 
 def test_a_terminated_rehearsal_leaves_no_file(content, write_protocol, monkeypatch, temporary):
