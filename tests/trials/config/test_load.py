@@ -199,8 +199,8 @@ BAD = {
     ),
     "an inversion named as other columns of the record": (
         put("inversions/epoch", {**LINEAR, "ppa": {"preset": "quick"}}),
-        "an inversion may not be named 'epoch': other columns of the record begin with epoch, "
-        "robust_acc, seconds; choose another name, such as standard",
+        "an inversion may not be named 'epoch': other columns of the record begin with bounds, "
+        "epoch, robust_acc, seconds; choose another name, such as standard",
         "  epoch:",
     ),
     "an unknown preset of an inversion attack": (

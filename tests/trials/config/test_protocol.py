@@ -68,7 +68,7 @@ def test_a_shipped_protocol_is_valid_and_has_the_name_of_its_file(name):
     protocol = read_protocol(name)
     assert protocol.name == name
     assert "primary" in protocol.contrasts
-    assert read_protocol(str(SHIPPED / f"{name}.yaml")) == protocol
+    assert read_protocol(str(shipped(SHIPPED)[name])) == protocol
 
 
 def test_the_hash_is_that_of_sorted_json_without_spaces(tiny_protocol):
