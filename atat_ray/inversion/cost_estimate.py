@@ -14,6 +14,7 @@ from atat_ray.inversion.interface import Attack, Scope
 from atat_ray.inversion.losses import LOSSES
 from atat_ray.inversion.optimization import adam, take_step
 from atat_ray.inversion.random_crops import random_resized_crop
+from atat_ray.inversion.smoothing import Smoothed, logits_of
 from atat_ray.priors import Prior
 from atat_ray.utils.seeding import generator
 
@@ -98,13 +99,16 @@ def estimate_bytes(target: nn.Module, prior: Prior, num_classes: int, attack: At
     with torch.no_grad():
         images = prior.render(latents)
 
-    def see() -> None:
-        views = attack.searched(images.requires_grad_())
-        views = random_resized_crop(views, scope.draws("probe", 1), area=attack.crop_area)
-        LOSSES[attack.loss](target(views), scope.labels(1)).sum()
-
     part = len(attack.parts(num_classes)[0])
     batch = min(attack.batch or part * attack.candidates, part * attack.candidates)
+    seen = target.in_memory(batch) if isinstance(target, Smoothed) else target
+
+    def see() -> None:
+        draws = scope.draws("probe", 1)
+        views = attack.searched(images.requires_grad_())
+        views = random_resized_crop(views, draws, area=attack.crop_area)
+        LOSSES[attack.loss](logits_of(seen, views, draws), scope.labels(1)).sum()
+
     rows = min(prior.rows_at_once or batch, batch)
     held = attack.held_bytes(prior, part, images.numel() * images.element_size())
     rendering = saved_bytes(lambda: prior.render(latents.requires_grad_()), prior)
@@ -146,11 +150,11 @@ def estimate(
 
     def score_view() -> None:
         with torch.no_grad():
-            target(images)
+            logits_of(target, images, draws)
 
     def score_sample() -> None:
         with torch.no_grad():
-            target(prior.synthesize(state[0]))
+            logits_of(target, prior.synthesize(state[0]), draws)
 
     attacked = len(attack.attacked(num_classes))
     seconds = (

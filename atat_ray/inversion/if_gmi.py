@@ -160,7 +160,7 @@ class IfGmi(Attack):
         styles = torch.stack([result.styles for result in results], dim=1)
         classes = scope.labels(self.keep)
         by_stage = torch.stack(
-            [confidence(target, result.images, classes, self.batch) for result in results], dim=1
+            [confidence(target, result.images, scope, self) for result in results], dim=1
         )
         num_stored = len(results) if self.choice == "oracle" else 0
         return StagedReconstructions(

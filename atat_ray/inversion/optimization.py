@@ -9,6 +9,7 @@ from atat_ray.inversion.budget import Budget
 from atat_ray.inversion.interface import Scope
 from atat_ray.inversion.losses import LOSSES
 from atat_ray.inversion.random_crops import random_resized_crop
+from atat_ray.inversion.smoothing import logits_of
 from atat_ray.priors import Prior, StagedPrior, State, priors_offering
 from atat_ray.utils.seeding import BatchDraws
 
@@ -128,7 +129,7 @@ def take_step(
     """Take one step of all candidates at once; gradients of weights are not computed."""
     images = budget.searched(synthesize(state))
     images = random_resized_crop(images, draws, area=budget.crop_area)
-    loss = LOSSES[budget.loss](target(images), classes).sum()
+    loss = LOSSES[budget.loss](logits_of(target, images, draws), classes).sum()
     searched = [tensor for tensor in state if tensor.requires_grad]
     # Materialised: the images of a later stage no longer depend on some tensors.
     gradients = torch.autograd.grad(loss, searched, materialize_grads=True)

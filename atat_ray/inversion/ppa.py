@@ -85,6 +85,6 @@ class Ppa(Attack):
             images=images,
             latents=state[0][kept],
             classes=classes,
-            confidence=confidence(target, images, classes, self.batch),
+            confidence=confidence(target, images, scope, self, f"{prefix}confidence"),
         )
         return found, tuple(tensor[kept] for tensor in state)

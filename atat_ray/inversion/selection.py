@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from atat_ray.inversion.budget import Budget
 from atat_ray.inversion.interface import Scope
 from atat_ray.inversion.random_crops import random_resized_crop
+from atat_ray.inversion.smoothing import logits_of
 from atat_ray.priors import Prior
 from atat_ray.utils.seeding import BatchDraws, generator
 
@@ -16,7 +17,11 @@ SCORING_BATCH = 256  # samples in memory at a time
 
 @torch.no_grad()
 def initial_candidates(
-    target: nn.Module, synthesize: Callable[[Tensor], Tensor], latents: Tensor, num_candidates: int
+    target: nn.Module,
+    synthesize: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    num_candidates: int,
+    draws: BatchDraws,
 ) -> Tensor:
     """Choose for each class the latents whose images have the highest target confidence.
 
@@ -27,6 +32,7 @@ def initial_candidates(
         synthesize: latents (N, D) to images in [0, 1].
         latents: (N, D) to choose from; one latent may be chosen for several classes.
         num_candidates: latents chosen for each class.
+        draws: random draws of a smoothed network.
 
     Returns:
         (C, num_candidates) rows of ``latents``, best first.
@@ -34,7 +40,9 @@ def initial_candidates(
     scores = []
     for batch in latents.split(SCORING_BATCH):
         images = synthesize(batch)
-        scores.append(target(images).softmax(1) + target(images.flip(3)).softmax(1))
+        views = (images, images.flip(3))
+        first, second = (logits_of(target, view, draws).softmax(1) for view in views)
+        scores.append(first + second)
     return torch.cat(scores).topk(num_candidates, dim=0).indices.T
 
 
@@ -51,8 +59,9 @@ def starting_latents(
         latents = latents.clamp(-budget.latent_limit, budget.latent_limit)
     if name not in scope.shared:
         scope.shared[name] = initial_candidates(
-            target, prior.synthesize, latents, budget.candidates
-        )
+            target, prior.synthesize, latents, budget.candidates,
+            BatchDraws(generator(scope.seed, name, "smoothing")),
+        )  # fmt: skip
     return latents[scope.shared[name][list(scope.part)].flatten()]
 
 
@@ -75,7 +84,7 @@ def robust_confidence(
     total = torch.zeros(len(images), device=images.device)
     for _ in range(views):
         crops = random_resized_crop(images, draws, area=area, ratio=ratio, flip=True)
-        total += target(crops).softmax(1).gather(1, classes[:, None]).squeeze(1)
+        total += logits_of(target, crops, draws).softmax(1).gather(1, classes[:, None]).squeeze(1)
     return total / views
 
 
@@ -114,9 +123,21 @@ def most_confident(
 
 @torch.no_grad()
 def confidence(
-    target: nn.Module, images: Tensor, classes: Tensor, batch: int | None = None
+    target: nn.Module, images: Tensor, scope: Scope, budget: Budget, name: str = "confidence"
 ) -> Tensor:
-    """Compute the target model's probability of each image's class, (N,)."""
-    size = batch or max(len(images), 1)
-    logits = torch.cat([target(part) for part in images.split(size)])
-    return logits.softmax(1).gather(1, classes[:, None]).flatten()
+    """Compute the attacked network's probability of the class of each kept image, (N,).
+
+    Args:
+        target: images to (N, C) logits, in evaluation mode.
+        images: (len(part) * keep, channels, H, W), classes in order.
+        scope: attacked classes.
+        budget: numbers of kept images and of images in memory at a time.
+        name: name of the draws.
+    """
+    logits = torch.cat(
+        [
+            logits_of(target, images[rows], scope.draws(name, budget.keep, rows))
+            for rows in scope.batches(budget.keep, budget.batch)
+        ]
+    )
+    return logits.softmax(1).gather(1, scope.labels(budget.keep)[:, None]).flatten()

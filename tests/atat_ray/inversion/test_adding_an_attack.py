@@ -30,7 +30,7 @@ class RandomSearch(Attack):
             images=images[kept],
             latents=latents[kept],
             classes=classes,
-            confidence=confidence(target, images[kept], classes, self.batch),
+            confidence=confidence(target, images[kept], scope, self),
         )
 '''
 LINE = '"random_search": "atat_ray.inversion.random_search:RandomSearch",'

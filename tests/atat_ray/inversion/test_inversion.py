@@ -51,7 +51,8 @@ def test_poincare_loss_is_least_where_all_the_mass_is_on_the_target():
 
 def test_initial_candidates_are_the_best_by_brute_force(prior, target):
     latents = prior.sample_latents(20, generator(1))
-    chosen = latents[initial_candidates(target, prior.synthesize, latents, 4)]
+    draws = BatchDraws(generator(3))
+    chosen = latents[initial_candidates(target, prior.synthesize, latents, 4, draws)]
     assert chosen.shape == (3, 4, 5)
     for c in range(3):
         scores = []
