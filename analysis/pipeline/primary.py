@@ -225,7 +225,7 @@ def _outcomes(columns: list[str]) -> list[str]:
     by_inversion = [
         schema.inversion_column(inversion, name)
         for inversion in inversions_of(columns)
-        for name in schema.INVERSION_OUTCOMES
+        for name in (*schema.INVERSION_OUTCOMES, *schema.STUDENT_OUTCOMES)
     ]
     wanted = [*by_inversion, schema.CLEAN_ACC, schema.TRAIN_ACC, *robust_columns_of(columns)]
     return [c for c in wanted if c in columns]

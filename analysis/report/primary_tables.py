@@ -98,7 +98,8 @@ def secondary_table(results: Results, contrast: Contrast) -> Table:
     """Compare the two arms of a contrast on each secondary outcome, unadjusted."""
     rows: list[tuple[str, ...]] = []
     for inversion in inversions_of(list(results.analysed.columns)):
-        names = [schema.inversion_column(inversion, n) for n in schema.INVERSION_OUTCOMES]
+        outcomes = (*schema.INVERSION_OUTCOMES, *schema.STUDENT_OUTCOMES)
+        names = [schema.inversion_column(inversion, n) for n in outcomes]
         found = [o for o in names if o in results.means and o != results.outcome]
         inner = [_difference_row(results, contrast, o) for o in found]
         suffix = f" ({inversion} inversion)"

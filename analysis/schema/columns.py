@@ -15,6 +15,8 @@ _INVERSION_LABELS = {
     "delta_eval": "delta_eval, distance to the nearest training image",
     "target_confidence": "confidence of the target model",
     "evaluation_confidence": "confidence of the evaluation models",
+    "student_acc": "clean accuracy of the students",
+    "student_agreement": "agreement of the students with the target model",
 }
 
 

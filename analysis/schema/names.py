@@ -137,6 +137,12 @@ BOUNDS_BY_SCALE = {
     "row_space_sd": "bound within the row space of the Jacobian of a kept pixel, median",
 }
 
+# Outcomes of each inversion attack on students, networks distilled from the target model.
+STUDENT_OUTCOMES = {
+    "student_acc": "accuracy of the students' mean log-softmax on the private test images",
+    "student_agreement": "share of held-out samples of the prior, classified as the target does",
+}
+
 # Columns of the class table (CLASSES_FILE): one row for each inversion attack and class of a unit.
 CLASS_COLUMNS = (
     "inversion",

@@ -32,7 +32,10 @@ def block_sources(block: BlockSpec) -> dict[str, Source]:
 
 def unit_sources(spec: UnitSpec) -> dict[str, Source]:
     """Name the inputs of a unit, each with the function that computes its manifest."""
-    return {**block_sources(spec.block), **weights_sources(spec.architecture, spec.training)}
+    found = {**block_sources(spec.block), **weights_sources(spec.architecture, spec.training)}
+    for options in spec.students.values():
+        found |= weights_sources(options.architecture or spec.architecture, spec.training)
+    return found
 
 
 def weights_sources(architecture: str, training: Training) -> dict[str, Source]:

@@ -1,4 +1,4 @@
-"""The invert stage: run one inversion attack on the target model."""
+"""The invert stage: run one inversion attack on the target model, or on its students."""
 
 import shutil
 import time
@@ -16,7 +16,7 @@ from atat_ray.models.bottleneck import draws_noise, reseed
 from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.spec import UnitSpec
-from atat_ray.unit.train_stage import load_target
+from atat_ray.unit.student_stage import load_attacked
 from atat_ray.utils.device import pick_device
 from atat_ray.utils.stage_files import load_stage, save_stage
 
@@ -50,7 +50,7 @@ def invert_part(
     payload = load_stage(path, spec.invert_hash(inversion))
     if payload is None:
         start = time.perf_counter()
-        target, shared = load_target(spec, split, folder), None
+        target, shared = load_attacked(spec, inversion, split, assets, folder), None
         reseed(target, spec.seed(f"noise of {inversion}"))
         # The noise of a model that draws any would depend on what another part has computed.
         if not draws_noise(target):

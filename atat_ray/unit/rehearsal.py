@@ -98,6 +98,10 @@ def shrink(spec: UnitSpec, stand_ins: Path, *, narrow: bool) -> tuple[UnitSpec, 
             name: inversion.minimal() if tight else inversion.with_one_step()
             for name, inversion in spec.inversions.items()
         },
+        students={
+            name: students.minimal(CPU_BATCH if tight else students.batch_size)
+            for name, students in spec.students.items()
+        },
         # AutoAttack skips images that the untrained network misclassifies: attack_once instead.
         robustness=replace(spec.robustness, epsilons=(), chunk=1),
         bounds=spec.bounds and spec.bounds.minimal(),

@@ -1,6 +1,7 @@
 """Run one unit from its specification to its outcome, stage by stage; each stage is a file.
 
-    train -> invert (once for each inversion attack) -> score -> robustness -> outcome.json
+    train -> students (of inversion attacks that have some) -> invert (once for each inversion
+    attack) -> score -> robustness -> outcome.json
 
 A unit with the option ``bounds`` has the stage bounds before its outcome.
 
@@ -19,6 +20,7 @@ from atat_ray.unit.jobs import RunJobs, run_serially
 from atat_ray.unit.robustness_stage import robustness_stage
 from atat_ray.unit.score_stage import score_stage
 from atat_ray.unit.spec import UnitSpec
+from atat_ray.unit.student_stage import student_stage
 from atat_ray.unit.train_stage import Trainer, train_here, train_stage
 from atat_ray.utils.json_files import NUMBER, Damaged, read_signed, write_signed
 from atat_ray.utils.messages import tell_once
@@ -87,6 +89,10 @@ def run_unit(
     on_stage("train")
     trained = train_stage(spec, folder, trainer, run_jobs)
     seconds = {"train": trained["seconds"]}
+    for inversion in dict.fromkeys(map(spec.first_with_students, spec.students)):
+        on_stage(f"students {inversion}")
+        taught = student_stage(spec, inversion, assets, folder, run_jobs)
+        seconds[f"students_{inversion}"] = taught["seconds"]
     for inversion in spec.inversions:
         on_stage(f"invert {inversion}")
         found = invert_stage(spec, inversion, assets, folder, run_jobs)

@@ -1,10 +1,13 @@
 """Specifications of a unit and its block, and the hashes that identify their results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from atat_ray.data import Data
 from atat_ray.evaluation import Evaluation
 from atat_ray.inversion import Attack
+from atat_ray.inversion.smoothing import Smoothing
+from atat_ray.inversion.students import Students
 from atat_ray.priors import PriorOptions
 from atat_ray.robustness import Robustness
 from atat_ray.training import Training
@@ -63,6 +66,8 @@ class UnitSpec:
         robustness: how robust accuracy is measured.
         workers: processes that train the target model together.
         bounds: how the image given to the target model is bounded; None if it is not measured.
+        students: by name of the attack, networks that are attacked instead of the target model.
+        smoothing: by name of the attack, how the attacked network is smoothed.
     """
 
     unit_id: str
@@ -75,6 +80,8 @@ class UnitSpec:
     robustness: Robustness
     workers: int = 1
     bounds: Bounds | None = None
+    students: dict[str, Students] = field(default_factory=dict)
+    smoothing: dict[str, Smoothing] = field(default_factory=dict)
 
     def seed(self, stage: str) -> int:
         """Derive the seed of a stage; it does not depend on the arm."""
@@ -87,11 +94,42 @@ class UnitSpec:
             self.architecture, self.defense, self.training, self.workers,
         )  # fmt: skip
 
+    def first_with_students(self, inversion: str) -> str:
+        """Name the attack for which the students of an attack are trained.
+
+        Attacks share students if the students' options and the options of the prior are the same;
+        whether the target model is attacked beside them does not matter.
+        """
+
+        def key(name: str) -> Any:
+            return replace(self.students[name], with_target=False), self.block.priors[name]
+
+        return min(name for name in self.students if key(name) == key(inversion))
+
+    def students_hash(self, inversion: str) -> str:
+        """Hash everything that the students of one attack depend on."""
+        first = self.first_with_students(inversion)
+        return specification_hash(
+            "students", self.train_hash(), self.block.prior_hash(first),
+            first, replace(self.students[first], with_target=False),
+        )  # fmt: skip
+
+    def adaptation(self, inversion: str) -> dict[str, Any]:
+        """Describe what one attack attacks instead of the target model; empty if nothing."""
+        found: dict[str, Any] = {}
+        if inversion in self.students:
+            found["students"] = self.students_hash(inversion)
+            found["with_target"] = self.students[inversion].with_target
+        if inversion in self.smoothing:
+            found["smoothing"] = self.smoothing[inversion]
+        return found
+
     def invert_hash(self, inversion: str) -> str:
         """Hash everything that the reconstructions of one attack depend on."""
+        adapted = self.adaptation(inversion)
         return specification_hash(
             "invert", self.train_hash(), self.block.prior_hash(inversion),
-            inversion, self.inversions[inversion],
+            inversion, self.inversions[inversion], *([adapted] if adapted else []),
         )  # fmt: skip
 
     def score_hash(self) -> str:

@@ -18,7 +18,8 @@ from atat_ray.unit import UnitSpec, run_unit
 from atat_ray.unit.block_assets import load_block_prior
 from atat_ray.unit.inputs import unit_sources
 from atat_ray.unit.invert_stage import invert_stage
-from atat_ray.unit.train_stage import load_target, train_stage
+from atat_ray.unit.student_stage import load_attacked, student_stage
+from atat_ray.unit.train_stage import train_stage
 from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.json_files import Damaged, read_json
@@ -134,7 +135,7 @@ def load(folder: Path) -> UnitSpec:
 def estimate_cost(spec: UnitSpec, inversion: str, folder: Path) -> Estimate:
     """Estimate the duration of an inversion attack; fit its prior first if it is missing."""
     split = load_split(spec.block.data, spec.block.split)
-    target = load_target(spec, split, folder)
+    target = load_attacked(spec, inversion, split, folder / "assets", folder)
     prior = load_block_prior(spec.block, inversion, folder / "assets")
     prior = prior.to(next(target.parameters()).device)
     return estimate(target, prior, split.num_classes, spec.inversions[inversion])
@@ -148,6 +149,10 @@ def invert(folder: Path) -> int:
     for inversion, attack in spec.inversions.items():
         say(f"inversion {inversion}: {attack.candidates} candidates a class, "
              f"{attack.steps_per_class()} candidate-steps")  # fmt: skip
+        if inversion in spec.students:
+            say(f"students: {spec.students[inversion].count} networks, distilled from the target")
+            taught = student_stage(spec, inversion, folder / "assets", folder)
+            say(f"agreement with the target model on samples {taught['agreement']:.3f}")
         if load_stage(folder / f"invert-{inversion}.pt", spec.invert_hash(inversion)) is None:
             say(str(estimate_cost(spec, inversion, folder)))
         inverted = invert_stage(spec, inversion, folder / "assets", folder)
@@ -156,7 +161,8 @@ def invert(folder: Path) -> int:
         path = folder / f"{inversion}.png"
         Image.fromarray(pixels).save(path)
         confidence = float(inverted["confidence"].mean())
-        say(f"mean confidence of the target model {confidence:.3f}; the best reconstruction of "
+        attacked = "attacked network" if spec.adaptation(inversion) else "target model"
+        say(f"mean confidence of the {attacked} {confidence:.3f}; the best reconstruction of "
             f"each class is in {path}")  # fmt: skip
     say(f"next: {shlex.join(['atat', 'evaluate', str(folder)])}")
     return 0

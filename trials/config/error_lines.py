@@ -9,7 +9,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from atat_ray.defenses import DEFENSES
-from atat_ray.inversion import ATTACKS
 from atat_ray.priors import PRIORS
 from atat_ray.utils.errors import unknown
 from atat_ray.utils.terminal import LINE, printable
@@ -117,9 +116,7 @@ def allowed_keys(location: tuple[Any, ...], root: type[Settings]) -> list[str]:
     keys, preset = fields_of(kind), ["preset"] if getattr(kind, "presets", None) else []
     if kind in DEFENSES.values():
         return ["defense", *preset, *keys]
-    if kind in ATTACKS.values():
-        return [*preset, *keys]
-    return ["name", *keys] if kind in PRIORS.values() else list(keys)
+    return ["name", *keys] if kind in PRIORS.values() else [*preset, *keys]
 
 
 def union_member(kind: Any, tag: Any) -> Any:

@@ -15,6 +15,8 @@ from pydantic import (
 )
 
 from atat_ray.inversion import ATTACKS, Attack
+from atat_ray.inversion.smoothing import Smoothing
+from atat_ray.inversion.students import Students
 from atat_ray.priors import PRIORS, priors_offering
 from atat_ray.utils.option_fields import preset_options
 from trials.config.parts import Strict
@@ -65,21 +67,23 @@ def tagged_union(kinds: Mapping[str, Any], key: str) -> Any:
     return Annotated[union, Discriminator(tag), PlainSerializer(write)]
 
 
-def attack_options(kind: Any) -> Any:
-    """Build the type of an attack's key in an inversion; null where another attack is given."""
+def optional_options(kind: Any) -> Any:
+    """Build the type of an optional key of an inversion, such as that of an attack."""
     reading = BeforeValidator(lambda value: with_preset(kind, value))
     return Optional[Annotated[kind, reading, PlainSerializer(write_options)]]  # noqa: UP045
 
 
-class SearchedPrior(Strict):
-    """The prior that an inversion attack searches."""
+class Searched(Strict):
+    """What an inversion attack searches, the prior, and what it attacks in place of the target."""
 
     prior: tagged_union(PRIORS, "name")  # type: ignore[valid-type]
+    students: optional_options(Students) = None  # type: ignore[valid-type]
+    smoothing: optional_options(Smoothing) = None  # type: ignore[valid-type]
 
 
 # One optional key for each attack in ATTACKS.
-ATTACK_KEYS: dict[str, Any] = {n: (attack_options(kind), None) for n, kind in ATTACKS.items()}
-AttackKeys = create_model("AttackKeys", __base__=SearchedPrior, **ATTACK_KEYS)
+ATTACK_KEYS: dict[str, Any] = {n: (optional_options(kind), None) for n, kind in ATTACKS.items()}
+AttackKeys = create_model("AttackKeys", __base__=Searched, **ATTACK_KEYS)
 
 
 class Inversion(AttackKeys):
@@ -104,7 +108,7 @@ class Inversion(AttackKeys):
 
     @model_serializer(mode="wrap")
     def write(self, handler: Any) -> dict[str, Any]:
-        """Write the prior and the given attack; leave out the keys of the other attacks."""
+        """Write the keys that are given; leave out those of other attacks."""
         return {name: value for name, value in handler(self).items() if value is not None}
 
     @property

@@ -19,9 +19,13 @@ from analysis.schema.names import (
     INVERSION_OUTCOMES,
     ROBUST_PREFIX,
     SECONDS_PREFIX,
+    STUDENT_OUTCOMES,
 )
 from atat_ray.data import Data
 from atat_ray.evaluation import Evaluation
+from atat_ray.inversion.smoothing import Smoothing
+from atat_ray.inversion.students import Students
+from atat_ray.models import check_architecture
 from atat_ray.robustness import Robustness
 from atat_ray.robustness.attack_sets import check_classes
 from atat_ray.training import Training
@@ -108,6 +112,11 @@ class Settings(Strict):
             if block.architecture is not None:
                 with placed("blocks", name, "architecture"):
                     check_network(block.architecture, self.training)
+        for name, students in self.students().items():
+            if students.architecture is not None:
+                with placed("inversions", name, "students", "architecture"):
+                    weights = self.training.weights
+                    check_architecture(students.architecture, weights=weights, auxiliary=False)
         self.check_outcome()
         if self.training.thresholds and self.workers > 1:
             raise at(("workers",), f"training.thresholds need workers: 1, got {self.workers}")
@@ -139,7 +148,11 @@ class Settings(Strict):
 
     def inversion_outcomes(self) -> list[str]:
         """List the outcomes that the inversions measure."""
-        return [inversion_column(i, name) for i in self.inversions for name in INVERSION_OUTCOMES]
+        return [
+            inversion_column(i, name)
+            for i in self.inversions
+            for name in (*INVERSION_OUTCOMES, *(STUDENT_OUTCOMES if i in self.students() else ()))
+        ]
 
     def check_people(self, data: Data, *place: str) -> None:
         """Refuse data with which a unit could be trained but not measured.
@@ -160,6 +173,16 @@ class Settings(Strict):
         if self.robustness.epsilons:
             with placed(*place, "num_private"):
                 check_classes(self.robustness.attacks, data.num_private)
+
+    def students(self) -> dict[str, Students]:
+        """Return the options of students, by name of the inversions that have some."""
+        given = {name: inversion.students for name, inversion in self.inversions.items()}
+        return {name: students for name, students in given.items() if students is not None}
+
+    def smoothing(self) -> dict[str, Smoothing]:
+        """Return the options of smoothing, by name of the inversions that have it."""
+        given = {name: inversion.smoothing for name, inversion in self.inversions.items()}
+        return {name: smoothing for name, smoothing in given.items() if smoothing is not None}
 
     def canonical(self) -> dict[str, Any]:
         """Return the settings with every default filled in, as JSON types."""
@@ -196,6 +219,8 @@ class Settings(Strict):
             inversions={name: inversion.attack for name, inversion in self.inversions.items()},
             robustness=self.robustness,
             workers=self.workers,
+            students=self.students(),
+            smoothing=self.smoothing(),
         )
 
 

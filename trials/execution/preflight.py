@@ -103,6 +103,9 @@ def data_checks(settings: Settings) -> list[Callable[[], Any]]:
         checks.append(partial(load_split, spec.data, spec.split))
         if settings.training.weights == "imagenet":
             checks.append(partial(find_weights, block.architecture or settings.architecture))
+    for students in settings.students().values():
+        if settings.training.weights == "imagenet" and students.architecture is not None:
+            checks.append(partial(find_weights, students.architecture))
     if settings.evaluation.training.weights == "imagenet":
         checks.append(partial(find_weights, settings.evaluation.architecture))
     checks += [inversion.prior.check for inversion in settings.inversions.values()]
