@@ -43,9 +43,25 @@ def logit_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return -logits.gather(1, targets[:, None]).squeeze(1)
 
 
+def max_margin_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the largest logit of another class minus that of the target class, (N,).
+
+    This is the identity loss of PLG-MI (Yuan et al. 2023, "Pseudo Label-Guided Model Inversion
+    Attack via Conditional GAN", Eq. 5), with which LOKT (Nguyen et al. 2023b) attacks surrogates.
+    It is the same for logits and for log probabilities.
+
+    Args:
+        logits: (N, C), C of 2 or more.
+        targets: (N,) long, the class to reconstruct.
+    """
+    own = one_hot(targets, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
 # Losses by their names in protocols: logits (N, C) and targets (N,) to losses (N,).
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_loss,
     "logit": logit_loss,
+    "max_margin": max_margin_loss,
     "poincare": poincare_loss,
 }

@@ -40,9 +40,9 @@ class Students:
         batch_size: images of a step, 2 or more.
         learning_rate: peak of the one-cycle schedule, above 0.
         weight_decay: of AdamW, 0 or above.
-        noise: standard deviation of the Gaussian noise added to the augmented images, in pixel
-            units (images in [0, 1]), 0 or above. The noisy images are clamped to [0, 1]; target
-            model and student see the same.
+        noise: standard deviation of the Gaussian noise added to the augmented images that a student
+            sees, in pixel units (images in [0, 1]), 0 or above; the sum is clamped to [0, 1]. The
+            target model sees the images without noise, because noise would change its answers.
         labels: "soft": the probabilities of the target model, learned with the Kullback-Leibler
             divergence. "hard": its most likely class only, learned with the cross-entropy.
         temperature: of the softmax with labels: soft, above 0; null with labels: hard.
@@ -205,20 +205,21 @@ class Distillation:
         """Read images by row, first the samples and then the public images; augment them."""
         count = len(self.samples)
         drawn, public = rows[rows < count], rows[rows >= count] - count
-        images = augment(
-            torch.cat([self.samples[drawn], self.public[public]]),
-            self.options.augmentation,
-            self.draws,
-        )
-        if self.options.noise:
-            noise = torch.randn(images.shape, generator=self.noise, device=images.device)
-            images = (images + self.options.noise * noise).clamp(0, 1)
-        return images.contiguous(memory_format=torch.channels_last)
+        images = torch.cat([self.samples[drawn], self.public[public]])
+        return augment(images, self.options.augmentation, self.draws)
+
+    def noisy(self, images: Tensor) -> Tensor:
+        """Add the noise of the options to images, and clamp them to [0, 1]."""
+        if not self.options.noise:
+            return images
+        noise = torch.randn(images.shape, generator=self.noise, device=images.device)
+        return (images + self.options.noise * noise).clamp(0, 1)
 
     def step(self, rows: Tensor) -> Tensor:
         """Take one step on some rows; return the loss."""
-        images = self.images(rows)
-        loss = self.options.loss(answers_of(self.target, images), self.student(images))
+        images = self.images(rows).contiguous(memory_format=torch.channels_last)
+        answers = answers_of(self.target, images)
+        loss = self.options.loss(answers, self.student(self.noisy(images)))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -13,7 +13,7 @@ from atat_ray.inversion import cost_estimate as estimating
 from atat_ray.inversion.cost_estimate import estimate, saved_bytes
 from atat_ray.inversion.if_gmi import IfGmi, l1_norm, project_l1
 from atat_ray.inversion.interface import Scope
-from atat_ray.inversion.losses import LOSSES, cross_entropy_loss, logit_loss
+from atat_ray.inversion.losses import LOSSES, cross_entropy_loss, logit_loss, max_margin_loss
 from atat_ray.inversion.optimization import clamp_first, minimize
 from atat_ray.inversion.ppa import Ppa
 from atat_ray.inversion.ppdg import Ppdg, image_distance
@@ -62,6 +62,9 @@ def test_losses_are_their_formulas():
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0]])
     targets = torch.tensor([0, 1])
     assert logit_loss(logits, targets).tolist() == pytest.approx([-2.0, -0.2])
+    assert max_margin_loss(logits, targets).tolist() == pytest.approx([0.5 - 2.0, 3.0 - 0.2])
+    of_probabilities = max_margin_loss(logits.log_softmax(1), targets)
+    assert torch.allclose(of_probabilities, max_margin_loss(logits, targets), atol=1e-6)
     for row, target in enumerate([0, 1]):
         weights = [math.exp(float(x)) for x in logits[row]]
         expected = -math.log(weights[target] / sum(weights))

@@ -173,13 +173,34 @@ def test_images_are_the_samples_and_the_public_ones_and_nothing_else():
 
 def test_noise_has_its_standard_deviation_and_images_stay_in_range():
     run = distillation(linear(1), students(noise=0.01))
-    rows = torch.arange(64).repeat_interleave(20)
-    clean = torch.cat([run.samples[:], run.public[:]]).repeat_interleave(20, dim=0)
-    inside = (clean > 0.05) & (clean < 0.95)
-    added = (run.images(rows) - clean)[inside]
-    assert float(added.std()) == pytest.approx(0.01, rel=0.02)
-    wild = distillation(linear(1), students(noise=5.0)).images(rows)
+    clean = torch.full((200, 1, 8, 8), 0.5)
+    added = run.noisy(clean) - clean
+    assert float(added.std()) == pytest.approx(0.01, rel=0.03)
+    assert abs(float(added.mean())) < 5 * 0.01 / 12800**0.5
+    wild = distillation(linear(1), students(noise=5.0)).noisy(clean)
     assert (float(wild.min()), float(wild.max())) == (0.0, 1.0)
+    assert distillation(linear(1), students(noise=0.0)).noisy(clean) is clean
+
+
+class Watching(nn.Module):
+    """A network that keeps the images that it sees."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.seen = network, []
+
+    def forward(self, images):
+        self.seen.append(images)
+        return self.network(images)
+
+
+def test_the_student_sees_with_noise_what_the_target_sees_without():
+    target, student = Watching(linear(1)), Watching(linear(9))
+    run = distillation(target, students(noise=0.1), student)
+    run.step(torch.arange(16))
+    (asked,), (learnt,) = target.seen, student.seen
+    assert torch.allclose(asked, run.samples[:16], atol=1e-5)
+    assert float((learnt - asked).std()) == pytest.approx(0.1, rel=0.15)
 
 
 def test_an_ensemble_has_the_geometric_mean_of_the_probabilities():
