@@ -232,6 +232,7 @@ class Distillation:
         Raises:
             ValueError: the student diverged.
         """
+        loss = torch.zeros(())
         with true_float32():
             for rows in self.batches():
                 loss = self.step(rows)

@@ -249,7 +249,11 @@ def test_more_stages_than_the_prior_has_are_refused(prior, target):
 @pytest.mark.parametrize(
     ("attack", "options", "message"),
     [
-        (PPA, {"loss": "hinge"}, "unknown loss 'hinge'; known: cross_entropy, logit, poincare"),
+        (
+            PPA,
+            {"loss": "hinge"},
+            "unknown loss 'hinge'; known: cross_entropy, logit, max_margin, poincare",
+        ),
         (PPA, {"space": "pixels"}, "unknown space 'pixels'; known: latents, styles"),
         (PPA, {"batch": 0}, "batch must be 1 or more, got 0"),
         (IF_GMI, {"steps": ()}, "steps must have one number of 0 or more a stage"),

@@ -43,7 +43,7 @@ def some_images(name, num):
 
 
 def distillation(target, options, student=None, public=24, seeds=(5, 0)):
-    samples = StoredImages((255 * some_images("samples", 40)).to(torch.uint8))
+    samples = StoredImages((255 * some_images("samples", options.samples)).to(torch.uint8))
     return Distillation(
         linear(9) if student is None else student,
         target,
@@ -137,7 +137,7 @@ def test_hard_labels_need_no_more_than_the_name_of_a_class():
 def test_students_agree_with_their_target_on_images_that_they_have_not_seen(options):
     target = linear(1, 8.0)
     unseen = StoredImages((255 * some_images("unseen", 300)).to(torch.uint8))
-    options = students(**options, steps=300, learning_rate=0.1, noise=0.2)
+    options = students(**options, samples=1000, steps=300, learning_rate=0.1, noise=0.1)
     untrained = agreement(target, linear(9), unseen)
     assert untrained < 0.7
     assert agreement(target, distilled(target, options), unseen) > 0.88
