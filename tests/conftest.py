@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from drivers import Driver
 
 from trials.config.protocol import Protocol
 
@@ -138,3 +139,30 @@ def table_of() -> Callable[..., str]:
         return f"{units.to_csv()}\n{record.classes.to_csv()}"
 
     return read
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """Return a function that starts drivers; nothing of them outlives the test."""
+    started = []
+
+    def start(command, what, folder, *words):
+        log = tmp_path / f"{len(started)}.log"
+        started.append(Driver(log, folder, command, what, *words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+@pytest.fixture
+def run_whole(driver):
+    """Return a function that runs a campaign to its end."""
+
+    def run(protocol, folder, *words):
+        one = driver("run", protocol, folder, *words)
+        assert one.wait() == 0, one.said()
+        return one
+
+    return run
