@@ -178,19 +178,33 @@ def _class_table(units: pd.DataFrame, read: Callable[[str, str], bytes]) -> pd.D
     finished = units.loc[units["status"] == schema.FINISHED]
     texts: dict[str, list[str]] = {}  # rows by header: one parser call a header, not a unit
     for i, unit_id in enumerate(finished["unit_id"]):
-        header, _, body = read(unit_id, schema.CLASSES_FILE).decode("utf-8").partition("\n")
+        text = read(unit_id, schema.CLASSES_FILE).decode("utf-8", errors="replace")
+        header, _, body = text.partition("\n")
         rows = (f"{i},{row}" for row in body.splitlines() if row)
         texts.setdefault(header.strip(), []).extend(rows)
     if not any(texts.values()):
         return pd.DataFrame(columns=columns)
-    parts = [
-        pd.read_csv(
+    parts = [_class_rows(header, rows) for header, rows in texts.items()]
+    table = pd.concat(parts, ignore_index=True).sort_values("row", kind="stable")
+    keys = finished[list(schema.ALLOCATION_COLUMNS)].iloc[table["row"]].reset_index(drop=True)
+    return pd.concat([keys, table.reset_index(drop=True)], axis=1).loc[:, columns]
+
+
+def _class_rows(header: str, rows: list[str]) -> pd.DataFrame:
+    """Parse the rows of class tables with one header; refuse what is no class table."""
+    try:
+        table = pd.read_csv(
             io.StringIO("\n".join([f"row,{header}", *rows])),
             dtype={"inversion": str, "class": str},  # a class may be called 007
             na_filter=False,  # or NA
         )
-        for header, rows in texts.items()
-    ]
-    table = pd.concat(parts, ignore_index=True).sort_values("row", kind="stable")
-    keys = finished[list(schema.ALLOCATION_COLUMNS)].iloc[table["row"]].reset_index(drop=True)
-    return pd.concat([keys, table.reset_index(drop=True)], axis=1).loc[:, columns]
+        counts = table.loc[:, list(schema.CLASS_COLUMNS[2:])]
+        if not all(pd.api.types.is_numeric_dtype(kind) for kind in counts.dtypes):
+            raise ValueError("a number is expected in every column but the first two")
+    except (ValueError, KeyError) as error:
+        detail = " ".join(str(error).split())
+        raise ValueError(
+            f"{schema.CLASSES_FILE} of a unit is not what was written ({detail}); `atat verify` "
+            "names the unit, `atat resume` writes the file again from the folder of the unit"
+        ) from error
+    return table

@@ -162,8 +162,11 @@ class Store:
         return get_artifact_repository(checked, tracking_uri=self.uri.full)
 
     def read_text(self, run_id: str, path: str) -> str:
-        """Read an artifact as UTF-8 text; raise as :meth:`read_bytes`."""
-        return self.read_bytes(run_id, path).decode("utf-8")
+        """Read an artifact as text, for comparison; raise as :meth:`read_bytes`.
+
+        What is not UTF-8 is replaced, so that an altered artifact differs from the one expected.
+        """
+        return self.read_bytes(run_id, path).decode("utf-8", errors="replace")
 
     def artifacts(self, run_id: str, folder: str = "", *, artifact_uri: str = "") -> list[str]:
         """List the artifacts of a run in a folder, as paths in the run; "" is its top level."""
@@ -230,6 +233,18 @@ class Store:
             file.write_bytes(content)
             parent = Path(path).parent
             self.log_file(run_id, file, "" if parent == Path() else str(parent))
+
+    def write_changed(self, run_id: str, expected: dict[str, bytes], there: list[str]) -> None:
+        """Write the artifacts of a run that are not there or hold something else.
+
+        Args:
+            run_id: MLflow id of the run.
+            expected: content by path.
+            there: paths of the artifacts that the run has.
+        """
+        for path, content in expected.items():
+            if path not in there or self.read_bytes(run_id, path) != content:
+                self.write_bytes(run_id, content, path)
 
     @translate_mlflow_errors
     def log_file(self, run_id: str, file: Path, folder: str) -> None:

@@ -19,6 +19,7 @@ from trials.campaign.verify_files import (
     damaged_files,
     verify_inputs,
 )
+from trials.config.settings import canonical_json
 from trials.tracking.outcome_tables import classes_of, metrics_of
 from trials.tracking.record import MlflowRecord
 from trials.tracking.unit_tags import content_tags
@@ -88,6 +89,8 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
     if not record.attach():
         return [Check(what="the record", problems=[f"there is none at {campaign.tracking_uri}"])]
     tags, table = record.registered()
+    protocol = record.store.read_text(record.parent_id, schema.PROTOCOL_FILE)
+    same = protocol == canonical_json(campaign.settings.canonical()).decode()
     return [
         *verify_claims(campaign),
         *verify_units(campaign, record, {row.unit_id: row for row in drawn}),
@@ -99,6 +102,10 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
         Check(
             what="the record's allocation is what protocol and nonce draw",
             problems=allocation.differences(allocation.from_csv(table), drawn),
+        ),
+        Check(
+            what="the record's protocol is that of the folder",
+            problems=[] if same else [f"{schema.PROTOCOL_FILE} in the record has another content"],
         ),
     ]
 

@@ -16,6 +16,7 @@ from trials.campaign.folder import RunFolder
 from trials.campaign.inputs import registration_tags
 from trials.campaign.layout import DATABASE, local_uri
 from trials.campaign.provenance import versions
+from trials.tracking.outcome_tables import classes_of
 from trials.tracking.record import MlflowRecord
 from trials.tracking.relocate import set_aside
 from trials.tracking.unit_tags import unit_tags
@@ -129,15 +130,13 @@ class Recorder:
             if self.assets:
                 record.write_assets(self.assets)
             runs = record.units()
-            lacking = {
-                unit_id for unit_id, run in runs.items() if record.missing(run, self.paths(unit_id))
-            }
+            lacking = self.lacking(record, runs)
         except (Unreachable, Damaged):
             self.record, runs, lacking = None, {}, set()
         status = self.run_folder.statuses()
         if lacking:
-            self.say(f"artifacts of {len(lacking)} units were missing in the record; they are "
-                     "written again")  # fmt: skip
+            self.say(f"artifacts of {len(lacking)} units were missing or altered in the record; "
+                     "they are written again")  # fmt: skip
         # A unit that failed again has the same status and another reason: write_unit compares both.
         recorded = {
             unit_id
@@ -147,6 +146,18 @@ class Recorder:
         pending = {unit_id for unit_id, state in status.items() if state == schema.PENDING}
         done = pending | (recorded - lacking)
         self.write([row for row in self.run_folder.table if row.unit_id not in done])
+
+    def lacking(self, record: MlflowRecord, runs: dict[str, Any]) -> set[str]:
+        """List the units that lack artifacts in the record, or whose class table was altered."""
+        rows = {row.unit_id: row for row in self.run_folder.table}
+        found = set()
+        for unit_id, run in runs.items():
+            outcome = self.run_folder.outcome(rows[unit_id]) if unit_id in rows else None
+            if record.missing(run, self.paths(unit_id)) or (
+                outcome is not None and record.classes(run.info.run_id) != classes_of(outcome)
+            ):
+                found.add(unit_id)
+        return found
 
     def paths(self, unit_id: str) -> list[str]:
         """List the artifacts that the run of a unit should have, by what is in its folder."""

@@ -144,13 +144,11 @@ class MlflowRecord:
             client.set_tag(self.parent_id, name, value)
 
     def write_settings(self, settings: Settings, allocation: list[Assignment]) -> None:
-        """Write settings and allocation as artifacts, if they are not there."""
-        there = self.store.artifacts(self.parent_id)
-        if schema.PROTOCOL_FILE not in there:
-            text = canonical_json(settings.canonical()).decode()
-            self.store.write_text(self.parent_id, text, schema.PROTOCOL_FILE)
-        if self.kind.randomised and schema.ALLOCATION_FILE not in there:
-            self.store.write_text(self.parent_id, to_csv(allocation), schema.ALLOCATION_FILE)
+        """Write settings and allocation as artifacts, if they are not there or were altered."""
+        expected = {schema.PROTOCOL_FILE: canonical_json(settings.canonical())}
+        if self.kind.randomised:
+            expected[schema.ALLOCATION_FILE] = to_csv(allocation).encode()
+        self.store.write_changed(self.parent_id, expected, self.store.artifacts(self.parent_id))
 
     def is_replaced(self, tags: dict[str, str], replaced: list[dict[str, str]]) -> bool:
         """Tell whether the record is of a campaign that was begun anew before its first unit."""
@@ -251,7 +249,7 @@ class MlflowRecord:
     def has_unit(self, tags: dict[str, str], artifacts: dict[str, bytes]) -> bool:
         """Tell whether a unit is recorded with these tags; delete other runs of it.
 
-        Artifacts that are missing in its run are written again.
+        Artifacts that are missing in its run, or were altered, are written again.
         """
         query = f"tags.`{PARENT_TAG}` = '{self.parent_id}' and tags.unit_id = "
         found = False
@@ -259,8 +257,9 @@ class MlflowRecord:
             alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END_TAGS)
             if run.info.status in COMPLETE and alike:
                 found = True
-                for path in self.missing(run, list(artifacts)):
-                    self.store.write_bytes(run.info.run_id, artifacts[path], path)
+                missing = self.missing(run, list(artifacts))
+                there = [path for path in artifacts if path not in missing]
+                self.store.write_changed(run.info.run_id, artifacts, there)
             else:
                 self.store.client.delete_run(run.info.run_id)
         return found
