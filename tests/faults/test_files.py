@@ -15,7 +15,7 @@ from damage import WAYS
 
 from trials.tracking.relocate import rewrite_artifact_paths
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # as a user runs it
 
 OF_UNITS_AND_ASSETS = {
     "training stage": "units/*/train.pt",
@@ -107,7 +107,7 @@ def test_an_altered_file_of_the_campaign_is_named_and_goes_on_when_it_is_put_bac
     if way != "deleted":
         assert told.code, "verify agrees"
     line = told.line if told.code == 2 else resumed.line
-    if resumed.code:
+    if resumed.code or (told.code and kind == "inputs"):  # nothing is left to run that needs them
         path.write_bytes(before)
         assert atat("resume", "mini", "--out", folder).code == 0
     assert atat("verify", "mini", "--out", folder).code == 0

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from mlflow_server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.filterwarnings("default")]
 
 LOGIN = b"<html><form action='/login'>Sign in <input name='user'></form></html>"
 MODES = ["away", "slow", "answering 500", "a login page"]

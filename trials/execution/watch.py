@@ -100,6 +100,7 @@ def end_with_ray(
             lost = [address for address in servers if not is_listening(address)]
             if not lost:
                 answered = time.monotonic()
+                continue  # this process may stand still for long on a busy machine
             missing = time.monotonic() - answered
             if signals.first.is_set() and missing > AFTER_SIGNAL:
                 line = f"the signal ended Ray too; {RESUME_ADVICE}"

@@ -1,5 +1,6 @@
 """Starting Ray and joining a cluster: bounded, on loopback, with an address that is checked."""
 
+import itertools
 import os
 import signal
 import socket
@@ -237,3 +238,20 @@ def test_an_instruction_set_that_the_user_has_set_stays(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     assert ray_cluster.kernels()["MKL_CBWR"] == "COMPATIBLE"
+
+
+def test_a_driver_that_stood_still_while_ray_answered_goes_on(monkeypatch):
+    clock = itertools.count(step=1000.0)  # seconds between any two looks at the clock
+    looks = threading.Semaphore(0)
+
+    def listens(address):
+        looks.release()
+        return True
+
+    monkeypatch.setattr(watch, "is_listening", listens)
+    monkeypatch.setattr(watch, "INTERVAL", 0.001)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    display = Display()
+    with watch.end_with_ray([("127.0.0.1", 1)], Signals(), display, is_cluster=False):
+        assert all(looks.acquire(timeout=10) for _ in range(3))
+    assert display.ended == []
