@@ -1,8 +1,5 @@
 """Verify a campaign: recompute the allocation and compare folder and record with it."""
 
-import sys
-from itertools import zip_longest
-from math import isfinite
 from typing import Any
 
 from analysis import schema
@@ -12,6 +9,7 @@ from atat_ray.unit.run import OUTCOME
 from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.inputs import commitments
+from trials.campaign.unit_content import pictures_of, tags_of
 from trials.campaign.verify_files import (
     Check,
     changed_assets,
@@ -20,9 +18,13 @@ from trials.campaign.verify_files import (
     verify_inputs,
 )
 from trials.config.settings import canonical_json
-from trials.tracking.outcome_tables import classes_of, metrics_of
+from trials.tracking.compare import metric_differences, tag_differences
+from trials.tracking.outcome_tables import artifacts_of
 from trials.tracking.record import MlflowRecord
 from trials.tracking.unit_tags import content_tags
+
+# Tags that are compared here; other checks compare the others, but for the commit of the source.
+OF_NOTES = ("reason", "start_order", "node", "device", "times_lost", "failed_before")
 
 
 def verify(campaign: Campaign) -> list[Check]:
@@ -162,9 +164,12 @@ def verify_units(
             problems=[
                 line
                 for row, run in pairs
-                if (outcome := campaign.outcome(row)) is not None
-                for line in outcome_mismatches(record, run, outcome)
+                for line in outcome_mismatches(campaign, record, row, run)
             ],
+        ),
+        Check(
+            what="the record says where, when and after which losses each unit ran, as its folder",
+            problems=[line for row, run in pairs for line in note_mismatches(campaign, row, run)],
         ),
         verify_processors(campaign, [run for row, run in pairs if campaign.outcome(row)]),
     ]
@@ -237,45 +242,24 @@ def status_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) 
     return [f"unit {row.unit_id}: status is recorded as {recorded}, its folder has {status}"]
 
 
-def outcome_mismatches(record: MlflowRecord, run: Any, outcome: dict[str, Any]) -> list[str]:
-    """List the metrics and contents of a unit, and the first line of its class table, that differ.
-
-    Durations are not compared, because a unit that is run again takes another time.
-    """
-    unit_id, metrics = unit_id_of(run), run.data.metrics
-    if run.data.tags.get("status") != schema.FINISHED:
+def outcome_mismatches(
+    campaign: Campaign, record: MlflowRecord, row: allocation.Assignment, run: Any
+) -> list[str]:
+    """List the metrics, contents and artifacts of a finished unit that differ from its folder."""
+    outcome = campaign.outcome(row)
+    if outcome is None or run.data.tags.get("status") != schema.FINISHED:
         return []  # status_mismatches reports it
-    expected = {metric.key: metric.value for metric in metrics_of(outcome)}  # last value of curves
-    lines = [
-        f"unit {unit_id}: {name} is recorded as {metrics.get(name, 'nothing')}, "
-        f"its folder has {expected.get(name, 'nothing')}"
-        for name in {**expected, **metrics}
-        if not name.startswith(schema.SECONDS_PREFIX)
-        and not same_value(metrics.get(name), expected.get(name))
+    altered = record.altered(run, artifacts_of(outcome, pictures_of(campaign, row) or {}))
+    return [
+        *metric_differences(run, outcome),
+        *tag_differences(run, content_tags(outcome)),
+        *(f"unit {row.unit_id}: {line}" for line in altered.values()),
     ]
-    lines += [
-        f"unit {unit_id}: {name} is recorded as {run.data.tags.get(name, '')}, its folder has "
-        f"{value}"
-        for name, value in content_tags(outcome).items()
-        if run.data.tags.get(name, "") != value
-    ]
-    recorded, own = record.classes(run.info.run_id).splitlines(), classes_of(outcome).splitlines()
-    rows = enumerate(zip_longest(recorded, own, fillvalue="nothing"), start=1)
-    first = next(((number, *pair) for number, pair in rows if pair[0] != pair[1]), None)
-    if first is not None:
-        number, in_record, in_folder = first
-        lines.append(
-            f"unit {unit_id}: line {number} of {schema.CLASSES_FILE} is recorded as {in_record}; "
-            f"its folder has {in_folder}"
-        )
-    return lines
 
 
-def same_value(recorded: float | None, value: float | None) -> bool:
-    """Tell whether a recorded metric equals a value; all values that are not finite are equal.
-
-    MLflow stores an infinite value as the largest finite one.
-    """
-    if recorded is None or value is None or isfinite(value):
-        return recorded == value
-    return not isfinite(recorded) or abs(recorded) == sys.float_info.max
+def note_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) -> list[str]:
+    """List the tags of a unit that differ from the notes in its folder."""
+    if run.data.tags.get("status") != campaign.status(row):
+        return []  # status_mismatches reports it
+    tags = tags_of(campaign, row, campaign.outcome(row), "")
+    return tag_differences(run, {name: tags[name] for name in OF_NOTES})

@@ -7,23 +7,19 @@ from typing import Any
 
 from analysis import schema
 from analysis.record.errors import Damaged, Unreachable
-from atat_ray.unit import UnitSpec
 from atat_ray.unit.block_assets import read_block_assets
-from atat_ray.unit.computed_on import read_processes
-from atat_ray.utils.stage_files import MissingStage, load_stage
+from atat_ray.utils.stage_files import MissingStage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.inputs import registration_tags
 from trials.campaign.layout import DATABASE, local_uri
 from trials.campaign.provenance import versions
-from trials.tracking.outcome_tables import classes_of
+from trials.campaign.unit_content import pictures_of, tags_of
 from trials.tracking.record import MlflowRecord
 from trials.tracking.relocate import set_aside
-from trials.tracking.unit_tags import unit_tags
 
 CLOSE_PATIENCE = 30.0  # seconds at the end of a run in which an unreachable record may come back
 OUTAGE_PAUSE = 60.0  # seconds before an unreachable record is tried again; a try may take 15
-PICTURES = "score.pt"  # stage file of a unit that holds its pictures
 
 
 class Recorder:
@@ -130,41 +126,37 @@ class Recorder:
             if self.assets:
                 record.write_assets(self.assets)
             runs = record.units()
-            lacking = self.lacking(record, runs)
+            altered = self.altered(record, runs)
         except (Unreachable, Damaged):
-            self.record, runs, lacking = None, {}, set()
+            self.record, runs, altered = None, {}, set()
         status = self.run_folder.statuses()
-        if lacking:
-            self.say(f"artifacts of {len(lacking)} units were missing or altered in the record; "
-                     "they are written again")  # fmt: skip
+        if altered:
+            units = "a unit was" if len(altered) == 1 else f"{len(altered)} units were"
+            self.say(f"{units} altered in the record, or lacked artifacts; written again")
         # A unit that failed again has the same status and another reason: write_unit compares both.
         recorded = {
             unit_id
             for unit_id, run in runs.items()
-            if run.data.tags["status"] == status.get(unit_id) == schema.FINISHED
+            if run.data.tags.get("status") == status.get(unit_id) == schema.FINISHED
         }
         pending = {unit_id for unit_id, state in status.items() if state == schema.PENDING}
-        done = pending | (recorded - lacking)
+        done = pending | (recorded - altered)
         self.write([row for row in self.run_folder.table if row.unit_id not in done])
 
-    def lacking(self, record: MlflowRecord, runs: dict[str, Any]) -> set[str]:
-        """List the units that lack artifacts in the record, or whose class table was altered."""
+    def altered(self, record: MlflowRecord, runs: dict[str, Any]) -> set[str]:
+        """List the finished units whose run in the record is not what their folder holds."""
         rows = {row.unit_id: row for row in self.run_folder.table}
         found = set()
         for unit_id, run in runs.items():
-            outcome = self.run_folder.outcome(rows[unit_id]) if unit_id in rows else None
-            if record.missing(run, self.paths(unit_id)) or (
-                outcome is not None and record.classes(run.info.run_id) != classes_of(outcome)
-            ):
+            row = rows.get(unit_id)
+            outcome = None if row is None else self.run_folder.outcome(row)
+            if row is None or outcome is None:
+                continue
+            tags = tags_of(self.run_folder, row, outcome, self.environment.get("git_commit", ""))
+            pictures = pictures_of(self.run_folder, row) or {}
+            if not record.agrees(run, tags, outcome, pictures):
                 found.add(unit_id)
         return found
-
-    def paths(self, unit_id: str) -> list[str]:
-        """List the artifacts that the run of a unit should have, by what is in its folder."""
-        folder = self.run_folder.unit_folder(unit_id)
-        inversions = self.run_folder.settings.inversions if (folder / PICTURES).exists() else ()
-        pictures = [f"{schema.PICTURES_FOLDER}/{name}.png" for name in inversions]
-        return [schema.CLASSES_FILE, *pictures] if (folder / "outcome.json").exists() else []
 
     def write(self, rows: list[Assignment]) -> None:
         """Write units, the unrecorded ones first; keep those that cannot be written."""
@@ -193,33 +185,13 @@ class Recorder:
         self, row: Assignment
     ) -> tuple[dict[str, str], dict[str, Any] | None, dict[str, Any], dict[str, float]]:
         """Collect tags, outcome, pictures and own options of a unit that has ended."""
-        run_folder, spec = self.run_folder, self.run_folder.spec(row)
+        run_folder = self.run_folder
         outcome = run_folder.outcome(row)
-        tags = unit_tags(
-            row,
-            spec,
-            outcome,
-            status=run_folder.status(row),
-            reason=run_folder.reason(row),
-            start=run_folder.note(row.unit_id, "start"),
-            place=run_folder.note(row.unit_id, "place"),
-            processes=read_processes(run_folder.unit_folder(row.unit_id)),
-            times_lost=run_folder.times_lost(row.unit_id),
-            failed_before=run_folder.failed_before(row.unit_id),
-            git_commit=self.environment.get("git_commit", ""),
-        )
-        pictures = {} if outcome is None else self.pictures(row, spec)
-        return tags, outcome, pictures, run_folder.options(row)
-
-    def pictures(self, row: Assignment, spec: UnitSpec) -> dict[str, Any]:
-        """Read the pictures of a finished unit: uint8 arrays (H, W) or (H, W, 3) by inversion."""
-        path = self.run_folder.unit_folder(row.unit_id) / PICTURES
-        scored = load_stage(path, spec.score_hash())
-        if scored is None:
+        tags = tags_of(run_folder, row, outcome, self.environment.get("git_commit", ""))
+        pictures = {} if outcome is None else pictures_of(run_folder, row)
+        if pictures is None:
             self.say(f"{row.unit_id} is recorded without pictures: its score.pt is missing")
-            return {}
-        images = {name: p.permute(1, 2, 0).numpy() for name, p in scored["pictures"].items()}
-        return {name: i[:, :, 0] if i.shape[2] == 1 else i for name, i in images.items()}
+        return tags, outcome, pictures or {}, run_folder.options(row)
 
     def close(self) -> None:
         """Wait until every unit is recorded or the record stays unreachable; close it.

@@ -16,6 +16,7 @@ from analysis.record.errors import translate_mlflow_errors
 from analysis.record.store import COMPLETE, PARENT_TAG, Store, check_version
 from trials.allocation import Assignment, to_csv
 from trials.config.settings import Settings, canonical_json
+from trials.tracking.compare import artifact_difference, is_recorded
 from trials.tracking.kinds import SWEEP, TRIAL, RecordKind
 from trials.tracking.outcome_tables import artifacts_of, metrics_of
 from trials.tracking.relocate import rewrite_artifact_paths
@@ -25,7 +26,6 @@ from trials.tracking.relocate import rewrite_artifact_paths
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-END_TAGS = ("status", "reason", "failed_before")  # they say how a unit ended
 BATCH = 1000  # metrics that MLflow takes in one call
 
 
@@ -201,12 +201,6 @@ class MlflowRecord:
         """Read what was registered before the first unit: the parent's tags, the allocation CSV."""
         return self.tags(), self.store.read_text(self.parent_id, schema.ALLOCATION_FILE)
 
-    def classes(self, run_id: str) -> str:
-        """Read the class table of a unit's run, as CSV; empty if it has none."""
-        if not self.store.has_artifact(run_id, schema.CLASSES_FILE):
-            return ""
-        return self.store.read_text(run_id, schema.CLASSES_FILE)
-
     @translate_mlflow_errors
     def write_unit(
         self,
@@ -224,7 +218,7 @@ class MlflowRecord:
             options: of this unit beside those of its arm, written as MLflow's parameters.
         """
         artifacts = {} if outcome is None else artifacts_of(outcome, pictures)
-        if self.has_unit(tags, artifacts):
+        if self.has_unit(tags, outcome, artifacts):
             return
         client = self.store.client
         run_id = client.create_run(
@@ -246,27 +240,47 @@ class MlflowRecord:
         failed = tags["status"] == schema.FAILED
         client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def has_unit(self, tags: dict[str, str], artifacts: dict[str, bytes]) -> bool:
-        """Tell whether a unit is recorded with these tags; delete other runs of it.
+    def has_unit(
+        self, tags: dict[str, str], outcome: dict[str, Any] | None, artifacts: dict[str, bytes]
+    ) -> bool:
+        """Tell whether a unit is recorded as it ended; delete other runs of it.
 
         Artifacts that are missing in its run, or were altered, are written again.
         """
         query = f"tags.`{PARENT_TAG}` = '{self.parent_id}' and tags.unit_id = "
         found = False
         for run in self.store.search(self.experiment_id, f"{query}'{tags['unit_id']}'"):
-            alike = all(run.data.tags.get(name, "") == tags.get(name, "") for name in END_TAGS)
-            if run.info.status in COMPLETE and alike:
+            if run.info.status in COMPLETE and is_recorded(run, tags, outcome):
                 found = True
-                missing = self.missing(run, list(artifacts))
-                there = [path for path in artifacts if path not in missing]
-                self.store.write_changed(run.info.run_id, artifacts, there)
+                for path in self.altered(run, artifacts):
+                    self.store.write_bytes(run.info.run_id, artifacts[path], path)
             else:
                 self.store.client.delete_run(run.info.run_id)
         return found
 
-    def missing(self, run: Any, paths: list[str]) -> list[str]:
-        """List the artifacts that a unit's run should have and lacks."""
-        return self.store.missing(run.info.run_id, paths, artifact_uri=run.info.artifact_uri)
+    def agrees(
+        self,
+        run: Any,
+        tags: dict[str, str],
+        outcome: dict[str, Any],
+        pictures: dict[str, Any],
+    ) -> bool:
+        """Tell whether a run has the tags, metrics and artifacts of a finished unit."""
+        return is_recorded(run, tags, outcome) and not self.altered(
+            run, artifacts_of(outcome, pictures)
+        )
+
+    @translate_mlflow_errors
+    def altered(self, run: Any, artifacts: dict[str, bytes]) -> dict[str, str]:
+        """Say in what artifacts of a unit's run differ from these, by path; a line each."""
+        run_id, place = run.info.run_id, run.info.artifact_uri
+        missing = self.store.missing(run_id, list(artifacts), artifact_uri=place)
+        found = {}
+        for path, expected in artifacts.items():
+            there = path not in missing
+            recorded = self.store.read_bytes(run_id, path, artifact_uri=place) if there else None
+            found[path] = artifact_difference(path, recorded, expected)
+        return {path: line for path, line in found.items() if line}
 
     def log_options(self, run_id: str, options: dict[str, float]) -> None:
         """Write options of a unit as MLflow's parameters."""

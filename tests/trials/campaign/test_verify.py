@@ -188,9 +188,9 @@ def test_a_unit_that_runs_again_after_it_failed_agrees(folder):
     """Its failure stays recorded until it ends; a pending unit that never failed is named."""
     client, runs = runs_of(folder)
     campaign, row = Campaign.load(folder), Campaign.load(folder).table[2]
-    client.set_tag(runs[row.unit_id], "status", schema.FAILED)
+    for name, value in {"status": schema.FAILED, "reason": "ValueError: no"}.items():
+        client.set_tag(runs[row.unit_id], name, value)
     (campaign.unit_folder(row.unit_id) / "outcome.json").unlink()
-    write_note(campaign.unit_folder(row.unit_id), "start", {"order": 3, "time": 0.0})
     assert list(problems(folder).values()) == [
         [f"unit {row.unit_id}: status is recorded as failed, its folder has pending"]
     ]
