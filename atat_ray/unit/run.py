@@ -46,6 +46,13 @@ OUTCOME_SHAPE = {
 OnStage = Callable[[str], None]
 
 
+def stage_files(spec: UnitSpec, outcome: dict[str, Any]) -> list[str]:
+    """Name the stage files in the folder of a unit that has finished with this outcome."""
+    inversions = [f"invert-{name}.pt" for name in spec.inversions]
+    selected = outcome.get("selected_after_treatment", {})
+    return ["train.pt", *inversions, "score.pt", "robustness.pt", *selected]
+
+
 def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:
     """Read the outcome of a unit; None if it is not finished with this specification.
 

@@ -36,6 +36,7 @@ OF_THE_CAMPAIGN = {
 }
 OF_THE_RECORD = {
     "database": "mlflow.db",
+    "recorded assets": "artifacts/*/artifacts/assets.json",
     "recorded class table": "artifacts/*/artifacts/classes.csv",
     "recorded picture": "artifacts/*/artifacts/pictures/standard.png",
     "recorded allocation": "artifacts/*/artifacts/allocation.csv",
@@ -68,14 +69,12 @@ def test_an_altered_file_of_a_unit_is_named_and_changes_no_result(
     folder, expected = finished
     path, _ = alter(folder, OF_UNITS_AND_ASSETS[kind], way, draws)
     told = atat("verify", "mini", "--out", folder)
-    named = path.name in told.out or path.stem in told.out
-    if way != "deleted":
-        assert told.code == 1
-        assert str(path) in told.out
+    assert told.code == 1
+    assert str(path) in told.out
     resumed = atat("resume", "mini", "--out", folder)
     assert resumed.code == 0, resumed.err
     assert end_of(folder) == expected
-    note_fault(f"{kind} {way}", path.name, "named" if named else "not named", "undisturbed table")
+    note_fault(f"{kind} {way}", path.name, "named", "undisturbed table")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -104,10 +103,10 @@ def test_an_altered_file_of_the_campaign_is_named_and_goes_on_when_it_is_put_bac
     told = atat("verify", "mini", "--out", folder)
     atat("status", "mini", "--out", folder)
     resumed = atat("resume", "mini", "--out", folder)
-    if way != "deleted":
-        assert told.code, "verify agrees"
+    assert told.code
+    assert path.name in told.out + told.err
     line = told.line if told.code == 2 else resumed.line
-    if resumed.code or (told.code and kind == "inputs"):  # nothing is left to run that needs them
+    if resumed.code:
         path.write_bytes(before)
         assert atat("resume", "mini", "--out", folder).code == 0
     assert atat("verify", "mini", "--out", folder).code == 0
@@ -126,12 +125,10 @@ def test_an_altered_file_of_the_record_is_named_and_written_again(
     reported = atat("report", "mini", "--out", folder)
     resumed = atat("resume", "mini", "--out", folder)
     assert resumed.code == 0, resumed.err
-    end = end_of(folder)
-    if end != expected:
-        assert told.code, "verify agrees with another table"
-        assert atat("verify", "mini", "--out", folder).code == 1
-    assert end == expected
-    happened = "named" if told.code else "verify agrees"
+    assert end_of(folder) == expected
+    assert told.code or (kind == "database" and way == "a bit flipped")  # a bit of no page in use
+    assert atat("verify", "mini", "--out", folder).code == 0
+    happened = "named" if told.code else "no value differs"
     note_fault(
         f"{kind} {way}", path.name, f"{happened}; report: {reported.code}", "undisturbed table"
     )

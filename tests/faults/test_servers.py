@@ -69,18 +69,28 @@ def forward(upstream, handler, body):
         return error.code, error.headers.get("Content-Type", ""), error.read()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Start an MLflow server, which takes long."""
+    one = Server(tmp_path_factory.mktemp("server"))
+    one.start()
+    yield one
+    one.stop()
+
+
 @pytest.fixture
-def proxy(tmp_path, monkeypatch):
-    """Start an MLflow server and a proxy before it, which campaigns write to."""
-    (tmp_path / "server").mkdir()
-    server = Server(tmp_path / "server")
-    server.start()
+def proxy(server, monkeypatch):
+    """Start a proxy before an MLflow server without records, which campaigns write to."""
+    from mlflow import MlflowClient
+
     one = Proxy(server.uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", one.uri)
     yield one
     one.http.shutdown()
     one.http.server_close()
-    server.stop()
+    client = MlflowClient(server.uri)
+    for experiment in client.search_experiments(filter_string="name = 'long'"):
+        client.rename_experiment(experiment.experiment_id, f"past {experiment.experiment_id}")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -9,9 +9,12 @@ import torch
 import yaml
 
 from analysis import schema
+from atat_ray.unit.block_assets import evaluation_path, prior_path
+from atat_ray.unit.run import stage_files
 from atat_ray.utils.json_files import write_signed
 from atat_ray.utils.stage_files import save_stage
 from trials.campaign.campaign import Campaign
+from trials.campaign.inputs import assets_note, register_inputs
 from trials.tracking.relocate import rewrite_artifact_paths
 
 
@@ -103,6 +106,21 @@ def make_up(spec, draws):
     }
 
 
+def leave_files(campaign, spec, outcome):
+    """Leave the other files that are there once a unit has finished: stages, notes, assets."""
+    folder, block = campaign.unit_folder(spec.unit_id), spec.block
+    assets = [evaluation_path(block, campaign.assets)]
+    assets += [prior_path(block, name, campaign.assets) for name in block.priors]
+    stages = [folder / name for name in stage_files(spec, outcome)]
+    for path in [*assets, *stages]:
+        if not path.exists():
+            save_stage(path, "made up", {})
+    notes = [folder / "start.json", folder / "place.json", assets_note(campaign, block.name)]
+    for path in notes:
+        if not path.exists():
+            write_signed(path, {})
+
+
 @pytest.fixture(scope="session")
 def finish():
     """Return a function that leaves in a unit's folder what a unit leaves that has run."""
@@ -117,6 +135,7 @@ def finish():
         whole = {name: picture.to(torch.uint8) for name, picture in pictures.items()}
         save_stage(folder / "score.pt", spec.score_hash(), {"pictures": whole})
         outcome = make_up(spec, draws)
+        leave_files(campaign, spec, outcome)
         write_signed(folder / "outcome.json", outcome)
         return outcome
 
@@ -143,6 +162,7 @@ def recorded_once(tmp_path_factory, empty_database, finish):
     protocol = read_protocol("orl-rct").model_copy(update=changes)
     campaign = Campaign.create_or_resume(protocol, tmp_path_factory.mktemp("once") / "tiny", None)
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    register_inputs(campaign, {})
     for row in campaign.table:
         finish(campaign, row)
     record_all(campaign)

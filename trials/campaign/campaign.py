@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from analysis import schema
 from atat_ray.unit import UnitSpec
-from atat_ray.utils.atomic_files import write_whole
 from atat_ray.utils.json_files import Damaged, read_json, read_text
 from trials import allocation
 from trials.allocation import Assignment, Stratum
@@ -37,10 +36,10 @@ class Campaign(RunFolder):
 
     @classmethod
     def load_table(cls, settings: Protocol, nonce: str, layout: FolderLayout) -> list[Assignment]:
-        """Read the allocation; draw and write it if it was not written yet."""
+        """Read the allocation; draw it if it is not written, or was deleted."""
         path = layout.folder / schema.ALLOCATION_FILE
         if not path.exists():
-            write_whole(path, allocation.to_csv(allocation.draw(settings, nonce)).encode())
+            return allocation.draw(settings, nonce)
         text = read_text(path)
         try:
             return allocation.from_csv(text)

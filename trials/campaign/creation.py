@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from analysis import schema
 from atat_ray.utils.atomic_files import write_whole
+from trials.allocation import to_csv
 from trials.campaign.layout import check_new_folder, external_uri
 from trials.campaign.lock import exclusive_lock
 from trials.config.settings import Settings, changed_keys
@@ -48,6 +49,15 @@ def write_file(
 def has_started(folder: Path) -> bool:
     """Tell whether any unit has begun: whether there is a file of a unit."""
     return any((folder / "units").glob("*/*"))
+
+
+def write_allocation(run_folder: "RunFolder") -> bool:
+    """Write the allocation of a campaign if it is not in the folder; return whether it was not."""
+    file = run_folder.folder / schema.ALLOCATION_FILE
+    if not run_folder.kind.randomised or file.exists():
+        return False
+    write_whole(file, to_csv(run_folder.table).encode())
+    return True
 
 
 def check_is_there(run_folder: "RunFolder") -> None:
@@ -100,6 +110,8 @@ def create_or_resume(
     if changes:
         begin_anew(found, settings, address)
         found = kind.load(folder)
+    if not found.is_committed():
+        write_allocation(found)
     found = found.at(tracking_uri) if tracking_uri else found
     found.check()
     return found

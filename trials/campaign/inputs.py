@@ -61,6 +61,23 @@ def register_inputs(layout: FolderLayout, sources: dict[str, Source]) -> None:
     write_signed(layout.inputs_file, found)
 
 
+def restore_inputs(
+    layout: FolderLayout, sources: dict[str, Source], say: Callable[[str], None]
+) -> None:
+    """Write the file of the registered inputs again if it is missing or damaged, and say so.
+
+    It is not written if the data are not those that were registered, or are not on this machine.
+    """
+    if read_registered(layout) is not None:
+        return
+    try:
+        register_inputs(layout, sources)
+    except ValueError as error:
+        say(f"{layout.inputs_file} is not written again: {error}")
+        return
+    say(f"{layout.inputs_file} was missing or damaged; it is written again")
+
+
 def committed_inputs(layout: FolderLayout) -> str:
     """Return the hash of the inputs that the record was committed to; empty before that.
 

@@ -1,7 +1,8 @@
-"""What the folder of a unit gives the record: tags and pictures."""
+"""What the folders of units and assets give the record: tags, pictures, descriptions."""
 
 from typing import TYPE_CHECKING, Any
 
+from atat_ray.unit.block_assets import read_block_assets
 from atat_ray.unit.computed_on import read_processes
 from atat_ray.utils.stage_files import load_stage
 from trials.allocation import Assignment
@@ -11,6 +12,16 @@ if TYPE_CHECKING:
     from trials.campaign.folder import RunFolder
 
 PICTURES = "score.pt"  # stage file of a unit that holds its pictures
+
+
+def read_all_assets(run_folder: "RunFolder") -> list[dict[str, Any]]:
+    """Read the descriptions of the assets of all blocks.
+
+    Raises:
+        MissingStage: an asset is missing or damaged.
+    """
+    found = [read_block_assets(block, run_folder.assets) for block in run_folder.blocks()]
+    return [asset for assets in found for asset in assets]
 
 
 def tags_of(

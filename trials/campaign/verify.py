@@ -6,19 +6,21 @@ from analysis import schema
 from analysis.record.store import COMPLETE
 from atat_ray.unit.computed_on import read_processes
 from atat_ray.unit.run import OUTCOME
+from atat_ray.utils.stage_files import MissingStage
 from trials import allocation
 from trials.campaign.campaign import Campaign
 from trials.campaign.inputs import commitments
-from trials.campaign.unit_content import pictures_of, tags_of
+from trials.campaign.unit_content import pictures_of, read_all_assets, tags_of
 from trials.campaign.verify_files import (
     Check,
     changed_assets,
     damage_of,
     damaged_files,
+    missing_files,
     verify_inputs,
 )
 from trials.config.settings import canonical_json
-from trials.tracking.compare import metric_differences, tag_differences
+from trials.tracking.compare import altered, metric_differences, tag_differences
 from trials.tracking.outcome_tables import artifacts_of
 from trials.tracking.record import MlflowRecord
 from trials.tracking.unit_tags import content_tags
@@ -45,12 +47,17 @@ def verify(campaign: Campaign) -> list[Check]:
             problems=allocation.differences(campaign.table, drawn),
         ),
         Check(
-            what="the folder has the hashes that were committed before the first unit",
+            what="the folder has the hashes that were committed before the first unit "
+            "(committed.json)",
             problems=campaign.broken_commitments(),
         ),
         Check(
             what="every file of the units and assets holds what was written",
             problems=damaged_files(campaign),
+        ),
+        Check(
+            what="no file of a finished unit, of its assets or of the campaign is missing",
+            problems=missing_files(campaign, drawn),
         ),
         verify_inputs(campaign),
         Check(
@@ -109,6 +116,10 @@ def verify_record(campaign: Campaign, drawn: list[allocation.Assignment]) -> lis
             what="the record's protocol is that of the folder",
             problems=[] if same else [f"{schema.PROTOCOL_FILE} in the record has another content"],
         ),
+        Check(
+            what="the record describes the assets in the folder",
+            problems=asset_mismatches(campaign, record),
+        ),
     ]
 
 
@@ -126,6 +137,22 @@ def verify_claims(campaign: Campaign) -> list[Check]:
             problems=changed_verdicts(record),
         )
     ]
+
+
+def asset_mismatches(campaign: Campaign, record: MlflowRecord) -> list[str]:
+    """Name the recorded list of assets if it is not that of the folder.
+
+    It is not compared before a unit is recorded, or if an asset is missing, which is reported.
+    """
+    if not record.units():
+        return []
+    try:
+        found = read_all_assets(campaign)
+    except MissingStage:
+        return []
+    if record.has_assets(found):
+        return []
+    return [f"{schema.ASSETS_FILE} in the record is missing or has another content"]
 
 
 def verify_units(
@@ -249,11 +276,12 @@ def outcome_mismatches(
     outcome = campaign.outcome(row)
     if outcome is None or run.data.tags.get("status") != schema.FINISHED:
         return []  # status_mismatches reports it
-    altered = record.altered(run, artifacts_of(outcome, pictures_of(campaign, row) or {}))
+    artifacts = artifacts_of(outcome, pictures_of(campaign, row) or {})
+    found = altered(record.store, run, artifacts)
     return [
         *metric_differences(run, outcome),
         *tag_differences(run, content_tags(outcome)),
-        *(f"unit {row.unit_id}: {line}" for line in altered.values()),
+        *(f"unit {row.unit_id}: {line}" for line in found.values()),
     ]
 
 

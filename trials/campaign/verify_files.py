@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atat_ray.unit.block_assets import read_block_assets
+from analysis import schema
+from atat_ray.unit.block_assets import evaluation_path, prior_path, read_block_assets
 from atat_ray.unit.inputs import manifests
-from atat_ray.unit.run import OUTCOME, OUTCOME_SHAPE
+from atat_ray.unit.run import OUTCOME, OUTCOME_SHAPE, stage_files
 from atat_ray.utils.json_files import Damaged, read_signed
 from atat_ray.utils.stage_files import MissingStage, read_stage
+from trials.allocation import Assignment
 from trials.campaign.campaign import Campaign
 from trials.campaign.inputs import (
     assets_note,
@@ -17,6 +19,8 @@ from trials.campaign.inputs import (
     settings_sources,
 )
 from trials.campaign.notes import SHAPES
+
+PUT_BACK = "put it back from a copy, the results stand without it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +44,35 @@ def damaged_files(campaign: Campaign) -> list[str]:
     stages = [path for folder in folders for path in sorted(folder.rglob("*.pt"))]
     notes = [path for folder in folders for path in sorted(folder.glob("*.json"))]
     return list(filter(None, [*(read_stage(path)[1] for path in stages), *map(damage_of, notes)]))
+
+
+def missing_files(campaign: Campaign, drawn: list[Assignment]) -> list[str]:
+    """List the files that were deleted after units had finished; results stand without them.
+
+    Args:
+        campaign: to look through.
+        drawn: its units, as they are drawn.
+    """
+    found: dict[Path, str] = {}
+    blocks = {}
+    for row in drawn:
+        outcome = campaign.outcome(row)
+        if outcome is None:
+            continue
+        spec, folder = campaign.spec(row), campaign.unit_folder(row.unit_id)
+        written = [*stage_files(spec, outcome), "start.json", "place.json"]
+        found |= dict.fromkeys(
+            (folder / name for name in written), f"unit {row.unit_id} finished with it; {PUT_BACK}"
+        )
+        blocks[spec.block.name] = spec.block
+    for name, block in blocks.items():
+        paths = [prior_path(block, inversion, campaign.assets) for inversion in block.priors]
+        paths += [evaluation_path(block, campaign.assets), assets_note(campaign, name)]
+        found |= dict.fromkeys(paths, f"units of block {name} finished with it; {PUT_BACK}")
+    if blocks or campaign.is_committed():
+        names = (schema.ALLOCATION_FILE, campaign.inputs_file.name, campaign.committed_file.name)
+        found |= {campaign.folder / name: "`atat resume` writes it again" for name in names}
+    return [f"{path} is missing: {why}" for path, why in found.items() if not path.exists()]
 
 
 def damage_of(note: Path) -> str:
@@ -78,8 +111,9 @@ def verify_inputs(campaign: Campaign) -> Check:
     sources = settings_sources(campaign.settings)
     problems, absent, compared = [], [], 0
     try:
-        if registered is None and committed_inputs(campaign):
-            problems.append(f"{campaign.inputs_file} is missing or damaged")
+        is_there = campaign.inputs_file.exists()  # else it is reported with the missing files
+        if registered is None and is_there and committed_inputs(campaign):
+            problems.append(f"{campaign.inputs_file} is damaged; `atat resume` writes it again")
     except Damaged:
         pass  # reported with the committed hashes
     for name, source in sources.items():

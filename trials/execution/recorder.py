@@ -7,14 +7,14 @@ from typing import Any
 
 from analysis import schema
 from analysis.record.errors import Damaged, Unreachable
-from atat_ray.unit.block_assets import read_block_assets
 from atat_ray.utils.stage_files import MissingStage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
 from trials.campaign.inputs import registration_tags
 from trials.campaign.layout import DATABASE, local_uri
 from trials.campaign.provenance import versions
-from trials.campaign.unit_content import pictures_of, tags_of
+from trials.campaign.unit_content import pictures_of, read_all_assets, tags_of
+from trials.tracking.compare import agrees
 from trials.tracking.record import MlflowRecord
 from trials.tracking.relocate import set_aside
 
@@ -107,10 +107,8 @@ class Recorder:
 
     def record_assets(self) -> None:
         """Record the assets of all blocks, and the units that an earlier run left unrecorded."""
-        folder = self.run_folder.assets
         try:
-            blocks = [read_block_assets(block, folder) for block in self.run_folder.blocks()]
-            self.assets = [asset for assets in blocks for asset in assets]
+            self.assets = read_all_assets(self.run_folder)
         except MissingStage as error:
             self.say(f"the assets are not recorded: {error}")
         self.jobs.append(self.thread.submit(self.catch_up))
@@ -154,7 +152,7 @@ class Recorder:
                 continue
             tags = tags_of(self.run_folder, row, outcome, self.environment.get("git_commit", ""))
             pictures = pictures_of(self.run_folder, row) or {}
-            if not record.agrees(run, tags, outcome, pictures):
+            if not agrees(record.store, run, tags, outcome, pictures):
                 found.add(unit_id)
         return found
 

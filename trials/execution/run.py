@@ -8,8 +8,9 @@ from typing import Any
 
 from analysis import schema
 from trials.allocation import Assignment
+from trials.campaign.creation import write_allocation
 from trials.campaign.folder import RunFolder
-from trials.campaign.inputs import register_inputs, settings_sources
+from trials.campaign.inputs import register_inputs, restore_inputs, settings_sources
 from trials.execution.classify import Kind, classify
 from trials.execution.display import Lines
 from trials.execution.events import Summary, UnitEvents
@@ -53,9 +54,12 @@ def run(
         OSError: a file cannot be written.
     """
     run_folder.stop_file.unlink(missing_ok=True)
+    if write_allocation(run_folder):
+        display.say(f"{schema.ALLOCATION_FILE} was missing; it is written again, as it was drawn")
     events = UnitEvents(run_folder, display)
     if run_folder.is_over():
         display.say(f"all {run_folder.total()} units have ended; checking the record")
+        restore_inputs(run_folder, settings_sources(run_folder.settings), display.say)
         events.recorder.open_or_postpone()
         events.assets_built()
         return events.close()

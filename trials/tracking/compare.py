@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from analysis import schema
-from trials.tracking.outcome_tables import metrics_of
+from trials.tracking.outcome_tables import artifacts_of, metrics_of
 
 END_TAGS = ("status", "reason", "failed_before")  # they say how a unit ended
 # They come from notes, which may be lost, and from the source tree: no reason to record anew.
@@ -70,6 +70,38 @@ def same_value(recorded: float | None, value: float | None) -> bool:
     if recorded is None or value is None or isfinite(value):
         return recorded == value
     return not isfinite(recorded) or abs(recorded) == sys.float_info.max
+
+
+def agrees(
+    store: Any,
+    run: Any,
+    tags: dict[str, str],
+    outcome: dict[str, Any],
+    pictures: dict[str, Any],
+) -> bool:
+    """Tell whether a run has the tags, metrics and artifacts of a finished unit.
+
+    Args:
+        store: :class:`analysis.record.store.Store` that holds the run.
+        run: MLflow's ``Run`` of the unit.
+        tags: of the unit, by its folder.
+        outcome: of the unit.
+        pictures: uint8 arrays by inversion attack.
+    """
+    artifacts = artifacts_of(outcome, pictures)
+    return is_recorded(run, tags, outcome) and not altered(store, run, artifacts)
+
+
+def altered(store: Any, run: Any, artifacts: dict[str, bytes]) -> dict[str, str]:
+    """Say in what the artifacts of a run differ from these, one line each, by path."""
+    run_id, place = run.info.run_id, run.info.artifact_uri
+    missing = store.missing(run_id, list(artifacts), artifact_uri=place)
+    found = {}
+    for path, expected in artifacts.items():
+        there = path not in missing
+        recorded = store.read_bytes(run_id, path, artifact_uri=place) if there else None
+        found[path] = artifact_difference(path, recorded, expected)
+    return {path: line for path, line in found.items() if line}
 
 
 def artifact_difference(path: str, recorded: bytes | None, expected: bytes) -> str:

@@ -1,5 +1,6 @@
 """Outcome of a unit as the metrics and the artifacts of its run in MLflow."""
 
+import json
 from io import BytesIO
 from typing import Any
 
@@ -33,6 +34,11 @@ def metrics_of(outcome: dict[str, Any]) -> list[Any]:
             Metric(schema.EPOCH_PREFIX + name, value, 0, epoch) for name, value in curves.items()
         ]
     return metrics
+
+
+def assets_text(assets: list[dict[str, Any]]) -> str:
+    """Write the descriptions of evaluation models and priors as the record keeps them."""
+    return json.dumps(assets, indent=1)
 
 
 def artifacts_of(outcome: dict[str, Any], pictures: dict[str, Any]) -> dict[str, bytes]:

@@ -16,9 +16,9 @@ from analysis.record.errors import translate_mlflow_errors
 from analysis.record.store import COMPLETE, PARENT_TAG, Store, check_version
 from trials.allocation import Assignment, to_csv
 from trials.config.settings import Settings, canonical_json
-from trials.tracking.compare import artifact_difference, is_recorded
+from trials.tracking.compare import altered, is_recorded
 from trials.tracking.kinds import SWEEP, TRIAL, RecordKind
-from trials.tracking.outcome_tables import artifacts_of, metrics_of
+from trials.tracking.outcome_tables import artifacts_of, assets_text, metrics_of
 from trials.tracking.relocate import rewrite_artifact_paths
 
 # A campaign repeats a failed request itself, after checking what was written. MLflow would repeat a
@@ -182,7 +182,13 @@ class MlflowRecord:
     @translate_mlflow_errors
     def write_assets(self, assets: list[dict[str, Any]]) -> None:
         """Record the evaluation models and priors of every block."""
-        self.store.write_text(self.parent_id, json.dumps(assets, indent=1), schema.ASSETS_FILE)
+        self.store.write_text(self.parent_id, assets_text(assets), schema.ASSETS_FILE)
+
+    def has_assets(self, assets: list[dict[str, Any]]) -> bool:
+        """Tell whether exactly these evaluation models and priors are recorded."""
+        if not self.store.has_artifact(self.parent_id, schema.ASSETS_FILE):
+            return False
+        return self.store.read_text(self.parent_id, schema.ASSETS_FILE) == assets_text(assets)
 
     def runs(self) -> list[Any]:
         """Return the runs of the units, as MLflow's ``Run``; the analysis reads the same."""
@@ -252,35 +258,11 @@ class MlflowRecord:
         for run in self.store.search(self.experiment_id, f"{query}'{tags['unit_id']}'"):
             if run.info.status in COMPLETE and is_recorded(run, tags, outcome):
                 found = True
-                for path in self.altered(run, artifacts):
+                for path in altered(self.store, run, artifacts):
                     self.store.write_bytes(run.info.run_id, artifacts[path], path)
             else:
                 self.store.client.delete_run(run.info.run_id)
         return found
-
-    def agrees(
-        self,
-        run: Any,
-        tags: dict[str, str],
-        outcome: dict[str, Any],
-        pictures: dict[str, Any],
-    ) -> bool:
-        """Tell whether a run has the tags, metrics and artifacts of a finished unit."""
-        return is_recorded(run, tags, outcome) and not self.altered(
-            run, artifacts_of(outcome, pictures)
-        )
-
-    @translate_mlflow_errors
-    def altered(self, run: Any, artifacts: dict[str, bytes]) -> dict[str, str]:
-        """Say in what artifacts of a unit's run differ from these, by path; a line each."""
-        run_id, place = run.info.run_id, run.info.artifact_uri
-        missing = self.store.missing(run_id, list(artifacts), artifact_uri=place)
-        found = {}
-        for path, expected in artifacts.items():
-            there = path not in missing
-            recorded = self.store.read_bytes(run_id, path, artifact_uri=place) if there else None
-            found[path] = artifact_difference(path, recorded, expected)
-        return {path: line for path, line in found.items() if line}
 
     def log_options(self, run_id: str, options: dict[str, float]) -> None:
         """Write options of a unit as MLflow's parameters."""

@@ -10,6 +10,7 @@ from atat_ray.inversion import selection
 from atat_ray.unit import invert_stage as stage
 from atat_ray.unit import read_outcome, run_unit
 from atat_ray.unit.block_assets import build_prior
+from atat_ray.unit.run import stage_files
 from atat_ray.unit.train_stage import load_target, new_target
 from atat_ray.utils.json_files import read_signed
 from atat_ray.utils.messages import lines_to
@@ -55,6 +56,12 @@ def equal(one, other):
 def finished(spec, assets, tmp_path):
     folder = tmp_path / "unit"
     return run_unit(spec, assets=assets, folder=folder), folder
+
+
+def test_a_finished_unit_leaves_the_stage_files_that_are_named(spec, finished):
+    outcome, folder = finished
+    left = [path.relative_to(folder).as_posix() for path in folder.rglob("*.pt")]
+    assert sorted(left) == sorted(stage_files(spec, outcome))
 
 
 def test_an_outcome_has_what_the_schema_names(finished):

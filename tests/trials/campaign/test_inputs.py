@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from trials.campaign.inputs import (
     commitments,
     register_assets,
     register_inputs,
+    restore_inputs,
     settings_sources,
 )
+from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
 from trials.cli.program import main
 from trials.config.protocol import Protocol
@@ -211,7 +214,27 @@ def test_a_unit_names_the_content_of_what_it_was_measured_with(campaign):
     parent, _ = recorder.record.registered()
     assert outcome["contents"]["data"] in json.loads(parent[schema.INPUTS]).values()
     assert parent["inputs_sha256"] == digest_of(read_signed(campaign.inputs_file))
+    write_note(campaign.unit_folder(row.unit_id), "start", {})  # which the driver writes
     assert problems(campaign) == {}
+
+
+def test_deleted_or_damaged_inputs_are_written_again_if_the_data_agree(campaign, photos):
+    sources, said = settings_sources(campaign.settings), []
+    campaign.note_committed()
+    before = campaign.inputs_file.read_bytes()
+    for damage in (Path.unlink, lambda path: path.write_bytes(b"{")):
+        damage(campaign.inputs_file)
+        restore_inputs(campaign, sources, said.append)
+        assert campaign.inputs_file.read_bytes() == before
+    restore_inputs(campaign, sources, said.append)
+    assert [line.endswith("it is written again") for line in said] == [True, True]
+    campaign.inputs_file.unlink()
+    (photos / "ann" / "0.jpg").write_bytes(trees.picture(77))
+    restore_inputs(campaign, sources, said.append)
+    shutil.rmtree(photos)
+    restore_inputs(campaign, sources, said.append)
+    assert not campaign.inputs_file.exists()
+    assert [line.count("is not written again") for line in said[2:]] == [1, 1]
 
 
 def other_models(campaign):

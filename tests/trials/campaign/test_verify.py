@@ -1,19 +1,24 @@
 """``atat verify``: each kind of tampering is reported; an untouched campaign agrees."""
 
 import json
+import random
 import shutil
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
+from damage import WAYS
+from PIL import Image
 
 from analysis import schema
 from atat_ray.unit.computed_on import note_process
 from atat_ray.utils.json_files import read_signed, write_signed
 from trials import allocation
 from trials.campaign.campaign import Campaign
+from trials.campaign.inputs import register_inputs
 from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
+from trials.campaign.verify_files import missing_files
 from trials.cli.program import main
 from trials.execution.recorder import Recorder
 from trials.tracking.record import MlflowRecord
@@ -37,6 +42,7 @@ def original(tmp_path_factory, empty_database, finish):
         protocol, tmp_path_factory.mktemp("original") / "rct", None
     )
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    register_inputs(campaign, {})
     for row in campaign.table:
         finish(campaign, row)
     record_all(campaign)
@@ -89,6 +95,55 @@ def test_an_untouched_campaign_agrees(folder):
     assert any("6 recorded units" in what for what in compared)
 
 
+def test_every_deleted_file_of_a_finished_unit_is_named_and_nothing_else_differs(folder):
+    campaign = Campaign.load(folder)
+    unit = campaign.unit_folder(campaign.table[1].unit_id)
+    deleted = [*unit.glob("*.pt"), unit / "start.json", unit / "place.json"]
+    assert len(deleted) == 4 + len(campaign.settings.inversions) + 1
+    deleted += [*campaign.assets.glob("*.pt"), *campaign.assets.glob("*.json")]
+    deleted += [folder / name for name in ("inputs.json", "committed.json", "allocation.csv")]
+    for path in deleted:
+        path.unlink()
+    (lines,) = problems(folder).values()
+    assert sorted(line.partition(" is missing: ")[0] for line in lines) == sorted(map(str, deleted))
+    assert not (folder / "allocation.csv").exists()  # verify writes nothing
+
+
+def test_files_of_units_that_have_not_finished_are_not_missed(tiny_protocol, tmp_path):
+    campaign = Campaign.create_or_resume(tiny_protocol(), tmp_path / "new", None)
+    assert missing_files(campaign, campaign.table) == []
+
+
+@pytest.mark.parametrize("way", ["a bit flipped", "cut", "deleted"])
+def test_an_altered_picture_in_the_record_is_named(folder, way):
+    client, runs = runs_of(folder)
+    row = Campaign.load(folder).table[2]
+    place = Path(client.get_run(runs[row.unit_id]).info.artifact_uri.removeprefix("file://"))
+    path = sorted(place.rglob("*.png"))[0]
+    WAYS[way](path, random.Random(1))
+    ((line,),) = problems(folder).values()
+    assert line.startswith(f"unit {row.unit_id}: pictures/{path.name} ")
+
+
+def test_a_picture_that_was_compressed_by_another_version_agrees(folder):
+    for path in (folder / "artifacts").rglob("*.png"):
+        before = path.read_bytes()
+        Image.open(path).save(path, compress_level=1)
+        assert path.read_bytes() != before
+    assert problems(folder) == {}
+
+
+@pytest.mark.parametrize("name", ["start_order", "node", "device", "times_lost", "reason"])
+def test_a_changed_tag_of_a_note_in_the_record_is_named(folder, name):
+    client, runs = runs_of(folder)
+    row = Campaign.load(folder).table[2]
+    given = client.get_run(runs[row.unit_id]).data.tags[name]
+    client.set_tag(runs[row.unit_id], name, "7")
+    assert list(problems(folder).values()) == [
+        [f"unit {row.unit_id}: {name} is recorded as 7, its folder has {given or 'nothing'}"]
+    ]
+
+
 def test_another_duration_agrees(folder):
     unit = Campaign.load(folder).table[0].unit_id
     path = folder / "units" / unit / "outcome.json"
@@ -137,6 +192,7 @@ def test_a_nonce_that_is_not_the_seed_is_found(tiny_protocol, tmp_path, empty_da
     edit(campaign.folder / "campaign.json", lambda content: content.update(nonce="12345"))
     (campaign.folder / "allocation.csv").unlink()
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    register_inputs(campaign, {})
     record_all(Campaign.load(campaign.folder))
     found = [line for value in problems(campaign.folder).values() for line in value]
     assert any("nonce" in line and "seed" in line for line in found)
@@ -397,6 +453,7 @@ def mixed(tmp_path, empty_database, finish, tiny_protocol):
     """Record a campaign whose last two units were computed with another instruction set."""
     campaign = Campaign.create_or_resume(tiny_protocol(units_per_arm=1), tmp_path / "mixed", None)
     shutil.copy(empty_database, campaign.folder / "mlflow.db")
+    register_inputs(campaign, {})
     unit_ids = [row.unit_id for row in campaign.table]
     computed_on("AVX512", unit_ids[:-1], campaign)
     computed_on("AVX2", unit_ids[-2:], campaign)

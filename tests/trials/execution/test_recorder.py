@@ -9,6 +9,7 @@ import pytest
 from analysis import schema
 from analysis.record import load_record
 from trials.campaign.campaign import Campaign
+from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
 from trials.execution import recorder as recorders
 from trials.execution.recorder import Recorder
@@ -150,6 +151,60 @@ def test_artifacts_that_were_deleted_are_written_again(recorded, delete):
     assert table(recorded) == before
     assert Recorder(recorded, print).connect().units().keys() == runs
     assert not [check for check in verify(recorded) if check.problems]
+
+
+def other_metric(client, run_id, folder):
+    client.log_metric(run_id, "clean_acc", 0.123, step=9)
+
+
+def other_arm(client, run_id, folder):
+    client.set_tag(run_id, "arm", "elsewhere")
+
+
+def no_status(client, run_id, folder):
+    client.delete_tag(run_id, "status")
+
+
+def other_picture(client, run_id, folder):
+    path = next((folder / "artifacts" / run_id).rglob("*.png"))
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def other_classes(client, run_id, folder):
+    path = next((folder / "artifacts" / run_id).rglob(schema.CLASSES_FILE))
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+
+
+@pytest.mark.parametrize(
+    "alter", [other_metric, other_arm, no_status, other_picture, other_classes]
+)
+def test_a_unit_that_was_altered_in_the_record_is_written_again(recorded, alter):
+    before, said = table(recorded), []
+    record = Recorder(recorded, print).connect()
+    run = record.units()[recorded.table[1].unit_id]
+    alter(record.store.client, run.info.run_id, recorded.folder)
+    assert [check for check in verify(recorded) if check.problems]
+    record_all(recorded, said)
+    assert table(recorded) == before
+    assert not [check for check in verify(recorded) if check.problems]
+    assert [line for line in said if line.startswith("a unit was altered in the record")]
+
+
+def test_tags_of_notes_that_were_deleted_stay_in_the_record(allocated, finish):
+    campaign = allocated()
+    row = campaign.table[0]
+    folder = campaign.unit_folder(row.unit_id)
+    write_note(folder, "start", {"order": 3, "time": 0.0})
+    write_note(folder, "place", {"node": "n", "device": "cpu"})
+    write_note(folder, "lost", {"reasons": ["killed"]})
+    finish(campaign, row)
+    record_all(campaign)
+    for name in ("start", "place", "lost"):
+        (folder / f"{name}.json").unlink()
+    record_all(campaign)
+    tags = Recorder(campaign, print).connect().units()[row.unit_id].data.tags
+    names = ("start_order", "node", "device", "times_lost")
+    assert [tags[name] for name in names] == ["3", "n", "cpu", "1"]
 
 
 def test_a_complete_record_is_not_written_again(recorded):
