@@ -3,11 +3,13 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from analysis import schema
 from analysis.record import load_record
+from trials.campaign import verify as verifying
 from trials.campaign.campaign import Campaign
 from trials.campaign.notes import write_note
 from trials.campaign.verify import verify
@@ -188,6 +190,16 @@ def test_a_unit_that_was_altered_in_the_record_is_written_again(recorded, alter)
     assert table(recorded) == before
     assert not [check for check in verify(recorded) if check.problems]
     assert [line for line in said if line.startswith("a unit was altered in the record")]
+
+
+@pytest.mark.parametrize("alter", [cut, Path.unlink])
+def test_an_altered_list_of_assets_in_the_record_is_named(recorded, monkeypatch, alter):
+    monkeypatch.setattr(verifying, "read_all_assets", lambda campaign: [{"block": "split-0"}])
+    assert not [check for check in verify(recorded) if check.problems]
+    (path,) = (recorded.folder / "artifacts").rglob(schema.ASSETS_FILE)
+    alter(path)
+    (lines,) = [check.problems for check in verify(recorded) if check.problems]
+    assert lines == ["assets.json in the record is missing or has another content"]
 
 
 def test_tags_of_notes_that_were_deleted_stay_in_the_record(allocated, finish):
