@@ -8,6 +8,8 @@ import sys
 import time
 from contextlib import suppress
 
+PATIENCE = 900  # seconds: a busy machine may take ten times as long as one that is left alone
+
 
 class Driver:
     """``atat`` in a session of its own, at work on the campaign in ``folder``."""
@@ -23,7 +25,7 @@ class Driver:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
 
-    def wait(self, seconds=300):
+    def wait(self, seconds=PATIENCE):
         return self.process.wait(timeout=seconds)
 
     def said(self):
@@ -38,7 +40,7 @@ class Driver:
         started = {path.parent.name for path in self.folder.glob("units/*/start.json")}
         return started - self.finished()
 
-    def until(self, condition, seconds=180):
+    def until(self, condition, seconds=PATIENCE):
         """Wait until something holds, while the driver runs."""
         end = time.monotonic() + seconds
         while not condition():
