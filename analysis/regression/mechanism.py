@@ -245,8 +245,8 @@ def mediation(
     at which the indirect effect is zero, if it can be estimated.
 
     Raises:
-        NotEstimable: a value is missing, an arm has fewer than two units, too few units, or arm and
-            mediator are linearly dependent.
+        NotEstimable: a value is missing, an arm has fewer than two units, too few units, or leakage
+            or mediator does not vary within arms and blocks.
     """
     table = two_arm_table(units, leakage, arm=arm, against=against)
     y = unit_of(leakage).scale * outcome_values(table, leakage)
@@ -254,6 +254,11 @@ def mediation(
     z = (table["arm"] == arm).to_numpy(dtype=float)
     block = block_indicators(pd.factorize(table["block"])[0])
     first, total = (ols(v, np.column_stack([z, block])) for v in (r, y))
+    if min(np.ptp(first.residuals), np.ptp(total.residuals)) <= 1e-9:
+        raise NotEstimable(
+            f"{leakage} or {mediator} does not vary within arms and blocks, so the path through "
+            "the mediator cannot be told from the rest"
+        )
     second = ols(y, np.column_stack([z, r, block]))
     a, b = first.coefficients[0], second.coefficients[1]
     se = np.sqrt(a**2 * second.covariance[1, 1] + b**2 * first.covariance[0, 0])

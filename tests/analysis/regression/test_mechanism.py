@@ -139,6 +139,14 @@ def test_mediation_adds_up_and_prints_its_assumptions() -> None:
     assert found.indirect == pytest.approx(sm.OLS(r, z).fit().params[0] * b)
 
 
+@pytest.mark.parametrize("column", [LEAKAGE, ROBUST])
+def test_mediation_of_what_does_not_vary_within_arms_is_not_estimable(column: str) -> None:
+    units = trial(arms="ct", seed=3)
+    units[column] = np.where(units["arm"] == "t", 0.25, 0.5)
+    with pytest.raises(NotEstimable, match="does not vary within arms and blocks"):
+        mediation(units, LEAKAGE, ROBUST, **PAIR)
+
+
 def test_leakage_at_matched_accuracy_recovers_a_shift_of_the_line() -> None:
     rng = np.random.default_rng(0)
     rows = []
