@@ -57,6 +57,9 @@ class Store:
             logging.getLogger(name).setLevel(logging.ERROR)
         # It prints the traceback of an error that is raised as well.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        path = self.uri.database
+        if path is not None and path.parent.is_dir() and not path.exists():
+            create_database(path)
         return MlflowClient(tracking_uri=self.uri.full)
 
     @translate_mlflow_errors
@@ -250,6 +253,25 @@ class Store:
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
         """Store a file as an artifact of a run, in a folder of its artifacts."""
         self._artifacts(self.place(run_id)).log_artifact(str(file), folder or None)
+
+
+def create_database(path: Path) -> None:
+    """Create an empty MLflow database, whole or not at all.
+
+    MLflow cannot open a database whose creation was interrupted, by a full disk or a kill.
+    """
+    from mlflow import MlflowClient
+
+    # A folder of its own: MLflow keeps connections open by path, those of a failed creation too.
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        part = Path(folder, path.name)
+        MlflowClient(tracking_uri=f"sqlite:///{part}").search_experiments()
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass  # another process has created it meanwhile
+        except OSError:  # no hard links on this file system
+            os.replace(part, path)
 
 
 def check_version(parent: Run, name: str, kind: str) -> None:

@@ -166,3 +166,22 @@ def test_a_database_whose_driver_is_missing_is_one_line_that_names_the_package(
     with pytest.raises(ValueError, match="needs the Python package '.*'; install it") as caught:
         Store(f"{scheme}://ann:secret@host/mlflow")
     assert "secret" not in str(caught.value)
+
+
+def test_a_database_whose_creation_is_interrupted_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.db import utils
+
+    def fill_the_disk(engine: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", fill_the_disk)
+        with pytest.raises(Unreachable, match="disk is full"):
+            Store(uri, must_exist=False).experiment("mine")
+    assert list(tmp_path.iterdir()) == []
+    assert Store(uri, must_exist=False).experiment("mine") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert Store(uri).names() == []  # it is whole
