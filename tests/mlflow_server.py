@@ -31,12 +31,13 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600  # seconds; a busy machine takes minutes
         while time.monotonic() < end:
             try:
                 return urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
             except OSError:
                 time.sleep(0.2)
+        self.stop()
         raise AssertionError((self.folder / "server.log").read_text())
 
     def stop(self):
