@@ -68,10 +68,10 @@ def associate(units: pd.DataFrame, leakage: str, accuracy: str) -> Association:
     return Association(
         accuracy=accuracy,
         n=len(units),
-        pooled=pearson(x, y),
-        within=pearson(centred_x, centred_y),
+        pooled=_pearson(x, y),
+        within=_pearson(centred_x, centred_y),
         by_arm={
-            str(arm): pearson(
+            str(arm): _pearson(
                 rows[accuracy].to_numpy(dtype=float), rows[leakage].to_numpy(dtype=float)
             )
             for arm, rows in arms
@@ -98,7 +98,7 @@ def _constant(values: np.ndarray) -> bool:
     return float(np.ptp(values)) <= 1e-9
 
 
-def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
     """Return Pearson's correlation; None with fewer than three values or where one is constant."""
     if len(x) < 3 or _constant(x) or _constant(y):
         return None

@@ -15,7 +15,6 @@ from scipy import stats
 from analysis.inference.difference import Difference, difference_in_means, two_arm_table
 from analysis.inference.ols import block_indicators, ols
 from analysis.inference.table_checks import NotEstimable, outcome_values
-from analysis.regression.correlation import pearson
 from analysis.regression.fieller import ConfidenceSet, fieller, quadratic_set
 from analysis.schema.columns import unit_of
 
@@ -88,18 +87,15 @@ class Mediation:
     indirect_high: float
     direct: float
     total: float
-    # correlation of errors by unmeasured causes at which the indirect effect is zero; None where
-    # the errors of one of the two models do not vary
-    rho_zero: float | None
+    rho_zero: float  # error correlation by unmeasured causes at which the indirect effect is zero
     level: float
     assumes: tuple[str, ...] = MEDIATION_ASSUMES
 
     def __str__(self) -> str:
-        zero = "" if self.rho_zero is None else f"indirect is zero at rho = {self.rho_zero:+.2f}; "
         return (
             f"indirect {self.indirect:+.3g} pp ({self.level:.0%} {self.indirect_low:+.3g} to "
             f"{self.indirect_high:+.3g}), direct {self.direct:+.3g}, total {self.total:+.3g}; "
-            f"{zero}assuming " + "; ".join(self.assumes)
+            f"indirect is zero at rho = {self.rho_zero:+.2f}; assuming " + "; ".join(self.assumes)
         )
 
 
@@ -242,7 +238,7 @@ def mediation(
 
     Product of coefficients with Sobel's (1982) error, with block indicators. ``rho_zero`` after
     Imai, Keele & Tingley (2010), Theorem 2: the correlation of the errors of mediator and leakage
-    at which the indirect effect is zero, if it can be estimated.
+    at which the indirect effect is zero.
 
     Raises:
         NotEstimable: a value is missing, an arm has fewer than two units, too few units, or leakage
@@ -269,6 +265,6 @@ def mediation(
         indirect_high=float(a * b) + half,
         direct=float(second.coefficients[0]),
         total=float(total.coefficients[0]),
-        rho_zero=pearson(first.residuals, total.residuals),
+        rho_zero=float(np.corrcoef(first.residuals, total.residuals)[0, 1]),
         level=level,
     )

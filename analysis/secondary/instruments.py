@@ -135,7 +135,7 @@ def table(results: Results, found: Instruments) -> Table:
                 number(w.first_stage_f, 1),
                 number(w.ols_slope, digits, signed=True),
                 indirect,
-                "" if m is None or m.rho_zero is None else number(m.rho_zero, 2, signed=True),
+                "" if m is None else number(m.rho_zero, 2, signed=True),
             )
         )
     head = (

@@ -48,9 +48,13 @@ OnStage = Callable[[str], None]
 
 def stage_files(spec: UnitSpec, outcome: dict[str, Any]) -> list[str]:
     """Name the stage files in the folder of a unit that has finished with this outcome."""
+    students = {f"students-{spec.first_with_students(name)}.pt": None for name in spec.students}
     inversions = [f"invert-{name}.pt" for name in spec.inversions]
+    bounds = ["bounds.pt"] if spec.bounds is not None else []
     selected = outcome.get("selected_after_treatment", {})
-    return ["train.pt", *inversions, "score.pt", "robustness.pt", *selected]
+    return [
+        "train.pt", *students, *inversions, "score.pt", "robustness.pt", *bounds, *selected
+    ]  # fmt: skip
 
 
 def read_outcome(spec: UnitSpec, folder: Path) -> dict[str, Any] | None:

@@ -115,10 +115,14 @@ def leave_files(campaign, spec, outcome):
     for path in [*assets, *stages]:
         if not path.exists():
             save_stage(path, "made up", {})
-    notes = [folder / "start.json", folder / "place.json", assets_note(campaign, block.name)]
-    for path in notes:
+    notes = {
+        folder / "start.json": {"order": 1, "time": 0.0},
+        folder / "place.json": {"node": "here", "device": "cpu"},
+        assets_note(campaign, block.name): {},
+    }
+    for path, content in notes.items():
         if not path.exists():
-            write_signed(path, {})
+            write_signed(path, content)
 
 
 @pytest.fixture(scope="session")

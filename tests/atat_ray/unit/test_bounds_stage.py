@@ -15,6 +15,7 @@ from atat_ray.unit import bounds_stage as stage
 from atat_ray.unit import run_unit
 from atat_ray.unit.bounds_options import Bounds
 from atat_ray.unit.bounds_stage import bounds_of, deterministic
+from atat_ray.unit.run import stage_files
 from atat_ray.unit.train_stage import ConstantClassifier, load_target
 from atat_ray.utils.seeding import generator, seeded
 
@@ -166,6 +167,8 @@ def test_a_unit_with_bounds_records_them_and_is_otherwise_the_same(tiny_protocol
     stages = []
     outcome = run_unit(spec, assets=assets, folder=folder, on_stage=stages.append)
     assert stages[-1] == "bounds"
+    left = [path.relative_to(folder).as_posix() for path in folder.rglob("*.pt")]
+    assert sorted(left) == sorted(stage_files(spec, outcome))
     assert plain.train_hash() == spec.train_hash()
     split, seed = load_split(spec.block.data, 0), spec.seed("bounds")
     order = torch.randperm(len(split.test), generator=generator(seed, "images"))

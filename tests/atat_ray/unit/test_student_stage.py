@@ -13,6 +13,7 @@ from atat_ray.unit.inputs import unit_sources
 from atat_ray.unit.invert_stage import invert_stage
 from atat_ray.unit.measured_speed import measure_rates
 from atat_ray.unit.rehearsal import rehearse, shrink
+from atat_ray.unit.run import stage_files
 from atat_ray.unit.train_stage import load_target, train_stage
 from trials.config.load import read_protocol
 
@@ -109,7 +110,8 @@ def test_a_unit_trains_shared_students_once_and_measures_them(spec, assets, tmp_
     assert len(runs) == 2
     assert [stage for stage in stages if "students" in stage] == ["students alone"]
     assert outcome["seconds"]["students_alone"] > 0
-    assert not list(folder.glob("students-*/"))
+    left = [path.relative_to(folder).as_posix() for path in folder.rglob("*.pt")]
+    assert sorted(left) == sorted(stage_files(spec, outcome))
 
     found = outcome["inversions"]
     with_students = {name.split("/")[0] for name in found if name.endswith("/student_acc")}
