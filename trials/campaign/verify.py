@@ -286,8 +286,12 @@ def outcome_mismatches(
 
 
 def note_mismatches(campaign: Campaign, row: allocation.Assignment, run: Any) -> list[str]:
-    """List the tags of a unit that differ from the notes in its folder."""
+    """List the tags of a unit that differ from the notes in its folder.
+
+    A tag of a note that is missing or damaged is not compared, because the note is reported.
+    """
     if run.data.tags.get("status") != campaign.status(row):
         return []  # status_mismatches reports it
     tags = tags_of(campaign, row, campaign.outcome(row), "")
-    return tag_differences(run, {name: tags[name] for name in OF_NOTES})
+    unread = {name for name in ("start_order", "node", "device") if not tags[name]}
+    return tag_differences(run, {name: tags[name] for name in OF_NOTES if name not in unread})

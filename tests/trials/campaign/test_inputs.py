@@ -202,8 +202,9 @@ def test_a_failure_on_registered_data_is_a_failure_of_the_unit(campaign, monkeyp
 
 def test_a_unit_names_the_content_of_what_it_was_measured_with(campaign):
     campaign.note_committed()
-    task_of(campaign).work()
     row = campaign.table[0]
+    write_note(campaign.unit_folder(row.unit_id), "start", {"order": 1})  # which the driver writes
+    task_of(campaign).work()
     outcome = campaign.outcome(row)
     assert outcome["contents"] == contents(campaign.spec(row).block, campaign.assets)
     assert len(outcome["contents"]["data"]) == len(outcome["contents"]["evaluation"]) == 64
@@ -214,7 +215,6 @@ def test_a_unit_names_the_content_of_what_it_was_measured_with(campaign):
     parent, _ = recorder.record.registered()
     assert outcome["contents"]["data"] in json.loads(parent[schema.INPUTS]).values()
     assert parent["inputs_sha256"] == digest_of(read_signed(campaign.inputs_file))
-    write_note(campaign.unit_folder(row.unit_id), "start", {})  # which the driver writes
     assert problems(campaign) == {}
 
 
