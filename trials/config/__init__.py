@@ -13,5 +13,5 @@ a shipped one by its name, and report a mistake in one line with the line number
 Traceback (most recent call last):
     ...
 ValueError: unknown protocol 'orl-rtc' (did you mean 'orl-rct'?); known: celeba-rct, \
-facescrub-benchmark, facescrub-rct, orl-aa, orl-defenses, orl-rct; or give a .yaml file
+claim-doses, facescrub-benchmark, facescrub-rct, orl-aa, orl-defenses, orl-rct; or give a .yaml file
 """
