@@ -34,7 +34,7 @@ class Judgement:
         number = _text(found, found.value)
         evidence = (
             f"{found.what} is {number} ({found.confidence.level:.0%} confidence "
-            f"{'interval' if found.confidence.bounded else 'set'} {_set_text(found)})"
+            f"{'interval' if found.confidence.bounded else 'set'} {set_text(found)})"
         )
         evidence = evidence[0].upper() + evidence[1:]
         if self.reason:
@@ -100,7 +100,7 @@ def _text(found: Estimate, value: float) -> str:
     return f"{text} {found.unit}".strip()
 
 
-def _set_text(found: Estimate) -> str:
+def set_text(found: Estimate) -> str:
     """Write a confidence set: ``-6.1 to -2.4``."""
     if not found.confidence.bounded:
         return str(found.confidence)

@@ -9,6 +9,8 @@ from typing import Any
 
 from analysis import schema
 from analysis.claims import Judgement, judge
+from analysis.claims.judgement import set_text
+from analysis.formatting.numbers import number
 from analysis.formatting.table import Table
 from analysis.inference.table_checks import counted
 from analysis.pipeline.primary import Results, analyse
@@ -79,24 +81,28 @@ def sentence(results: Results, found: Judgements) -> list[str]:
     """State each claim, what the paper found, and the verdict."""
     return [
         line
-        for one in found.values()
-        for line in (f"Claim: {one.sentence}", f"The paper ({one.where}): {one.paper}", str(one))
+        for name, one in found.items()
+        for line in (
+            f"Claim {name}: {one.sentence}",
+            f"The paper ({one.where}): {one.paper}",
+            str(one),
+        )
     ]
 
 
 def table(results: Results, found: Judgements) -> Table:
     """Show the verdicts with their evidence in numbers."""
-    head = ("claim", "verdict", "estimate", "low", "high", "margin", "direction")
+    head = ("claim", "verdict", "estimate", "confidence set", "margin", "direction", "unit")
     return Table(head=head, rows=tuple(_row(name, one) for name, one in found.items()))
 
 
 def _row(name: str, one: Judgement) -> tuple[str, ...]:
-    if one.found is None:
-        return (name, one.verdict, "", "", "", "", one.direction)
-    pieces = one.found.confidence.pieces
-    ends = (pieces[0][0], pieces[-1][1]) if pieces else (float("nan"), float("nan"))
-    numbers = (f"{value:.6g}" for value in (one.found.value, *ends, one.margin))
-    return (name, one.verdict, *numbers, one.direction)
+    found = one.found
+    if found is None:
+        return (name, one.verdict, "", "", "", one.direction, "")
+    value, margin = (number(v, found.digits, signed=True) for v in (found.value, one.margin))
+    unit = found.unit or "ratio"
+    return (name, one.verdict, value, set_text(found), margin, one.direction, unit)
 
 
 def note(results: Results, found: Judgements) -> str:

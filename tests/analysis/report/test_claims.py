@@ -42,7 +42,7 @@ def test_the_page_states_claim_finding_verdict_and_rule(concluded):
 def test_the_table_of_the_claim_has_its_numbers(concluded):
     row = (concluded[1].tables / "claims.csv").read_text().splitlines()[1]
     assert "first,supported,-" in row
-    assert row.endswith(",-5,below")
+    assert row.endswith(",-5.0,below,pp")
 
 
 def test_a_report_without_a_claim_has_no_such_section(finished, tmp_path):

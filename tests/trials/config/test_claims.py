@@ -1,9 +1,12 @@
 """The optional key ``claims`` of a protocol: what it may name, and how a mistake is refused."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
+import yaml
 
+from trials.config.claim import Claim
 from trials.config.load import check_protocol
 
 CLAIM = {
@@ -29,6 +32,14 @@ CLAIM = {
     },
     "spread": {"clean_acc": 0.02, "standard/att_acc_1": 0.05},
 }
+
+
+def test_the_documented_claim_is_valid():
+    page = (Path(__file__).parents[3] / "docs" / "claims.md").read_text()
+    first, truths = (block.partition("```")[0] for block in page.split("```yaml\n")[1:])
+    content = yaml.safe_load(first + truths)
+    (claim,) = (Claim.model_validate(claim) for claim in content["claims"].values())
+    assert claim.truths["no-difference"]["control"]["clean_acc"] == 0.99
 
 
 @pytest.fixture
