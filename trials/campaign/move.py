@@ -77,7 +77,7 @@ def register_there(run_folder: RunFolder, record: MlflowRecord) -> str:
         replaced=run_folder.replaced,
     )
     if former:
-        return f"it was registered there with its {len(looks)} looks"
+        return f"it was registered there with its looks ({len(looks)})"
     return "it was registered there; the former record cannot be read, so its looks are unknown"
 
 

@@ -181,7 +181,7 @@ def test_the_record_moves_to_an_empty_address_with_its_looks(
     uri = f"sqlite:///{tmp_path}/shared.db"
     code, out, err = atat("move", "tiny", "--tracking-uri", uri)
     assert (code, err) == (0, "")
-    assert f"kept at {uri} from now on: it was registered there with its 1 looks" in out
+    assert f"kept at {uri} from now on: it was registered there with its looks (1)" in out
     assert f"the record at {recorded.tracking_uri} was left as it is" in out
     assert f"`atat resume tiny --out {recorded.folder} --tracking-uri {uri}` writes" in out
     moved = Campaign.load(recorded.folder)
@@ -211,6 +211,20 @@ def test_a_moved_record_is_registered_with_the_inputs(atat, campaign, empty_data
     assert new.attach()
     new.check_hashes(commitments(moved))
     assert json.loads(new.tags()[schema.INPUTS]) == contents(moved) != {}
+
+
+def test_looks_and_verdicts_move_with_the_record(atat, recorded, empty_database, tmp_path):
+    former = MlflowRecord(recorded.tracking_uri, "tiny")
+    assert former.attach()
+    of_reports = {"look/0001": '{"finished": 2, "analysed": 2, "p": null}', "claim/first": "{}"}
+    for name, text in of_reports.items():
+        former.store.set_tag(former.parent_id, name, text)
+    shutil.copy(empty_database, tmp_path / "shared.db")
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    assert "registered there with its looks (1)" in atat("move", "tiny", "--tracking-uri", uri)[1]
+    new = MlflowRecord(uri, "tiny")
+    assert new.attach()
+    assert of_reports.items() <= new.tags().items()
 
 
 def test_the_record_does_not_move_to_what_is_not_its_own(atat, recorded, tiny_protocol, tmp_path):
