@@ -12,6 +12,7 @@ from enum import Enum, auto
 from pathlib import Path
 from unicodedata import normalize
 
+from atat_ray.utils.messages import counted
 from atat_ray.utils.terminal import LINE, printable
 
 SUFFIXES = (
@@ -265,7 +266,7 @@ def corrupt_problem(listing: Listing, corrupt: Mapping[str, str], *, skip: bool)
         return None
     reason = shown(next(iter(corrupt.values())))
     named = f"{abbreviate(corrupt)} (the first: {reason})"
-    what = f"{len(corrupt)} images cannot be decoded: {named}"
+    what = f"{counted(len(corrupt), 'image')} cannot be decoded: {named}"
     left = zip(listing.classes, listing.counts(without=corrupt), strict=True)
     small = [f"{name} ({size})" for name, size in left if size < MIN_IMAGES]
     if small:

@@ -12,6 +12,11 @@ from functools import lru_cache
 LOGGER = logging.getLogger("atat_ray")
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: ``1 unit``, ``2 units``."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
 class Sink(logging.Handler):
     """Handler that gives each line to a function."""
 

@@ -11,6 +11,7 @@ from atat_ray.data.interface import FileReader
 from atat_ray.data.listing import abbreviate, corrupt_problem, expand
 from atat_ray.data.survey import survey
 from atat_ray.utils.errors import unknown
+from atat_ray.utils.messages import counted
 from atat_ray.utils.terminal import LINE, printable
 
 
@@ -53,8 +54,9 @@ def examine(name: str, root: Path) -> dict[str, Any]:
     if found.unreadable:
         first, *_ = found.unreadable.values()
         what, _, advice = first.partition("; ")
-        count = f"{len(found.unreadable)} images cannot be read: {abbreviate(found.unreadable)}"
-        listing.add_problem(f"{count} ({what})", advice)
+        count = counted(len(found.unreadable), "image")
+        named = abbreviate(found.unreadable)
+        listing.add_problem(f"{count} cannot be read: {named} ({what})", advice)
     published = readers[name].num_published
     if published is not None and published != len(listing.names):
         listing.notes.append(f"{len(listing.names):,} of {published:,} published images are there")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from atat_ray.utils.messages import counted
 from trials.execution.classify import classify
 
 MIN_DISK = 2 * 2**30  # bytes; a campaign on the ORL faces takes about 100 MB
@@ -81,7 +82,8 @@ def check_ray() -> str:
         nodes = alive_nodes(ray)
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         place = cluster_address() or "this machine, which listens on its loopback interface only"
-        return f"{ray.__version__} on {place}: {len(nodes)} nodes, {cpus:g} CPU, {gpus:g} GPU"
+        have = f"{counted(len(nodes), 'node')}, {cpus:g} CPU, {gpus:g} GPU"
+        return f"{ray.__version__} on {place}: {have}"
 
 
 def check_token() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import schema
+from atat_ray.utils.messages import counted
 from trials.campaign.folder import RunFolder
 from trials.campaign.notes import write_note
 from trials.execution.classify import MEMORY_RAN_OUT, Failure, Kind, causes_of, classify, is_of_ray
@@ -118,7 +119,8 @@ class RetryPolicy:
         if self.lost_passes > self.retries:
             raise ValueError(f"Ray was lost {self.lost_passes} times, last by {failure}")
         fewer = self.lower(len(units) // 2) if is_memory else ""
-        return f"Ray is started again, {len(units)} units will run again{fewer}: {failure.reason}"
+        again = counted(len(units), "unit")
+        return f"Ray is started again, {again} will run again{fewer}: {failure.reason}"
 
     def assets_lost(self, name: str, error: Any) -> str:
         """Allow assets to be built again if their process or memory was lost; return a line.

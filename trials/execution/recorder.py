@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis import schema
 from analysis.record.errors import Damaged, Unreachable
+from atat_ray.utils.messages import counted
 from atat_ray.utils.stage_files import MissingStage
 from trials.allocation import Assignment
 from trials.campaign.folder import RunFolder
@@ -177,7 +178,7 @@ class Recorder:
             return
         self.unrecorded = []
         if was_unreachable:
-            self.say(f"the record can be reached again; {number} missing units were written")
+            self.say(f"the record can be reached again; {counted(number, 'missing unit')} written")
 
     def content(
         self, row: Assignment

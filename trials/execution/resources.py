@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from atat_ray.utils.messages import counted
 from trials.config.settings import Settings
 
 GPU_SHARE = 0.25  # of a GPU, for a unit of one process, where the protocol has no gpu_share
@@ -68,7 +69,7 @@ def missing_resources(settings: Settings, nodes: list[dict[str, float]]) -> list
                 have[name] = have.get(name, 0) + amount
     found = " and ".join(f"{amount:g} {name}" for name, amount in sorted(have.items())) or "nothing"
     return [
-        f"a unit of {block} needs {resources}, Ray has {found} on {len(nodes)} nodes"
+        f"a unit of {block} needs {resources}, Ray has {found} on {counted(len(nodes), 'node')}"
         for block, resources in resources_by_block(settings, nodes).items()
         if not room_for(resources, nodes)
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from atat_ray.utils.messages import counted
 from trials.allocation import Stratum, strata
 from trials.config.load import (
     SHIPPED,
@@ -77,11 +78,12 @@ def describe_trial(protocol: Protocol, groups: list[Stratum]) -> list[str]:
     from analysis.inference.reallocation import format_count, smallest_p
 
     units = sum(len(group.unit_ids) for group in groups)
-    kind = "blocks" if protocol.design == "blocked" else "matched sets"
+    kind = "block" if protocol.design == "blocked" else "matched set"
     lines = [
         f"{protocol.name}: {protocol.question}",
         f"protocol {protocol.sha256()}",
-        f"{units} units in {len(groups)} {kind}; arms are drawn at random within each",
+        f"{counted(units, 'unit')} in {counted(len(groups), kind)}; arms are drawn at random "
+        "within each",
     ]
     for name, arm in protocol.canonical()["arms"].items():
         settings = " ".join(

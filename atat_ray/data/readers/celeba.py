@@ -19,6 +19,7 @@ from atat_ray.data.listing import (
     require,
     shown,
 )
+from atat_ray.utils.messages import counted
 
 IDENTITIES = "identity_CelebA.txt"
 CROPS = ("hdcrop", "img_align_celeba")
@@ -97,7 +98,8 @@ def add_people(listing: Listing, lines: list[tuple[str, str]], crop: str) -> Non
         listing.add(identity, [paths[0] for _, paths in files if paths])
     if absent:
         listing.add_problem(
-            f"{crop} lacks {len(absent)} images that {IDENTITIES} names: {abbreviate(absent)}",
+            f"{crop} lacks {counted(len(absent), 'image')} that {IDENTITIES} names: "
+            f"{abbreviate(absent)}",
             f"unpack the images into {crop} again",
         )
     if twice:

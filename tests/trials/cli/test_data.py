@@ -112,12 +112,12 @@ DAMAGE = {
     "a truncated image": (
         "image_folder",
         lambda root: cut(root / "ann" / "2.jpg"),
-        r"1 images cannot be decoded: ann/2\.jpg",
+        r"1 image cannot be decoded: ann/2\.jpg",
     ),
     "text as an image": (
         "image_folder",
         lambda root: (root / "ann" / "x.png").write_text("<html>not found</html>"),
-        r"1 images cannot be decoded: ann/x\.png",
+        r"1 image cannot be decoded: ann/x\.png",
     ),
     "names alike": (
         "image_folder",
@@ -152,7 +152,7 @@ DAMAGE = {
     "an image that an identity names": (
         "celeba",
         lambda root: (root / "img_align_celeba" / "000501.jpg").unlink(),
-        r"img_align_celeba lacks 1 images that identity_CelebA\.txt names: 000501\.jpg",
+        r"img_align_celeba lacks 1 image that identity_CelebA\.txt names: 000501\.jpg",
     ),
     "no folder of images": (
         "celeba",
@@ -177,7 +177,7 @@ DAMAGE = {
     "a box outside": (
         "stanford_dogs",
         lambda root: (root / FIRST_DOG).write_text(trees.annotation((50, 50, 60, 60))),
-        "1 images cannot be decoded",
+        "1 image cannot be decoded",
     ),
 }
 

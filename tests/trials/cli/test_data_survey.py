@@ -167,7 +167,7 @@ def test_files_that_the_system_does_not_read_are_named_apart_from_corrupt_ones(w
     assert code == 1
     assert list(found["unreadable"]) == ["ann/x.png"]
     assert not found["corrupt"]
-    assert found["problems"][0]["what"].startswith("1 images cannot be read: ann/x.png (cannot")
+    assert found["problems"][0]["what"].startswith("1 image cannot be read: ann/x.png (cannot")
     assert found["problems"][0]["advice"] == "restore it, or check the disk that it is on"
 
 

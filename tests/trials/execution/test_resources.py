@@ -51,14 +51,14 @@ def test_only_units_of_a_block_that_names_a_node_need_its_resource(tiny_protocol
     assert "big" in resources_by_block(protocol, LAPTOP)["there"].amounts
     assert "big" not in resources_by_block(protocol, LAPTOP)["here"].amounts
     assert missing_resources(protocol, LAPTOP) == [
-        "a unit of there needs 1 CPU and 0.001 big, Ray has 8 CPU on 1 nodes"
+        "a unit of there needs 1 CPU and 0.001 big, Ray has 8 CPU on 1 node"
     ]
     assert missing_resources(protocol, [*LAPTOP, {"CPU": 1.0, "big": 1.0}]) == []
 
 
 def test_more_workers_than_there_are_devices_are_lacking(tiny_protocol):
     assert missing_resources(tiny_protocol(workers=2), [{"CPU": 1.0}]) == [
-        f"a unit of split-{i} needs 2 processes with 1 CPU each, Ray has 1 CPU on 1 nodes"
+        f"a unit of split-{i} needs 2 processes with 1 CPU each, Ray has 1 CPU on 1 node"
         for i in (0, 1)
     ]
 
