@@ -153,7 +153,7 @@ def test_a_campaign_that_is_disturbed_ends_with_the_undisturbed_table(
     count = go_on(driver, long, folder, one)
     last = one.said().strip().splitlines()[-1]
     assert end_of(folder) == expected
-    note_fault(fault, met, last, f"undisturbed table after {count} commands")
+    note_fault(fault, met, last, f"undisturbed table after {count} command{'s' * (count > 1)}")
 
 
 def test_memory_that_runs_out_is_one_line_and_nothing_is_lost(
@@ -169,7 +169,7 @@ def test_memory_that_runs_out_is_one_line_and_nothing_is_lost(
     count = go_on(driver, long, folder, one)
     assert end_of(folder) == expected
     note_fault("memory ran out", "from the start", one.said().strip().splitlines()[-1],
-               f"undisturbed table after {count} commands")  # fmt: skip
+               f"undisturbed table after {count} command{'s' * (count > 1)}")  # fmt: skip
 
 
 def mount(*words):
