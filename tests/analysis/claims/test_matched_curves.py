@@ -28,7 +28,7 @@ def table(rng, per_cell=12, blocks=2, sd=(0.01, 0.03), means=MEANS):
             shared = rng.normal(size=per_cell)
             own = rng.normal(size=per_cell)
             clean = np.clip(centre[0] - 0.002 * b + sd[0] * shared, 0, 1)
-            leak = centre[1] - 0.05 * b + sd[1] * (0.6 * shared + 0.8 * own)
+            leak = np.clip(centre[1] - 0.05 * b + sd[1] * (0.6 * shared + 0.8 * own), 0, 1)
             rows += [(f"b{b}/{arm}/{i}", f"b{b}", arm, clean[i], leak[i]) for i in range(per_cell)]
     return pd.DataFrame(rows, columns=["unit_id", "block", "arm", CLEAN, LEAK])
 
