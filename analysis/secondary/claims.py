@@ -111,9 +111,9 @@ def note(results: Results, found: Judgements) -> str:
     return (
         "The rule: a claim is supported where the whole confidence set lies beyond the margin in "
         "the claim's direction, contradicted where it lies wholly on the other side, and else "
-        f"undecided. Where the truth lies at the margin, at most {alpha} of trials give a false "
-        "verdict. This holds for each claim alone, apart from the error rate of the first sentence "
-        "of this page."
+        f"undecided. Where the truth lies at the margin, {alpha} of trials give a false verdict, "
+        "about so for curves, whose joined lines bend at the doses. This holds for each claim "
+        "alone, apart from the error rate of the first sentence of this page."
     )
 
 
