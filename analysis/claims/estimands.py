@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.claims.cell_moments import cell_moments
-from analysis.claims.matched_curves import compare_curves
-from analysis.inference.difference import difference_in_means
+from analysis.claims.matched_curves import CurveDifference, compare_curves
+from analysis.inference.difference import Difference, difference_in_means
 from analysis.inference.ols import block_indicators, cr2
 from analysis.inference.table_checks import NotEstimable, outcome_values
 from analysis.regression.fieller import ConfidenceSet, fieller
@@ -56,15 +56,7 @@ def _contrast(
     """Estimate a difference in means of two arms."""
     pair, outcome = _registered(protocol, options)
     found = difference_in_means(_measured(units, outcome), outcome, **pair, level=level)
-    unit = unit_of(outcome)
-    return Estimate(
-        what=f"{label(outcome)} of {pair['arm']} minus that of {pair['against']}",
-        value=found.estimate,
-        confidence=_interval(found.low, found.high, level),
-        unit=unit.name,
-        digits=unit.digits,
-        scale=unit.scale,
-    )
+    return _difference(found, outcome, f"of {pair['arm']} minus that of {pair['against']}")
 
 
 def _matched(
@@ -72,7 +64,6 @@ def _matched(
 ) -> Estimate:
     """Estimate a difference of two curves of doses at equal loss of clean accuracy."""
     outcome = options.get("outcome") or protocol["outcome"]
-    unit = unit_of(outcome)
     found = compare_curves(
         _measured(units, outcome, CLEAN_ACC),
         outcome,
@@ -83,14 +74,22 @@ def _matched(
         loss=options["loss"],
         level=level,
     )
+    return _difference(
+        found,
+        outcome,
+        f"on the curve of {', '.join(found.curve)} minus that on the curve of "
+        f"{', '.join(found.against)}, where both have lost {found.loss:g} points of clean "
+        "accuracy,",
+    )
+
+
+def _difference(found: Difference | CurveDifference, outcome: str, sides: str) -> Estimate:
+    """Return a difference in an outcome as an estimate; ``sides`` follows the outcome's name."""
+    unit = unit_of(outcome)
     return Estimate(
-        what=(
-            f"{label(outcome)} on the curve of {', '.join(found.curve)} minus that on the curve of "
-            f"{', '.join(found.against)}, where both have lost {found.loss:g} points of clean "
-            "accuracy,"
-        ),
+        what=f"{label(outcome)} {sides}",
         value=found.estimate,
-        confidence=_interval(found.low, found.high, level),
+        confidence=_interval(found.low, found.high, found.level),
         unit=unit.name,
         digits=unit.digits,
         scale=unit.scale,

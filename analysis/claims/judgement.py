@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.claims.estimands import Estimate, estimate
 from analysis.claims.rule import SUPPORTED, UNDECIDED, WITHIN, decide
+from analysis.formatting.numbers import number
 from analysis.inference.table_checks import NotEstimable
 
 
@@ -31,9 +32,9 @@ class Judgement:
         if self.found is None:
             return f"{word}: {self.reason}."
         found = self.found
-        number = _text(found, found.value)
+        value = _text(found, found.value)
         evidence = (
-            f"{found.what} is {number} ({found.confidence.level:.0%} confidence "
+            f"{found.what} is {value} ({found.confidence.level:.0%} confidence "
             f"{'interval' if found.confidence.bounded else 'set'} {set_text(found)})"
         )
         evidence = evidence[0].upper() + evidence[1:]
@@ -92,12 +93,8 @@ def judge(
 
 
 def _text(found: Estimate, value: float) -> str:
-    """Write a number with its unit: ``-4.3 pp``."""
-    rounded = round(value, found.digits) + 0.0
-    text = f"{rounded:{'' if found.unit == '' else '+'}.{found.digits}f}"
-    if rounded == 0:
-        text = text.replace("+", "")
-    return f"{text} {found.unit}".strip()
+    """Write a number with its unit: ``-4.3 pp``; a ratio has no unit and no sign."""
+    return f"{number(value, found.digits, signed=bool(found.unit))} {found.unit}".strip()
 
 
 def set_text(found: Estimate) -> str:

@@ -1,4 +1,4 @@
-"""What units were computed on: the tags of a unit, and how those of several units differ."""
+"""Hardware and versions that units were computed on: their tags, and differences of units."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from math import isfinite
 
 from analysis import schema
 from analysis.formatting.table import Table
+from analysis.inference.table_checks import counted
 from analysis.pipeline.primary import Results
 from analysis.secondary.context import Context
 from analysis.secondary.interface import Section
@@ -67,8 +68,7 @@ def num_units(results: Results, arm: str) -> int:
 
 def heading(results: Results, arm: str) -> str:
     """Name an arm, with its mean shares of pixels."""
-    units = num_units(results, arm)
-    parts = [f"{arm}, {units} unit{'s' * (units != 1)}"]
+    parts = [f"{arm}, {counted(num_units(results, arm), 'unit')}"]
     for name, text in SHARES.items():
         values = values_of(results, arm, name)
         if values and (name != "deleted_share" or max(values) > 0):

@@ -1,4 +1,4 @@
-"""What features tell of images: statistical dependence, and bounds on estimating the image.
+"""Information of features on images: statistical dependence, bounds on estimating the image.
 
 :mod:`~atat_ray.dependence.fisher` has the Fisher information loss of a release with Gaussian noise,
 :mod:`~atat_ray.dependence.bounds` the Hammersley-Chapman-Robbins bound of single pixels.

@@ -78,7 +78,7 @@ class Defense(ABC):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """What a defense is told of the training that begins.
+    """Description of the training that begins, for a defense.
 
     Attributes:
         faces: all training images, on every worker.

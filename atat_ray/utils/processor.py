@@ -1,4 +1,4 @@
-"""What computes in this process: processor, instruction set, threads, torch and GPU."""
+"""Processor, instruction set, threads, torch and GPU of this process."""
 
 import os
 import platform

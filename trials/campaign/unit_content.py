@@ -1,4 +1,4 @@
-"""What the folders of units and assets give the record: tags, pictures, descriptions."""
+"""Content of the record from the folders of units and assets: tags, pictures, descriptions."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -67,7 +67,7 @@ class Slope(Part):
 
 
 class Estimand(Part):
-    """What a claim is about: exactly one of these kinds."""
+    """Estimand of a claim: exactly one of these kinds."""
 
     contrast: OnOutcome | None = None
     matched: Matched | None = None
